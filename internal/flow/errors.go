@@ -1,0 +1,28 @@
+package flow
+
+import "errors"
+
+// The errors that rooms tell apart; everything else is unexpected.
+var (
+	// ErrNotFound: no such workflow, flow or task.
+	ErrNotFound = errors.New("not found")
+
+	// ErrKeyReused: the idempotency key belongs to an earlier, different request.
+	ErrKeyReused = errors.New("the idempotency key was used for a different request")
+
+	// ErrUnavailable: the database cannot be reached or refuses to work just now.
+	// Trying again later can help.
+	ErrUnavailable = errors.New("the database is not available")
+
+	// ErrFenced: this watcher was declared dead. Others may be running its tasks.
+	ErrFenced = errors.New("this watcher's lease has ended and others took over its tasks")
+)
+
+// InvalidError says that something given by a person cannot work: the graph of a
+// workflow, a parameter, a field of a request. Its text is meant for that person.
+type InvalidError struct {
+	Subject string // what is wrong: `workflow "daily"`, `parameter "URL"`
+	Problem string // in what way, and what would be right
+}
+
+func (e *InvalidError) Error() string { return e.Subject + ": " + e.Problem }

@@ -1,0 +1,38 @@
+package flow
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// ID names a flow: task_flow_id. It is a UUID where Flower made it and any text in rows
+// inserted by hand, so it is never parsed.
+type ID string
+
+// Registration asks for a new flow of a workflow.
+type Registration struct {
+	FlowID     ID // made by the caller, so that an unanswered request can be repeated
+	WorkflowID WorkflowID
+
+	// Parameters are merged over those of every task, key by key at the top level.
+	// nil or a JSON object.
+	Parameters json.RawMessage
+
+	Priority     *int   // replaces the priority of every task; nil keeps them
+	RegisteredBy string // who asks, for people to read
+	Note         string // why, for people to read
+
+	// IdempotencyKey makes a repeated request safe: the same key gives the same flow.
+	// Empty is none. Fingerprint tells a repeated request from another one with the
+	// same key.
+	IdempotencyKey string
+	Fingerprint    string
+}
+
+// Flow is one registered execution of a workflow.
+type Flow struct {
+	ID           ID
+	WorkflowID   WorkflowID
+	RegisteredAt time.Time
+	Replayed     bool // it existed already: registered by an earlier request with the same key
+}

@@ -1,0 +1,68 @@
+package flow
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// TaskKey is the identity of a task: task_flow_id and task_exec_seq.
+type TaskKey struct {
+	Flow ID
+	Seq  int
+}
+
+// String returns "flow/seq", for errors.
+func (k TaskKey) String() string { return fmt.Sprintf("%s/%d", k.Flow, k.Seq) }
+
+// Task is one claimed attempt at a task: what a watcher needs to run it, as it stood in
+// its row when it was claimed.
+type Task struct {
+	TaskKey
+	WorkflowID  WorkflowID
+	Program     string
+	Parameters  json.RawMessage // a JSON object
+	Attempt     int             // 1 for the first; never falls
+	AttemptBase int             // Attempt when a person last reset the task
+	ClaimID     string          // the fence: a UUID
+	Timeout     time.Duration   // 0 is none
+	OnLost      OnLost
+}
+
+// IdempotencyKey is the same for every retry and rescue of a task, and another one
+// after a person has reset it, since a deliberate rerun is meant to have its effect
+// again.
+func (t Task) IdempotencyKey() string {
+	return fmt.Sprintf("%s:%d:%d", t.Flow, t.Seq, t.AttemptBase)
+}
+
+// Outcome is how an attempt ended, as the watcher saw it. What becomes of the task is
+// decided where the row is: an attempt that failed may be tried again.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeFinished   Outcome = "finished"
+	OutcomeFailed     Outcome = "failed"
+	OutcomeTimeout    Outcome = "timeout"
+	OutcomeInvalid    Outcome = "invalid"     // it cannot succeed as it stands: no retry
+	OutcomeHandedBack Outcome = "handed back" // the watcher stopped it to shut down
+)
+
+// Result is what an attempt came to.
+type Result struct {
+	Task    Task
+	Outcome Outcome
+	Error   string          // empty exactly for OutcomeFinished
+	Output  json.RawMessage // of a finished attempt; nil is none
+	Took    time.Duration
+}
+
+// Verdict is what the database made of a result.
+type Verdict string
+
+// The verdicts. A result is kept until it got one of them.
+const (
+	VerdictRecorded Verdict = "recorded"
+	VerdictRefused  Verdict = "refused" // the claim had been superseded: nothing changed
+)
