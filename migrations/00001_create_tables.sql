@@ -47,6 +47,7 @@ CREATE TABLE kr_task_stat (
     suspended_ts           timestamptz,
     attempt                integer      NOT NULL DEFAULT 0,
     attempt_base           integer      NOT NULL DEFAULT 0,
+    failed_count           integer      NOT NULL DEFAULT 0,
     lost_count             integer      NOT NULL DEFAULT 0,
     unmet                  integer,
     claim_id               uuid,
@@ -73,7 +74,6 @@ CREATE TABLE kr_task_stat (
             AND CASE WHEN cardinality(depends_task_exec_seqs) = 0 THEN depends_task_exec_seq <= 0
                      ELSE depends_task_exec_seqs[1] = depends_task_exec_seq END)),
     CONSTRAINT kr_task_not_itself CHECK (depends_task_exec_seq <> task_exec_seq),
-    CONSTRAINT kr_task_reason CHECK (reason IS NULL OR exec_status = 2),
     CONSTRAINT kr_task_owner CHECK (watcher_id IS NULL OR claim_id IS NOT NULL)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
@@ -94,7 +94,8 @@ COMMENT ON COLUMN kr_task_stat.exec_status IS '0 Wait, 1 Running (set by a watch
 COMMENT ON COLUMN kr_task_stat.task_priority IS 'From -20 to 19; smaller is more urgent. Then the flow registered earlier goes first.';
 COMMENT ON COLUMN kr_task_stat.started_ts IS 'When the present attempt was claimed; empty while the task waits.';
 COMMENT ON COLUMN kr_task_stat.attempt IS 'How often the task was started. Never falls.';
-COMMENT ON COLUMN kr_task_stat.attempt_base IS 'attempt when the task was last reset by hand: retries are counted from here.';
+COMMENT ON COLUMN kr_task_stat.attempt_base IS 'attempt when the task was last reset by hand. The idempotency key handed to programs is made of it.';
+COMMENT ON COLUMN kr_task_stat.failed_count IS 'Attempts that failed since the last reset by hand; max_attempts of them suspend the task.';
 COMMENT ON COLUMN kr_task_stat.lost_count IS 'Attempts lost with their watcher since the last reset by hand. The third one suspends the task.';
 COMMENT ON COLUMN kr_task_stat.unmet IS 'Kept by Flower: how many of the tasks that this one depends on are not at 3 or 9.';
 COMMENT ON COLUMN kr_task_stat.claim_id IS 'Kept by Flower: the fence of the last attempt. A result counts only with this id.';

@@ -116,6 +116,7 @@ BEGIN
         error = CASE WHEN t.exec_status = 2 THEN t.error END,
         output = CASE WHEN t.exec_status = 3 THEN t.output END,
         attempt_base = CASE WHEN t.exec_status = 0 THEN t.attempt ELSE t.attempt_base END,
+        failed_count = CASE WHEN t.exec_status = 0 THEN 0 ELSE t.failed_count END,
         lost_count = CASE WHEN t.exec_status = 0 THEN 0 ELSE t.lost_count END
     WHERE t.task_flow_id = NEW.task_flow_id AND t.task_exec_seq = NEW.task_exec_seq
     RETURNING t.dependents INTO children;

@@ -66,3 +66,34 @@ const (
 	VerdictRecorded Verdict = "recorded"
 	VerdictRefused  Verdict = "refused" // the claim had been superseded: nothing changed
 )
+
+// Claim asks for tasks on behalf of a watcher.
+type Claim struct {
+	ID       string   // a new UUID, made by the caller: the fence of what is claimed
+	Watcher  string   // the UUID of the watcher
+	Free     int      // at most this many tasks
+	Programs []string // what the watcher can run
+}
+
+// Advanced is what became of results and of a claim.
+type Advanced struct {
+	Claimed  []Task
+	Queued   int // tasks that were released but left for whoever claims next
+	Verdicts []Judged
+	Rejected []Rejected
+}
+
+// Judged is a result with what the database made of it.
+type Judged struct {
+	Result  Result
+	Verdict Verdict
+	Status  Status    // of the task now, where the result was recorded
+	RunNext time.Time // when a failed attempt is tried again; zero: it is not
+}
+
+// Rejected is a result that could not be recorded, while the others of its batch were.
+type Rejected struct {
+	Result Result
+	Cause  error
+	Busy   bool // somebody has locked the task: to be given again, as it is
+}

@@ -1,9 +1,13 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
+
+	"github.com/lib/pq"
 )
 
 // Config says which database to use and how. The zero value of a field is its default
@@ -13,12 +17,12 @@ type Config struct {
 	// fields below, where set, count more.
 	URL string
 
-	User     string
+	User     string // flower
 	Password string
-	Host     string
-	Port     int
-	Name     string
-	SSLMode  string // disable, prefer, require, verify-ca or verify-full
+	Host     string // localhost
+	Port     int    // 5432
+	Name     string // flower
+	SSLMode  string // prefer; or disable, allow, require, verify-ca, verify-full
 
 	Application string // application_name: flower-register or flower-watcher
 
@@ -37,15 +41,108 @@ func (c Config) Validate() error {
 	default:
 		return fmt.Errorf("sslmode %q: must be disable, allow, prefer, require, verify-ca or verify-full", c.SSLMode)
 	}
-	if strings.Contains(c.URL, "://") {
+	if isURL(c.URL) {
 		u, err := url.Parse(c.URL)
 		if err != nil {
 			// The error of url.Parse repeats the URL, and with it the password.
-			return fmt.Errorf("database URL: not a URL of the form postgres://user@host:5432/name")
+			return errors.New("database URL: must look like postgres://user@host:5432/name")
 		}
 		if u.Scheme != "postgres" && u.Scheme != "postgresql" {
-			return fmt.Errorf("database URL: the scheme must be postgres://, not %s://", u.Scheme)
+			return fmt.Errorf("database URL: must begin with postgres://, not %s://", u.Scheme)
 		}
 	}
 	return nil
+}
+
+func isURL(s string) bool { return strings.Contains(s, "://") }
+
+// dsn returns the connection string in key=value form. Of a key that is there twice the
+// last value counts: defaults first, then the URL, then the single fields.
+func (c Config) dsn(settings ...string) string {
+	parts := []string{
+		"user=flower host=localhost port=5432 dbname=flower sslmode=prefer connect_timeout=3",
+		"timezone=UTC application_name=" + quote(c.Application),
+	}
+	parts = append(parts, settings...)
+	if isURL(c.URL) {
+		// Its error says the same as Connect's, a little later.
+		if text, err := pq.ParseURL(c.URL); err == nil {
+			parts = append(parts, text)
+		} else {
+			parts = append(parts, c.URL)
+		}
+	} else {
+		parts = append(parts, c.URL)
+	}
+	for _, f := range []struct{ key, value string }{
+		{"user", c.User}, {"password", c.Password}, {"host", c.Host},
+		{"dbname", c.Name}, {"sslmode", c.SSLMode},
+	} {
+		if f.value != "" {
+			parts = append(parts, f.key+"="+quote(f.value))
+		}
+	}
+	if c.Port != 0 {
+		parts = append(parts, "port="+strconv.Itoa(c.Port))
+	}
+	if c.Pooler {
+		// One message per statement: two halves of one could reach two servers.
+		parts = append(parts, "binary_parameters=yes")
+	}
+	return strings.Join(parts, " ")
+}
+
+// quote makes a value of a key=value connection string.
+func quote(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// sessionSettings are for every connection of ours: the server ends what hangs, so that
+// no call needs a context that, when cancelled, costs the connection. A pooler refuses
+// settings that it does not know: there, ALTER ROLE … SET does it.
+func (c Config) sessionSettings() []string {
+	if c.Pooler {
+		return nil
+	}
+	return []string{"statement_timeout=8000", "lock_timeout=2000", "idle_in_transaction_session_timeout=10000"}
+}
+
+func (c Config) beatSettings() []string {
+	if c.Pooler {
+		return nil
+	}
+	return []string{"statement_timeout=2000", "lock_timeout=1000", "idle_in_transaction_session_timeout=2000"}
+}
+
+// engineSettings are rails for the planner. The hot statement finds every row by its
+// key, in the order of an index. Whatever the statistics of a queue that was empty a
+// second ago say, sorting or hashing the backlog is never better.
+func (c Config) engineSettings() []string {
+	if c.Pooler {
+		return nil
+	}
+	return append(c.sessionSettings(), "plan_cache_mode=force_generic_plan", "jit=off",
+		"enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off", "enable_bitmapscan=off")
+}
+
+// redact takes the password out of an error's text.
+func redact(err error, c Config) error {
+	text := err.Error()
+	for _, secret := range []string{c.Password, urlPassword(c.URL)} {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "…")
+		}
+	}
+	if text == err.Error() {
+		return err
+	}
+	return errors.New(text)
+}
+
+func urlPassword(s string) string {
+	if u, err := url.Parse(s); err == nil && u.User != nil {
+		password, _ := u.User.Password()
+		return password
+	}
+	return ""
 }

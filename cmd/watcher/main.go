@@ -1,0 +1,132 @@
+// Watcher runs tasks: it polls the database for those that can go, and feeds them to a
+// pool of workers.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/d-tsuji/flower/internal/cli"
+	"github.com/d-tsuji/flower/internal/postgres"
+	"github.com/d-tsuji/flower/internal/program"
+	"github.com/d-tsuji/flower/internal/watcher"
+)
+
+func main() { cli.Main("watcher", run) }
+
+// config is everything that can be set.
+type config struct {
+	database    postgres.Config
+	watcher     watcher.Config
+	programs    program.Config
+	log         cli.LogConfig
+	migrate     string // auto or off
+	healthAddr  string
+	healthcheck bool
+	list        bool
+}
+
+func run(ctx context.Context, env *cli.Env) error {
+	var cfg config
+	flags := settings(env.Name, &cfg)
+	if err := flags.Parse(env); err != nil {
+		return err
+	}
+	programs := program.Default(cfg.programs)
+	switch {
+	case cfg.healthcheck:
+		return watcher.Healthcheck(ctx, cfg.healthAddr)
+	case cfg.list:
+		_, err := fmt.Fprintln(env.Stdout, strings.Join(programs.Names(), "\n"))
+		return err
+	}
+	log := env.Logger(cfg.log)
+	flags.Report(log.With("component", "watcher"))
+	db, err := postgres.Open(cfg.database, log.With("component", "watcher"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(work(ctx, cfg, db, programs, log), db.Close())
+}
+
+// work waits for the database and runs tasks until ctx ends and they are done.
+func work(ctx context.Context, cfg config, db *postgres.DB, programs program.Set, log *slog.Logger) error {
+	w, err := watcher.New(cfg.watcher, db, programs, log)
+	if err != nil {
+		return err
+	}
+	// Health checks are answered while it waits for the database, and while it drains.
+	live, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var health errgroup.Group
+	if cfg.healthAddr != "" {
+		serve, err := w.Health(live, cfg.healthAddr)
+		if err != nil {
+			return err
+		}
+		health.Go(serve)
+	}
+	prepare := db.Migrate
+	if cfg.migrate == "off" {
+		prepare = db.WaitReady
+	}
+	if err := prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err() // told to stop while it waited
+		}
+		return err
+	}
+	err = w.Run(ctx)
+	end()
+	return errors.Join(err, health.Wait())
+}
+
+func settings(name string, cfg *config) *cli.Flags {
+	flags := cli.NewFlags(name, "runs the tasks of registered flows",
+		"watcher -dbhost db -workers 20",
+		"watcher -programs")
+	cfg.database.Application = "flower-watcher"
+	flags.Database(&cfg.database)
+	flags.Var(cli.OneOf(&cfg.migrate, "auto", "auto", "off"), "migrate WHEN", "FLOWER_MIGRATE",
+		"bring the schema up to date: auto (at start), off")
+
+	flags.Group("Tasks")
+	w := &cfg.watcher
+	w.Host, _ = os.Hostname() // for people; without it they see the process's number
+	w.PID, w.Version = os.Getpid(), cli.Version()
+	flags.Var(cli.Int(&w.Workers, 5, 1, 10_000), "workers N", "WORKER_COUNT", "tasks that run at a time")
+	flags.Var(cli.Duration(&w.PollInterval, 5*time.Second, 10*time.Millisecond, time.Hour), "poll-interval TIME",
+		"POLLING_INTERVAL_SECOND", "how often to look for tasks when nothing else wakes it; 5 is 5s")
+	flags.Var(cli.Duration(&w.ShutdownTimeout, 25*time.Second, 0, 24*time.Hour), "shutdown-timeout TIME",
+		"FLOWER_SHUTDOWN_TIMEOUT", "how long running tasks may take at the end, before they are handed back")
+	flags.Var(cli.Bool(&cfg.list), "programs", "", "list the programs that tasks can run, and stop")
+
+	var allow string
+	flags.Var(cli.Text(&allow, ""), "http-allow NETWORK,…", "FLOWER_HTTP_ALLOW",
+		"networks that HTTP tasks may reach, as in 10.0.0.0/8; empty is all but metadata services")
+	flags.Check(func() (err error) {
+		cfg.programs.HTTPAllow, err = program.ParseAllow(allow)
+		return err
+	})
+
+	flags.Group("Health")
+	flags.Var(cli.Text(&cfg.healthAddr, ""), "health-addr HOST:PORT", "FLOWER_HEALTH_ADDR",
+		"where to answer /healthz and /readyz; empty is nowhere")
+	flags.Var(cli.Bool(&cfg.healthcheck), "healthcheck", "",
+		"ask the watcher that answers there whether it is ready: exit code 0 or 1")
+	flags.Check(func() error {
+		if cfg.healthcheck && cfg.healthAddr == "" {
+			return errors.New("-healthcheck needs -health-addr: where the watcher answers")
+		}
+		return nil
+	})
+	flags.Logging(&cfg.log)
+	return flags
+}

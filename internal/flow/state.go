@@ -1,0 +1,79 @@
+package flow
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// State is a flow with all of its tasks, as they stood at one moment: what people and
+// the API read. A zero time means that it has not happened.
+type State struct {
+	Flow
+
+	// Status is one word for the whole flow: running, failed, held, cancelled, queued
+	// or finished. It is derived in the database, nowhere else.
+	Status string
+
+	AsOf time.Time // the database's clock when this was read
+
+	// How it was registered. Empty for rows inserted by hand.
+	RegisteredBy string
+	Note         string
+	Parameters   json.RawMessage // a JSON object; nil is none
+
+	// Recover is the SQL that runs the failed tasks again, ready to be copied. Empty
+	// where nothing failed.
+	Recover string
+
+	Tasks []TaskState // by Seq
+}
+
+// TaskState is a task as it stands in its row.
+type TaskState struct {
+	TaskKey
+	WorkflowID WorkflowID
+	TaskSeq    int   // of its definition
+	Parents    []int // Seqs that it depends on
+
+	Program     string
+	Description string
+	Priority    int             // smaller is more urgent
+	Parameters  json.RawMessage // a JSON object; nil is {}
+
+	Status Status
+	Reason Reason // why it is suspended; empty if nobody said
+	Error  string
+	Output json.RawMessage // nil is none
+
+	Attempt     int // 0 until it was claimed
+	MaxAttempts int
+	WatcherID   string // of the attempt that runs or ran last
+
+	RegisteredAt time.Time
+	StartedAt    time.Time
+	FinishedAt   time.Time
+	SuspendedAt  time.Time
+	RunAfter     time.Time // not before that: a retry, a delay
+}
+
+// Title is what people call a task: the first line of its description, else its
+// program.
+func (t TaskState) Title() string {
+	first, _, _ := strings.Cut(t.Description, "\n")
+	if first = strings.TrimSpace(first); first != "" {
+		return first
+	}
+	return t.Program
+}
+
+// Ended returns when the task ended or was stopped; zero if it is neither.
+func (t TaskState) Ended() time.Time {
+	switch t.Status {
+	case Finished:
+		return t.FinishedAt
+	case Suspended:
+		return t.SuspendedAt
+	}
+	return time.Time{}
+}

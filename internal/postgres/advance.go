@@ -1,0 +1,286 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// order is the documented order of claims: the more urgent task first; among equals the
+// one whose flow was registered earlier, so that started flows are finished before new
+// ones begin.
+const order = `task_priority, registered_ts, task_flow_id, task_exec_seq`
+
+// claimSet turns a waiting task into a claimed one.
+const claimSet = `exec_status = 1, attempt = t.attempt + 1, claim_id = $6::uuid, watcher_id = $5::uuid,
+           started_ts = clock_timestamp()`
+
+// mayClaimDirectly decides, on the newest version of a dependent (t) that is locked by the
+// update itself, whether it is claimed in the same breath.
+const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t.run_after IS NULL AND t.program = ANY ($8::text[])`
+
+// taskColumns is what a watcher must know of a task that it claimed.
+const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.parameters::text AS parameters,
+       t.attempt, t.attempt_base, t.claim_id::text AS claim_id, t.on_lost,
+       (extract(epoch FROM t.timeout) * 1000)::bigint AS timeout_ms`
+
+// advanceSQL is the heart of the engine: one statement, one commit, one round trip for a
+// batch. It records finished tasks, releases what depends on them, and claims as many
+// tasks as there are free workers, in the documented order.
+//
+//	$1 to $4  finished tasks: flow, seq, claim_id, output, sorted by flow and seq
+//	$5, $6    the watcher, and the claim_id for what is claimed now
+//	$7        free workers, those of the finished tasks included
+//	$8        the programs that the watcher has
+//
+// Parts: given → done (fenced by claim_id) → released (dependents, counted once per
+// dependent, since an UPDATE … FROM changes a row only once) → predicted (which of them
+// can probably go, in order, by the statement's snapshot) → head (the queue's first rows
+// that nobody holds, task row locked) → chosen (predicted ones that do not overtake the
+// queue) → counted (dependents counted down and, if chosen and still so on their newest
+// version, claimed) → queued (the others that can go) → taken, claimed (from the queue).
+//
+// Of the queue one row more than needed is looked at: a dependent may be claimed directly
+// only if it comes before that row. The row must be one that nobody holds: taken from the
+// snapshot alone it would be one that another watcher is just claiming, and dependents
+// would be queued in vain, for ever.
+//
+// Locks: the finished tasks in key order, then rows of the queue without waiting, then
+// dependents in key order. A dependent that was inserted while this statement waited is
+// invisible to its snapshot and comes back as "missed", to be recounted.
+const advanceSQL = `
+-- flower: Advance
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[]) AS g(flow, seq, claim, output)
+), done AS (
+    UPDATE kr_task_stat t
+    SET    exec_status = 3, finished_ts = clock_timestamp(), watcher_id = NULL, output = g.output::jsonb, error = NULL
+    FROM   given g
+    WHERE  t.task_flow_id = g.flow AND t.task_exec_seq = g.seq AND t.exec_status = 1 AND t.claim_id = g.claim
+           AND t.watcher_id IS NOT NULL
+    RETURNING t.task_flow_id, t.task_exec_seq, t.dependents
+), released AS MATERIALIZED (
+    SELECT d.task_flow_id, c.seq, count(*)::int AS n
+    FROM   done d, unnest(d.dependents) AS c(seq)
+    GROUP  BY 1, 2
+), me AS MATERIALIZED (
+    SELECT CASE WHEN EXISTS (SELECT FROM kr_watcher WHERE watcher_id = $5::uuid AND NOT draining
+                             AND lease_until > clock_timestamp()) THEN $7::int ELSE 0 END AS free
+), predicted AS MATERIALIZED (
+    SELECT r.task_flow_id, r.seq, r.n, t.task_priority, t.registered_ts,
+           row_number() OVER (ORDER BY NOT (t.exec_status = 0 AND t.unmet = r.n AND t.run_after IS NULL
+                                            AND t.program = ANY ($8::text[])),
+                                       t.task_priority, t.registered_ts, t.task_flow_id, t.task_exec_seq) AS rank,
+           count(*) FILTER (WHERE t.exec_status = 0 AND t.unmet = r.n AND t.run_after IS NULL
+                                  AND t.program = ANY ($8::text[])) OVER () AS likely
+    FROM   released r
+    JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.seq
+), room AS MATERIALIZED (
+    SELECT me.free, least(me.free, coalesce((SELECT likely FROM predicted LIMIT 1), 0)) AS direct FROM me
+), head AS MATERIALIZED (
+    SELECT r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq, r.ctid AS place
+    FROM   kr_ready r
+    JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
+    WHERE  t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.program = ANY ($8::text[])
+    ORDER  BY r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq
+    LIMIT  (SELECT CASE WHEN direct > 0 THEN free - direct + 1 ELSE free END FROM room)
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+), bar AS MATERIALIZED (  -- the one row more, if the queue has it
+    SELECT h.task_priority, h.registered_ts, h.task_flow_id, h.task_exec_seq
+    FROM   head h, room
+    WHERE  room.direct > 0
+    ORDER  BY ` + order + `
+    OFFSET (SELECT free - direct FROM room)
+), chosen AS MATERIALIZED (
+    SELECT p.task_flow_id, p.seq, p.n,
+           p.rank <= room.direct
+           AND (b.task_flow_id IS NULL OR (p.task_priority, p.registered_ts, p.task_flow_id, p.seq)
+                                        < (b.task_priority, b.registered_ts, b.task_flow_id, b.task_exec_seq)) AS direct
+    FROM   predicted p CROSS JOIN room LEFT JOIN bar b ON true
+    ORDER  BY 1, 2
+), counted AS (
+    UPDATE kr_task_stat t
+    SET    unmet = t.unmet - p.n,
+           exec_status = CASE WHEN ` + mayClaimDirectly + ` THEN 1 ELSE t.exec_status END,
+           attempt = CASE WHEN ` + mayClaimDirectly + ` THEN t.attempt + 1 ELSE t.attempt END,
+           claim_id = CASE WHEN ` + mayClaimDirectly + ` THEN $6::uuid ELSE t.claim_id END,
+           watcher_id = CASE WHEN ` + mayClaimDirectly + ` THEN $5::uuid ELSE t.watcher_id END,
+           started_ts = CASE WHEN ` + mayClaimDirectly + ` THEN clock_timestamp() ELSE t.started_ts END
+    FROM   chosen p
+    WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.seq
+    RETURNING t.exec_status, t.unmet, t.run_after, t.task_priority, t.registered_ts, ` + taskColumns + `
+), queued AS (
+    INSERT INTO kr_ready (` + order + `)
+    SELECT ` + order + ` FROM counted WHERE exec_status = 0 AND unmet = 0 AND run_after IS NULL
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+), taken AS (
+    DELETE FROM kr_ready r
+    USING  (SELECT place FROM head ORDER BY ` + order + `
+            LIMIT (SELECT room.free - (SELECT count(*) FROM chosen WHERE direct) FROM room)) h
+    WHERE  r.ctid = h.place
+    RETURNING r.task_flow_id, r.task_exec_seq
+), claimed AS (
+    UPDATE kr_task_stat t
+    SET    ` + claimSet + `
+    FROM   taken
+    WHERE  t.task_flow_id = taken.task_flow_id AND t.task_exec_seq = taken.task_exec_seq
+           AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
+    RETURNING ` + taskColumns + `
+)
+SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, claim_id, on_lost, timeout_ms
+FROM   counted WHERE exec_status = 1 AND claim_id = $6::uuid::text
+UNION ALL
+SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, claim_id, on_lost, timeout_ms
+FROM   claimed
+UNION ALL
+SELECT 'queued', '', count(*), '', '', '', 0, 0, '', '', NULL FROM queued HAVING count(*) > 0
+UNION ALL
+SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', '', NULL
+FROM   released r
+WHERE  NOT EXISTS (SELECT FROM counted c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
+UNION ALL
+SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', '', NULL
+FROM   given g
+WHERE  NOT EXISTS (SELECT FROM done d WHERE d.task_flow_id = g.flow AND d.task_exec_seq = g.seq)`
+
+// advanceRow is one row of the answer; kind says which columns count.
+type advanceRow struct {
+	Kind string `db:"kind"`
+	taskRow
+}
+
+type taskRow struct {
+	FlowID      string `db:"task_flow_id"`
+	Seq         int    `db:"task_exec_seq"`
+	WorkflowID  string `db:"task_id"`
+	Program     string `db:"program"`
+	Parameters  string `db:"parameters"`
+	Attempt     int    `db:"attempt"`
+	AttemptBase int    `db:"attempt_base"`
+	ClaimID     string `db:"claim_id"`
+	OnLost      string `db:"on_lost"`
+	TimeoutMS   *int64 `db:"timeout_ms"`
+}
+
+func (r taskRow) key() flow.TaskKey { return flow.TaskKey{Flow: flow.ID(r.FlowID), Seq: r.Seq} }
+
+func (r taskRow) task() flow.Task {
+	t := flow.Task{
+		TaskKey:     r.key(),
+		WorkflowID:  flow.WorkflowID(r.WorkflowID),
+		Program:     r.Program,
+		Parameters:  json.RawMessage(r.Parameters),
+		Attempt:     r.Attempt,
+		AttemptBase: r.AttemptBase,
+		ClaimID:     r.ClaimID,
+		OnLost:      flow.OnLost(r.OnLost),
+	}
+	if r.TimeoutMS != nil {
+		t.Timeout = time.Duration(*r.TimeoutMS) * time.Millisecond
+	}
+	return t
+}
+
+// Advance records results, releases what depends on finished tasks, and claims up to
+// c.Free tasks. With no results it only claims; with c.Free 0 it only records.
+//
+// On an error nothing is known to have happened, and perhaps everything has: the results
+// must be given again, which is safe, and what the claim may own is told by Owned. A
+// result that the database will not take as it is, or whose task somebody has locked,
+// fails alone: see Rejected.
+func (d *DB) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+	finished, others := partition(results)
+	var adv flow.Advanced
+	if err := d.settle(ctx, others, &adv); err != nil {
+		return adv, err
+	}
+	if len(finished) == 0 && c.Free == 0 {
+		return adv, nil
+	}
+	err := d.advance(ctx, finished, c, &adv)
+	if err != nil && len(finished) > 0 && splittable(err) {
+		return adv, d.advanceEach(ctx, finished, c, err, &adv)
+	}
+	return adv, err
+}
+
+// partition tells finished attempts, which the hot statement takes, from all others, and
+// sorts both by key, so that everybody locks in one order.
+func partition(results []flow.Result) (finished, others []flow.Result) {
+	for _, r := range sorted(results) {
+		if r.Outcome == flow.OutcomeFinished {
+			finished = append(finished, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	return finished, others
+}
+
+func (d *DB) advance(ctx context.Context, finished []flow.Result, c flow.Claim, adv *flow.Advanced) error {
+	keys := newKeys(finished)
+	outputs := make([]*string, len(finished))
+	for i, r := range finished {
+		if r.Output != nil {
+			text := string(r.Output)
+			outputs[i] = &text
+		}
+	}
+	var rows []advanceRow
+	err := d.engine.selectAll(ctx, &rows, advanceSQL, keys.flows, keys.seqs, keys.claims, pq.Array(outputs),
+		c.Watcher, c.ID, c.Free, c.Programs)
+	if err != nil {
+		return translate(fmt.Sprintf("finish %d tasks and claim %d", len(finished), c.Free), err)
+	}
+	return d.readAdvance(ctx, rows, finished, adv)
+}
+
+func (d *DB) readAdvance(ctx context.Context, rows []advanceRow, finished []flow.Result, adv *flow.Advanced) error {
+	var missed, open []flow.TaskKey
+	for _, r := range rows {
+		switch r.Kind {
+		case "claimed":
+			adv.Claimed = append(adv.Claimed, r.task())
+		case "queued":
+			adv.Queued += r.Seq
+		case "missed":
+			missed = append(missed, r.key())
+		case "open":
+			open = append(open, r.key())
+		}
+	}
+	if adv.Queued > 0 {
+		d.hints.notify() // others may have workers for them
+	}
+	if err := d.recount(ctx, missed); err != nil {
+		d.log.Error("dependents were not counted down: the sweep will do it", "err", err)
+	}
+	return d.judge(ctx, finished, open, flow.Finished, adv)
+}
+
+// advanceEach is the way out when one result of a batch spoils it: each is tried alone,
+// and what fails then is rejected. Nothing is claimed meanwhile.
+func (d *DB) advanceEach(ctx context.Context, finished []flow.Result, c flow.Claim, cause error, adv *flow.Advanced) error {
+	c.Free = 0
+	if len(finished) == 1 {
+		adv.Rejected = append(adv.Rejected, flow.Rejected{Result: finished[0], Cause: cause, Busy: retryable(cause)})
+		return nil
+	}
+	half := len(finished) / 2
+	for _, part := range [][]flow.Result{finished[:half], finished[half:]} {
+		err := d.advance(ctx, part, c, adv)
+		if err != nil && splittable(err) {
+			err = d.advanceEach(ctx, part, c, err, adv)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

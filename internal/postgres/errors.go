@@ -1,0 +1,95 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// translate adds what was done to an error, and flow.ErrUnavailable where the database
+// is away rather than something wrong.
+func translate(doing string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case unavailable(err) && !errors.Is(err, flow.ErrUnavailable):
+		return fmt.Errorf("%s: %w: %w", doing, flow.ErrUnavailable, err)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// unavailable reports whether trying again later, on another connection, can help.
+func unavailable(err error) bool {
+	if errors.Is(err, flow.ErrUnavailable) || errors.Is(err, ErrSchemaOld) {
+		return true
+	}
+	if e, ok := errors.AsType[*pq.Error](err); ok {
+		switch e.Code.Class() {
+		case pqerror.ClassConnectionException, // 08
+			pqerror.ClassInsufficientResources, // 53: too many connections, disk full
+			pqerror.ClassOperatorIntervention:  // 57: shutting down, starting up, cancelled
+			return true
+		}
+		return e.Code == pqerror.ReadOnlySQLTransaction || retryable(err)
+	}
+	return broken(err)
+}
+
+// broken reports whether err came from the connection rather than from the server, so
+// that it is unknown whether the statement was carried out.
+func broken(err error) bool {
+	if _, ok := errors.AsType[*pq.Error](err); ok {
+		return false
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, sql.ErrConnDone) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded) ||
+		strings.HasPrefix(err.Error(), "pq: ") // pq's own errors, which have no type
+}
+
+// retryable reports whether the same statement may succeed at once.
+func retryable(err error) bool {
+	return pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected, pqerror.LockNotAvailable) != nil
+}
+
+// splittable reports whether an error of a batch may be the fault of a single row: one
+// that somebody has locked, or a value that the database does not take.
+func splittable(err error) bool {
+	e, ok := errors.AsType[*pq.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Code.Class() {
+	case pqerror.ClassDataException, pqerror.ClassIntegrityConstraintViolation: // 22, 23
+		return true
+	}
+	return retryable(err) || e.Code == pqerror.QueryCanceled || e.Code == pqerror.ProgramLimitExceeded
+}
+
+func undefinedTable(err error) bool { return pq.As(err, pqerror.UndefinedTable) != nil }
+
+func uniqueViolation(err error, constraint string) bool {
+	e := pq.As(err, pqerror.UniqueViolation)
+	return e != nil && e.Constraint == constraint
+}
+
+// badValue returns the error of a value that the database does not take, or nil.
+func badValue(err error) *pq.Error {
+	e, ok := errors.AsType[*pq.Error](err)
+	if !ok || (e.Code.Class() != pqerror.ClassDataException && e.Code != pqerror.CheckViolation) {
+		return nil
+	}
+	return e
+}

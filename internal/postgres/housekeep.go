@@ -1,0 +1,188 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// promoteSQL lets tasks go whose time has come; the trigger kr_task_requeued puts them
+// into the queue. The index holds only rows that wait for a time.
+const promoteSQL = `
+-- flower: promote
+WITH due AS MATERIALIZED (
+    SELECT task_flow_id, task_exec_seq FROM kr_task_stat
+    WHERE  run_after <= clock_timestamp() AND exec_status = 0
+    ORDER  BY run_after
+    LIMIT  1000
+    FOR NO KEY UPDATE SKIP LOCKED
+), promoted AS (
+    UPDATE kr_task_stat t SET run_after = NULL
+    FROM   due WHERE t.task_flow_id = due.task_flow_id AND t.task_exec_seq = due.task_exec_seq
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM promoted) AS promoted,
+       (SELECT ceil(extract(epoch FROM min(run_after) - clock_timestamp()) * 1000)::bigint
+        FROM kr_task_stat WHERE run_after > clock_timestamp()) AS next_ms`
+
+type promotedRow struct {
+	Promoted int    `db:"promoted"`
+	NextMS   *int64 `db:"next_ms"`
+}
+
+// Promote puts tasks whose run_after has passed into the queue. It returns how many, and
+// in how long the next one is due; 0: none waits for a time.
+func (d *DB) Promote(ctx context.Context) (promoted int, next time.Duration, err error) {
+	var rows []promotedRow
+	if err := d.writer.selectAll(ctx, &rows, promoteSQL); err != nil {
+		return 0, 0, translate("promote tasks that are due", err)
+	}
+	r := rows[0]
+	if r.NextMS != nil {
+		next = max(time.Duration(*r.NextMS)*time.Millisecond, time.Millisecond)
+	}
+	return r.Promoted, next, nil
+}
+
+const ownedSQL = `
+-- flower: owned
+SELECT ` + taskColumns + `
+FROM   kr_task_stat t
+WHERE  t.exec_status = 1 AND t.watcher_id = $1::uuid AND t.claim_id = ANY ($2::text[]::uuid[])`
+
+// Owned returns the running tasks of a watcher under claims whose answer was lost. It
+// reads the whole table: for after an outage.
+func (d *DB) Owned(ctx context.Context, watcher string, claims []string) ([]flow.Task, error) {
+	var rows []taskRow
+	if err := d.pool.SelectContext(ctx, &rows, ownedSQL, watcher, pq.Array(claims)); err != nil {
+		return nil, translate("look for tasks of unanswered claims", err)
+	}
+	tasks := make([]flow.Task, len(rows))
+	for i, r := range rows {
+		tasks[i] = r.task()
+	}
+	return tasks, nil
+}
+
+// strangersSQL looks past what this watcher could run: the queue has little else when
+// this watcher has free workers.
+const strangersSQL = `
+-- flower: strangers
+SELECT DISTINCT coalesce(t.program, '') FROM (
+    SELECT t.program
+    FROM   kr_ready r
+    JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
+    WHERE  (t.program = ANY ($1::text[])) IS NOT TRUE
+    LIMIT  1000) t
+WHERE  NOT EXISTS (SELECT FROM kr_watcher w WHERE w.lease_until > clock_timestamp() AND t.program = ANY (w.programs))`
+
+// Strangers returns programs of tasks that could go but for that no watcher has them.
+// "" is a task without any program.
+func (d *DB) Strangers(ctx context.Context, programs []string) ([]string, error) {
+	var rows []string
+	err := d.pool.SelectContext(ctx, &rows, strangersSQL, programs)
+	return rows, translate("look for programs that no watcher has", err)
+}
+
+const refuseSQL = `
+-- flower: refuse
+WITH stray AS MATERIALIZED (
+    SELECT t.task_flow_id, t.task_exec_seq
+    FROM   kr_ready r
+    JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
+    WHERE  t.exec_status = 0 AND coalesce(t.program, '') = $1
+           AND NOT EXISTS (SELECT FROM kr_watcher w WHERE w.lease_until > clock_timestamp() AND $1 = ANY (w.programs))
+    ORDER  BY t.task_flow_id, t.task_exec_seq
+    LIMIT  1000
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+)
+UPDATE kr_task_stat t
+SET    exec_status = 2, reason = 'invalid', error = $2
+FROM   stray s
+WHERE  t.task_flow_id = s.task_flow_id AND t.task_exec_seq = s.task_exec_seq
+RETURNING t.task_flow_id, t.task_exec_seq`
+
+// Refuse suspends tasks whose program no watcher has, as invalid, with a text that says
+// what to do. The same trigger that serves a change by hand does the rest.
+func (d *DB) Refuse(ctx context.Context, program, text string) ([]flow.TaskKey, error) {
+	var rows []keyRow
+	err := d.inTx(ctx, func(tx *sqlx.Tx) error {
+		return tx.SelectContext(ctx, &rows, refuseSQL, program, text)
+	})
+	keys := make([]flow.TaskKey, len(rows))
+	for i, r := range rows {
+		keys[i] = r.key()
+	}
+	return keys, translate(fmt.Sprintf("suspend tasks of unknown program %q", program), err)
+}
+
+// staleSQL finds tasks of which the engine's bookkeeping is not the truth: there are
+// none unless somebody switched triggers off, or a watcher died between two statements.
+const staleSQL = `
+-- flower: stale
+SELECT t.task_flow_id, t.task_exec_seq
+FROM   kr_task_stat t
+WHERE  t.exec_status = 0
+       AND (t.unmet IS DISTINCT FROM (SELECT count(DISTINCT d) FROM unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs)) d
+                                      WHERE NOT EXISTS (SELECT FROM kr_task_stat p WHERE p.task_flow_id = t.task_flow_id
+                                                        AND p.task_exec_seq = d AND p.exec_status IN (3, 9)))
+            OR (t.unmet = 0 AND t.run_after IS NULL)
+               IS DISTINCT FROM EXISTS (SELECT FROM kr_ready r WHERE r.task_priority = t.task_priority AND r.registered_ts = t.registered_ts
+                                        AND r.task_flow_id = t.task_flow_id AND r.task_exec_seq = t.task_exec_seq))
+LIMIT  1000`
+
+const leftoverSQL = `
+-- flower: leftovers
+DELETE FROM kr_ready r
+WHERE  NOT EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
+                   AND t.exec_status = 0 AND t.task_priority = r.task_priority AND t.registered_ts = r.registered_ts)`
+
+// Sweep looks at everything and repairs what it finds: tasks of watchers that have no
+// row any more, and bookkeeping that is not the truth. One watcher at a time does it;
+// the others return at once.
+func (d *DB) Sweep(ctx context.Context) (flow.Swept, error) {
+	var swept flow.Swept
+	err := d.inTx(ctx, func(tx *sqlx.Tx) error {
+		// The whole table is read, so that the usual limit may be too short.
+		var mine bool
+		if err := tx.GetContext(ctx, &mine, `
+-- flower: one sweeper
+SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0)) FROM set_config('statement_timeout', '60000', true)`); err != nil || !mine {
+			return err
+		}
+		var err error
+		if swept.Rescued, err = rescue(ctx, tx, nil); err != nil {
+			return err
+		}
+		var stale []keyRow
+		if err := tx.SelectContext(ctx, &stale, staleSQL); err != nil {
+			return err
+		}
+		for _, r := range stale {
+			swept.Recounted = append(swept.Recounted, r.key())
+		}
+		leftovers, err := tx.ExecContext(ctx, leftoverSQL)
+		if err != nil {
+			return err
+		}
+		swept.Leftovers, err = leftovers.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return flow.Swept{}, translate("sweep", err)
+	}
+	// A transaction each, so that no lock is held for long. A task that changed since it
+	// was read is counted anew from what it is now.
+	for i, key := range swept.Recounted {
+		if err := d.recount(ctx, []flow.TaskKey{key}); err != nil {
+			swept.Recounted = swept.Recounted[:i]
+			return swept, err
+		}
+	}
+	return swept, nil
+}

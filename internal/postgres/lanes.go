@@ -1,0 +1,121 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+)
+
+// lanes is a fixed number of connections, each kept with its prepared statements. A
+// statement that is its own transaction takes one round trip on a lane, and database/sql
+// cannot run it a second time on another connection, as it does on a pool.
+type lanes struct {
+	pool    *sqlx.DB
+	prepare bool
+	free    chan *lane
+}
+
+// lane is used by one caller at a time: whoever took it from the channel.
+type lane struct {
+	conn  *sqlx.Conn // nil: not connected
+	stmts map[string]*sqlx.Stmt
+	until time.Time // to be connected anew after this
+}
+
+// laneLife: a connection does not outlive a failover or a change of settings for long.
+const laneLife = 5 * time.Minute
+
+func newLanes(pool *sqlx.DB, n int, prepare bool) *lanes {
+	l := &lanes{pool: pool, prepare: prepare, free: make(chan *lane, n)}
+	for range n {
+		l.free <- &lane{}
+	}
+	return l
+}
+
+func (l *lanes) close() error {
+	var errs []error
+	for range cap(l.free) {
+		errs = append(errs, (<-l.free).disconnect())
+	}
+	return errors.Join(append(errs, l.pool.Close())...)
+}
+
+// selectAll runs one statement and reads its rows into dest, a pointer to a slice of
+// structs. An error that is broken() leaves the outcome unknown. ctx bounds the wait for
+// a lane and for its connection; once sent, a statement is never cancelled, as that would
+// make its outcome unknown and cost the connection: its end is the server's
+// statement_timeout, or the connection's deadline.
+func (l *lanes) selectAll(ctx context.Context, dest any, query string, args ...any) error {
+	var ln *lane
+	select {
+	case ln = <-l.free:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { l.free <- ln }()
+
+	if err := ln.connect(ctx, l.pool); err != nil {
+		return err
+	}
+	err := ln.selectAll(context.WithoutCancel(ctx), l.prepare, dest, query, args...)
+	if err != nil && (broken(err) || pq.As(err, pqerror.ReadOnlySQLTransaction) != nil) {
+		_ = ln.disconnect()
+	}
+	return err
+}
+
+func (ln *lane) connect(ctx context.Context, pool *sqlx.DB) error {
+	if ln.conn != nil && time.Now().Before(ln.until) {
+		return nil
+	}
+	_ = ln.disconnect()
+	conn, err := pool.Connx(ctx)
+	if err != nil {
+		return err
+	}
+	ln.conn, ln.stmts = conn, map[string]*sqlx.Stmt{}
+	ln.until = time.Now().Add(laneLife*4/5 + rand.N(laneLife*2/5)) // not all at once
+	return nil
+}
+
+// disconnect drops the connection for good, rather than back into the pool.
+func (ln *lane) disconnect() error {
+	if ln.conn == nil {
+		return nil
+	}
+	conn := ln.conn
+	ln.conn, ln.stmts = nil, nil
+	return discard(conn)
+}
+
+func (ln *lane) selectAll(ctx context.Context, prepare bool, dest any, query string, args ...any) error {
+	if !prepare {
+		return ln.conn.SelectContext(ctx, dest, query, args...)
+	}
+	stmt := ln.stmts[query]
+	if stmt == nil {
+		var err error
+		if stmt, err = ln.conn.PreparexContext(ctx, query); err != nil {
+			return err
+		}
+		ln.stmts[query] = stmt
+	}
+	return stmt.SelectContext(ctx, dest, args...)
+}
+
+// discard closes a connection instead of giving it back to its pool.
+func discard(conn *sqlx.Conn) error {
+	err := conn.Raw(func(any) error { return driver.ErrBadConn })
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
+		return nil
+	}
+	return err
+}

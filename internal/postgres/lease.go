@@ -1,0 +1,224 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// Times of the lease; the database compares them with its own clock alone. A heartbeat
+// that comes Late makes a watcher unstable for a Lease, in which it declares nobody dead:
+// after an outage, everybody was late. Lease > Late + Heartbeat + the longest reconnect
+// (3 s), or a short outage that one watcher sees costs it its tasks.
+const (
+	Heartbeat = 2 * time.Second
+	Lease     = 10 * time.Second
+	Late      = 2 * Heartbeat
+)
+
+const (
+	leaseSQL = `interval '10 s'`
+	lateSQL  = `interval '4 s'`
+)
+
+const joinSQL = `
+-- flower: join
+INSERT INTO kr_watcher (watcher_id, host, pid, version, programs, workers, lease_until)
+VALUES ($1::uuid, $2, $3, $4, $5::text[], $6, clock_timestamp() + ` + leaseSQL + `)
+ON CONFLICT DO NOTHING
+RETURNING watcher_id::text`
+
+// Join makes a watcher known. From now on it must send heartbeats.
+func (d *DB) Join(ctx context.Context, w flow.Watcher) error {
+	var rows []string
+	err := d.beat.selectAll(ctx, &rows, joinSQL, w.ID, w.Host, w.PID, w.Version, w.Programs, w.Workers)
+	return translate("join as a watcher", err)
+}
+
+const drainSQL = `
+-- flower: drain
+UPDATE kr_watcher SET draining = true WHERE watcher_id = $1::uuid RETURNING watcher_id::text`
+
+// Drain makes the database refuse further claims of a watcher.
+func (d *DB) Drain(ctx context.Context, watcher string) error {
+	var rows []string
+	return translate("drain", d.beat.selectAll(ctx, &rows, drainSQL, watcher))
+}
+
+const leaveSQL = `
+-- flower: leave
+DELETE FROM kr_watcher WHERE watcher_id = $1::uuid RETURNING watcher_id::text`
+
+// Leave says that a watcher has ended. What it still owns is rescued at once.
+func (d *DB) Leave(ctx context.Context, watcher string) error {
+	var rows []string
+	return translate("leave", d.beat.selectAll(ctx, &rows, leaveSQL, watcher))
+}
+
+// heartbeatSQL never brings back a row that was deleted: the watcher was declared dead,
+// and what it runs may be running elsewhere.
+const heartbeatSQL = `
+-- flower: heartbeat
+WITH beat AS (
+    UPDATE kr_watcher
+    SET    stable_since = CASE WHEN clock_timestamp() - heartbeat_ts > ` + lateSQL + ` THEN clock_timestamp() ELSE stable_since END,
+           heartbeat_ts = clock_timestamp(), lease_until = clock_timestamp() + ` + leaseSQL + `, busy = $2
+    WHERE  watcher_id = $1::uuid
+    RETURNING stable_since < clock_timestamp() - ` + leaseSQL + ` AS stable
+)
+SELECT 'alive' AS kind, '' AS task_flow_id, 0 AS task_exec_seq, '' AS claim_id,
+       stable AND EXISTS (SELECT FROM kr_watcher WHERE lease_until < clock_timestamp() AND watcher_id <> $1::uuid) AS rescue
+FROM   beat
+UNION ALL
+SELECT 'revoked', g.flow, g.seq, g.claim::text, false
+FROM   unnest($3::text[], $4::int[], $5::text[]::uuid[]) AS g(flow, seq, claim)
+WHERE  NOT EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = g.flow AND t.task_exec_seq = g.seq
+                   AND t.exec_status = 1 AND t.claim_id = g.claim)`
+
+type beatRow struct {
+	Kind    string `db:"kind"`
+	FlowID  string `db:"task_flow_id"`
+	Seq     int    `db:"task_exec_seq"`
+	ClaimID string `db:"claim_id"`
+	Rescue  bool   `db:"rescue"`
+}
+
+// Beat renews a watcher's lease and says which of the tasks that it runs are no longer
+// its own. flow.ErrFenced: it was declared dead.
+func (d *DB) Beat(ctx context.Context, watcher string, running []flow.Task) (flow.Pulse, error) {
+	results := make([]flow.Result, len(running))
+	for i, t := range running {
+		results[i].Task = t
+	}
+	k := newKeys(results)
+	var rows []beatRow
+	if err := d.beat.selectAll(ctx, &rows, heartbeatSQL, watcher, len(running), k.flows, k.seqs, k.claims); err != nil {
+		return flow.Pulse{}, translate("heartbeat", err)
+	}
+	var pulse flow.Pulse
+	alive := false
+	for _, r := range rows {
+		if r.Kind == "alive" {
+			alive, pulse.Rescue = true, r.Rescue
+			continue
+		}
+		pulse.Revoked = append(pulse.Revoked, flow.Task{
+			TaskKey: flow.TaskKey{Flow: flow.ID(r.FlowID), Seq: r.Seq}, ClaimID: r.ClaimID,
+		})
+	}
+	if !alive {
+		return flow.Pulse{}, fmt.Errorf("heartbeat: %w", flow.ErrFenced)
+	}
+	return pulse, nil
+}
+
+// clampSQL brings back a lease that a clock set back would keep for hours.
+const clampSQL = `
+-- flower: clamp leases
+UPDATE kr_watcher SET lease_until = clock_timestamp() + ` + leaseSQL + `
+WHERE  lease_until > clock_timestamp() + 2 * ` + leaseSQL
+
+// expiredSQL locks the watchers to be declared dead. A heartbeat of one of them waits,
+// and then finds its row gone.
+const expiredSQL = `
+-- flower: expired watchers
+SELECT watcher_id::text FROM kr_watcher
+WHERE  lease_until < clock_timestamp() AND watcher_id <> $1::uuid
+FOR UPDATE SKIP LOCKED`
+
+// rescueSQL takes tasks back from watchers that are gone: those whose rows are locked
+// here, or that have no row at all ($1 is NULL: the sweep). The lost are read without
+// locks and changed only where the claim is still the one that was read, or a task that
+// a live watcher has just claimed or finished would be taken away. A task that somebody
+// has locked is left for the next round.
+const rescueSQL = `
+-- flower: rescue
+WITH lost AS MATERIALIZED (
+    SELECT task_flow_id, task_exec_seq, claim_id
+    FROM   kr_task_stat t
+    WHERE  exec_status = 1 AND watcher_id IS NOT NULL
+           AND CASE WHEN $1::text[] IS NULL THEN NOT EXISTS (SELECT FROM kr_watcher w WHERE w.watcher_id = t.watcher_id)
+                    ELSE watcher_id = ANY ($1::text[]::uuid[]) END
+), held AS MATERIALIZED (
+    SELECT t.task_flow_id, t.task_exec_seq, t.attempt, t.started_ts, t.watcher_id, t.claim_id, t.lost_count + 1 AS losses,
+           t.on_lost = 'rerun' AND t.lost_count < 2 AS again
+    FROM   lost l
+    JOIN   kr_task_stat t ON t.task_flow_id = l.task_flow_id AND t.task_exec_seq = l.task_exec_seq
+    WHERE  t.exec_status = 1 AND t.claim_id = l.claim_id AND t.watcher_id IS NOT NULL
+    ORDER  BY t.task_flow_id, t.task_exec_seq
+    LIMIT  1000
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+), kept AS (
+    INSERT INTO kr_task_attempt (task_flow_id, task_exec_seq, attempt, exec_status, started_ts, ended_ts,
+                                 watcher_id, claim_id, reason, error)
+    SELECT task_flow_id, task_exec_seq, attempt, 1, started_ts, clock_timestamp(), watcher_id, claim_id, 'lost',
+           format('its watcher %s vanished', watcher_id)
+    FROM   held WHERE again
+    ON CONFLICT DO NOTHING
+)
+UPDATE kr_task_stat t
+SET    exec_status  = CASE WHEN h.again THEN 0 ELSE 2 END,
+       watcher_id   = NULL,
+       lost_count   = h.losses,
+       -- a task with two losses behind it may be what kills its watchers: give it time
+       run_after    = CASE WHEN h.again AND h.losses > 1 THEN clock_timestamp() + ` + leaseSQL + ` END,
+       started_ts   = CASE WHEN h.again THEN NULL ELSE t.started_ts END,
+       suspended_ts = CASE WHEN h.again THEN NULL ELSE clock_timestamp() END,
+       reason       = CASE WHEN h.again THEN NULL ELSE 'lost' END,
+       error        = format('its watcher %s vanished while attempt %s ran (loss %s)%s', h.watcher_id, h.attempt, h.losses,
+                             CASE WHEN h.again THEN '' WHEN h.losses > 2 THEN ': it may be what ends its watchers; look before you set it to 0'
+                                  ELSE ': on_lost is "suspend", so look what it has done before you set it to 0' END)
+FROM   held h
+WHERE  t.task_flow_id = h.task_flow_id AND t.task_exec_seq = h.task_exec_seq
+RETURNING t.task_flow_id, t.task_exec_seq, t.exec_status, h.watcher_id::text AS watcher_id`
+
+type rescuedRow struct {
+	keyRow
+	Status  int16  `db:"exec_status"`
+	Watcher string `db:"watcher_id"`
+}
+
+// Rescue declares watchers dead whose lease has ended, and takes back their tasks: to
+// be run again, or suspended where they must not run twice or were lost three times.
+// Only a watcher whose Pulse said so may call it.
+func (d *DB) Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error) {
+	var rescued []flow.Rescued
+	err := d.inTx(ctx, func(tx *sqlx.Tx) error {
+		if _, err := tx.ExecContext(ctx, clampSQL); err != nil {
+			return fmt.Errorf("clamp leases: %w", err)
+		}
+		var dead []string
+		if err := tx.SelectContext(ctx, &dead, expiredSQL, watcher); err != nil || len(dead) == 0 {
+			return err
+		}
+		var err error
+		if rescued, err = rescue(ctx, tx, dead); err != nil {
+			return err
+		}
+		// What was locked just now is left without a watcher: the sweep finds it.
+		_, err = tx.ExecContext(ctx, `DELETE FROM kr_watcher WHERE watcher_id = ANY ($1::text[]::uuid[])`, dead)
+		return err
+	})
+	return rescued, translate("rescue tasks of vanished watchers", err)
+}
+
+// rescue takes back what dead watchers own; nil: watchers without a row.
+func rescue(ctx context.Context, tx *sqlx.Tx, dead []string) ([]flow.Rescued, error) {
+	var rescued []flow.Rescued
+	for {
+		var rows []rescuedRow
+		if err := tx.SelectContext(ctx, &rows, rescueSQL, dead); err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			rescued = append(rescued, flow.Rescued{Key: r.key(), Watcher: r.Watcher, Status: flow.Status(r.Status)})
+		}
+		if len(rows) < 1000 {
+			return rescued, nil
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package postgres
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+// channel is what triggers, registrations and releases notify. A notification is a hint
+// that something can be claimed or was revoked; polling alone would find it, too.
+const channel = "flower"
+
+// notifySQL does not wait for the disk: a hint that is lost costs one poll. It is a
+// transaction of its own, since a commit with a notification takes a lock of the whole
+// server until it is flushed.
+const notifySQL = `
+-- flower: notify
+SELECT pg_notify('` + channel + `', '')::text FROM set_config('synchronous_commit', 'off', true)`
+
+// notifyEvery is the least time between two notifications of a process.
+const notifyEvery = 20 * time.Millisecond
+
+// notifier sends notifications, at most one each notifyEvery, without making anybody
+// wait.
+type notifier struct {
+	send func(ctx context.Context) error
+	once sync.Once
+	due  chan struct{} // of capacity 1: several are one
+	stop chan struct{}
+	done sync.WaitGroup
+}
+
+func newNotifier(send func(ctx context.Context) error) *notifier {
+	return &notifier{send: send, due: make(chan struct{}, 1), stop: make(chan struct{})}
+}
+
+// notify asks for a notification, soon.
+func (n *notifier) notify() {
+	n.once.Do(func() { n.done.Go(n.loop) })
+	select {
+	case n.due <- struct{}{}:
+	default:
+	}
+}
+
+func (n *notifier) loop() {
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-n.due:
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		_ = n.send(ctx) // a lost hint costs one poll
+		cancel()
+		select {
+		case <-n.stop:
+			return
+		case <-time.After(notifyEvery):
+		}
+	}
+}
+
+func (n *notifier) close() {
+	close(n.stop)
+	n.done.Wait()
+}
+
+// Listen returns a channel that receives when something may have become claimable, or
+// was revoked, until ctx ends. Notifications may be lost and may come without a reason.
+func (d *DB) Listen(ctx context.Context) <-chan struct{} {
+	hints := make(chan struct{}, 1)
+	if d.cfg.Pooler { // a pooler's connection does not stay ours
+		return hints
+	}
+	go d.listen(ctx, hints)
+	return hints
+}
+
+// pingEvery keeps the listener's connection from looking dead to our own deadline.
+const pingEvery = ioTimeout / 2
+
+func (d *DB) listen(ctx context.Context, hints chan<- struct{}) {
+	l := pq.NewDialListener(dialer{}, d.cfg.dsn(), 100*time.Millisecond, 5*time.Second, nil)
+	// Listen waits for the first connection, for ever if need be: not here.
+	go func() { _ = l.Listen(channel) }()
+	// Close may block on a dead network: nobody waits for it.
+	defer func() { go func() { _ = l.Close() }() }()
+
+	ping := time.NewTicker(pingEvery)
+	defer ping.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ping.C:
+			go func() { _ = l.Ping() }()
+			continue
+		case <-l.Notify: // nil after a reconnect, in which one may have been lost
+		}
+		select {
+		case hints <- struct{}{}:
+		default:
+		}
+	}
+}

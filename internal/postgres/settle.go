@@ -1,0 +1,223 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// settleSQL records attempts that did not succeed. Whether a task is tried again is
+// decided on its newest version: an operator may have allowed more attempts meanwhile.
+// An attempt that is tried again goes to kr_task_attempt; the last one stays in its row.
+// The trigger kr_task_requeued puts what waits again into the queue.
+const settleSQL = `
+-- flower: settle
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[], $5::text[]) AS g(flow, seq, claim, outcome, error)
+), held AS MATERIALIZED (
+    SELECT g.*, t.attempt, t.started_ts, t.watcher_id, t.failed_count, t.retry_delay,
+           CASE WHEN g.outcome = 'handed back' THEN t.on_lost = 'rerun'
+                ELSE g.outcome IN ('failed', 'timeout') AND t.failed_count + 1 < t.max_attempts END AS again
+    FROM   given g
+    JOIN   kr_task_stat t ON t.task_flow_id = g.flow AND t.task_exec_seq = g.seq
+    WHERE  t.exec_status = 1 AND t.claim_id = g.claim AND t.watcher_id IS NOT NULL
+    ORDER  BY t.task_flow_id, t.task_exec_seq
+    FOR NO KEY UPDATE OF t
+), kept AS (
+    INSERT INTO kr_task_attempt (task_flow_id, task_exec_seq, attempt, exec_status, started_ts, ended_ts,
+                                 watcher_id, claim_id, reason, error)
+    SELECT flow, seq, attempt, CASE outcome WHEN 'handed back' THEN 1 ELSE 2 END, started_ts, clock_timestamp(),
+           watcher_id, claim, nullif(outcome, 'handed back'), error
+    FROM   held WHERE again
+    ON CONFLICT DO NOTHING
+), settled AS (
+    UPDATE kr_task_stat t
+    SET    exec_status  = CASE WHEN h.again THEN 0 ELSE 2 END,
+           watcher_id   = NULL,
+           failed_count = t.failed_count + (h.outcome <> 'handed back')::int,
+           run_after    = CASE WHEN h.again AND h.outcome <> 'handed back' AND h.retry_delay > '0 s'
+                               -- doubled with each failure, up to an hour, and spread by a tenth
+                               THEN clock_timestamp() + (0.95 + random() / 10)
+                                    * least(h.retry_delay * power(2, least(h.failed_count, 20)), greatest(h.retry_delay, interval '1 hour')) END,
+           started_ts   = CASE WHEN h.again THEN NULL ELSE t.started_ts END,
+           suspended_ts = CASE WHEN h.again THEN NULL ELSE clock_timestamp() END,
+           reason       = CASE WHEN h.again THEN NULL WHEN h.outcome = 'handed back' THEN 'lost' ELSE h.outcome END,
+           error        = h.error
+    FROM   held h
+    WHERE  t.task_flow_id = h.flow AND t.task_exec_seq = h.seq
+    RETURNING t.task_flow_id, t.task_exec_seq, t.exec_status, t.run_after
+)
+SELECT g.flow, g.seq, s.exec_status, s.run_after
+FROM   given g
+LEFT   JOIN settled s ON s.task_flow_id = g.flow AND s.task_exec_seq = g.seq`
+
+type settledRow struct {
+	FlowID   string     `db:"flow"`
+	Seq      int        `db:"seq"`
+	Status   *int16     `db:"exec_status"` // nil: the fence did not hold
+	RunAfter *time.Time `db:"run_after"`
+}
+
+// settle records attempts that did not succeed; results are sorted by key.
+func (d *DB) settle(ctx context.Context, results []flow.Result, adv *flow.Advanced) error {
+	if len(results) == 0 {
+		return nil
+	}
+	keys := newKeys(results)
+	outcomes := make([]string, len(results))
+	texts := make([]string, len(results))
+	for i, r := range results {
+		outcomes[i], texts[i] = string(r.Outcome), r.Error
+	}
+	var rows []settledRow
+	err := d.engine.selectAll(ctx, &rows, settleSQL, keys.flows, keys.seqs, keys.claims, outcomes, texts)
+	if err != nil && splittable(err) {
+		return d.settleEach(ctx, results, err, adv)
+	}
+	if err != nil {
+		return translate(fmt.Sprintf("settle %d attempts", len(results)), err)
+	}
+	return d.readSettled(ctx, rows, results, adv)
+}
+
+// settleEach is the way out when one result of a batch spoils it.
+func (d *DB) settleEach(ctx context.Context, results []flow.Result, cause error, adv *flow.Advanced) error {
+	if len(results) == 1 {
+		adv.Rejected = append(adv.Rejected, flow.Rejected{Result: results[0], Cause: cause, Busy: retryable(cause)})
+		return nil
+	}
+	half := len(results) / 2
+	if err := d.settle(ctx, results[:half], adv); err != nil {
+		return err
+	}
+	return d.settle(ctx, results[half:], adv)
+}
+
+func (d *DB) readSettled(ctx context.Context, rows []settledRow, results []flow.Result, adv *flow.Advanced) error {
+	settled := make(map[flow.TaskKey]settledRow, len(rows))
+	var open []flow.TaskKey
+	for _, r := range rows {
+		key := flow.TaskKey{Flow: flow.ID(r.FlowID), Seq: r.Seq}
+		if r.Status == nil {
+			open = append(open, key)
+			continue
+		}
+		settled[key] = r
+	}
+	var done []flow.Result
+	for _, res := range results {
+		r, ok := settled[res.Task.TaskKey]
+		if !ok {
+			done = append(done, res)
+			continue
+		}
+		j := flow.Judged{Result: res, Verdict: flow.VerdictRecorded, Status: flow.Status(*r.Status)}
+		if r.RunAfter != nil {
+			j.RunNext = *r.RunAfter
+		}
+		adv.Verdicts = append(adv.Verdicts, j)
+	}
+	return d.judge(ctx, done, open, flow.Suspended, adv)
+}
+
+// judgeSQL looks at results for which the fence did not hold. Either an earlier call,
+// whose answer was lost, recorded them: their claim is still in the row, or in a
+// superseded attempt that did not end while it ran. Or the claim was superseded.
+const judgeSQL = `
+-- flower: judge
+SELECT g.flow AS task_flow_id, g.seq AS task_exec_seq
+FROM   unnest($1::text[], $2::int[], $3::text[]::uuid[]) AS g(flow, seq, claim)
+WHERE  EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = g.flow AND t.task_exec_seq = g.seq
+               AND t.claim_id = g.claim AND t.exec_status <> 1)
+   OR  EXISTS (SELECT FROM kr_task_attempt a WHERE a.task_flow_id = g.flow AND a.task_exec_seq = g.seq
+               AND a.claim_id = g.claim AND a.exec_status <> 1)`
+
+// judge adds a verdict for each of results, all of which are recorded with the given
+// status but for those whose key is open.
+func (d *DB) judge(ctx context.Context, results []flow.Result, open []flow.TaskKey, status flow.Status, adv *flow.Advanced) error {
+	isOpen := make(map[flow.TaskKey]bool, len(open))
+	for _, key := range open {
+		isOpen[key] = true
+	}
+	var doubtful []flow.Result
+	for _, r := range results {
+		if isOpen[r.Task.TaskKey] {
+			doubtful = append(doubtful, r)
+			continue
+		}
+		adv.Verdicts = append(adv.Verdicts, flow.Judged{Result: r, Verdict: flow.VerdictRecorded, Status: status})
+	}
+	if len(doubtful) == 0 {
+		return nil
+	}
+	keys := newKeys(doubtful)
+	var rows []keyRow
+	if err := d.pool.SelectContext(ctx, &rows, judgeSQL, pq.Array(keys.flows), pq.Array(keys.seqs), pq.Array(keys.claims)); err != nil {
+		return translate(fmt.Sprintf("look at %d results whose claim is over", len(doubtful)), err)
+	}
+	recorded := make(map[flow.TaskKey]bool, len(rows))
+	for _, r := range rows {
+		recorded[r.key()] = true
+	}
+	for _, r := range doubtful {
+		j := flow.Judged{Result: r, Verdict: flow.VerdictRefused}
+		if recorded[r.Task.TaskKey] {
+			j.Verdict, j.Status = flow.VerdictRecorded, status
+		}
+		adv.Verdicts = append(adv.Verdicts, j)
+	}
+	return nil
+}
+
+// recount repairs what tasks wait for, from the truth.
+func (d *DB) recount(ctx context.Context, keys []flow.TaskKey) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return d.inTx(ctx, func(tx *sqlx.Tx) error {
+		for _, key := range keys {
+			if _, err := tx.ExecContext(ctx, "SELECT flower_recount($1, $2)", string(key.Flow), key.Seq); err != nil {
+				return translate(fmt.Sprintf("recount what task %s waits for", key), err)
+			}
+		}
+		return nil
+	})
+}
+
+type keyRow struct {
+	FlowID string `db:"task_flow_id"`
+	Seq    int    `db:"task_exec_seq"`
+}
+
+func (r keyRow) key() flow.TaskKey { return flow.TaskKey{Flow: flow.ID(r.FlowID), Seq: r.Seq} }
+
+// keys are tasks and their claims as columns, for unnest.
+type keys struct {
+	flows  []string
+	seqs   []int32
+	claims []string
+}
+
+func newKeys(results []flow.Result) keys {
+	k := keys{flows: make([]string, len(results)), seqs: make([]int32, len(results)), claims: make([]string, len(results))}
+	for i, r := range results {
+		k.flows[i], k.seqs[i], k.claims[i] = string(r.Task.Flow), int32(r.Task.Seq), r.Task.ClaimID
+	}
+	return k
+}
+
+// sorted returns results in the order of their keys, in which everybody locks tasks.
+func sorted(results []flow.Result) []flow.Result {
+	s := slices.Clone(results)
+	slices.SortFunc(s, func(a, b flow.Result) int {
+		return cmp.Or(cmp.Compare(a.Task.Flow, b.Task.Flow), cmp.Compare(a.Task.Seq, b.Task.Seq))
+	})
+	return s
+}

@@ -1,0 +1,322 @@
+package watcher
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// Calls of the store at a time: while one waits for its commit to reach the disk,
+// another one works. Meanwhile results gather, and go together in the next call.
+const maxCalls = 2
+
+// maxBatch bounds a call, so that it ends well before the statement's time is over.
+const maxBatch = 1000
+
+// afterCancel is how long cancelled programs have to return at a shutdown.
+const afterCancel = 2 * time.Second
+
+// dispatcher feeds the pool. All its fields belong to the goroutine of run.
+type dispatcher struct {
+	w       *Watcher
+	tasks   chan flow.Task // to the workers; never blocks: a free worker is counted first
+	ended   chan ended     // from the workers
+	answers chan answer    // from calls of the store
+
+	free     int                 // workers with neither a task nor an unrecorded result
+	open     map[attemptKey]bool // attempts handed out and not recorded; true: worker is stuck
+	results  []flow.Result       // to be recorded
+	locked   []flow.Result       // somebody holds their rows: tried again after a while
+	calls    int                 // in flight
+	look     bool                // there may be something in the queue
+	stopping bool
+	doubts   doubts
+	errs     *errorLog
+
+	pause    time.Duration    // after an error, growing
+	resume   <-chan time.Time // nil: calls may be made
+	unlocked <-chan time.Time // when locked is tried again
+}
+
+// answer is what came of a call.
+type answer struct {
+	results []flow.Result
+	claim   flow.Claim
+	adv     flow.Advanced
+	err     error
+}
+
+func newDispatcher(w *Watcher) *dispatcher {
+	n := w.cfg.Workers
+	return &dispatcher{
+		w: w, free: n, look: true,
+		tasks: make(chan flow.Task, n), ended: make(chan ended, n), answers: make(chan answer, maxCalls),
+		open: make(map[attemptKey]bool), errs: newErrorLog(w.log), doubts: newDoubts(w),
+	}
+}
+
+// run claims, hands out and records until ctx ends and everything is recorded, or the
+// time for that is over.
+func (d *dispatcher) run(ctx context.Context) error {
+	for i := range d.w.cfg.Workers {
+		d.w.log.Info(fmt.Sprintf("starting worker: %d", i+1), "component", "dispatcher", "worker", i+1)
+		go d.w.worker(d.tasks, d.ended)
+	}
+	defer close(d.tasks)
+
+	poll := time.NewTimer(jitter(d.w.cfg.PollInterval))
+	defer poll.Stop()
+	stop := ctx.Done()
+	var deadline <-chan time.Time
+	cancelled := false
+	for !d.idle() {
+		d.call()
+		select {
+		case e := <-d.ended:
+			d.collect(e)
+		case a := <-d.answers:
+			d.settle(a)
+		case f := <-d.doubts.found:
+			d.adopt(d.doubts.settle(f))
+		case <-d.doubts.due:
+			d.doubts.ask()
+		case <-d.w.wake:
+			d.look = true
+		case <-poll.C:
+			d.look = true
+			poll.Reset(jitter(d.w.cfg.PollInterval))
+		case <-d.resume:
+			d.resume = nil
+		case <-d.unlocked:
+			d.unlocked = nil
+		case <-stop:
+			stop, deadline = nil, time.After(d.w.cfg.ShutdownTimeout)
+			d.stop()
+		case <-deadline:
+			if cancelled {
+				return fmt.Errorf("%d tasks were not recorded in time: others will run them again", len(d.open))
+			}
+			cancelled, deadline = true, time.After(afterCancel+time.Second)
+			d.cancel()
+		}
+	}
+	return nil
+}
+
+// idle reports whether there is nothing left to do after stop.
+func (d *dispatcher) idle() bool { return d.stopping && d.calls == 0 && len(d.open) == 0 }
+
+// stop claims nothing more. The database is told, too, so that a claim in flight gets
+// nothing; it may not hear of it.
+func (d *dispatcher) stop() {
+	d.stopping = true
+	d.w.log.Info("stopping: waiting for running tasks", "component", "watcher", "running", len(d.open),
+		"timeout", d.w.cfg.ShutdownTimeout)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if err := d.w.store.Drain(ctx, d.w.lease.id()); err != nil {
+			d.w.log.Warn("the database does not know that this watcher stops", "component", "watcher", "err", err)
+		}
+	}()
+}
+
+func (d *dispatcher) cancel() {
+	n := d.w.roster.cancelAll(func(flow.Task) bool { return true }, errStopped)
+	d.w.log.Warn("the time for running tasks is over: cancelled, to be run elsewhere", "component", "watcher", "cancelled", n)
+}
+
+// collect takes what a worker reported, and whatever else has been reported meanwhile:
+// one call for all.
+func (d *dispatcher) collect(e ended) {
+	for {
+		if e.result != nil {
+			d.open[keyOf(e.result.Task)] = !e.free
+			d.results = append(d.results, *e.result)
+		} else {
+			d.free++ // a stuck worker is back; its result was taken before
+		}
+		select {
+		case e = <-d.ended:
+		default:
+			return
+		}
+	}
+}
+
+// call gives the store what there is to do, if there is anything and a call is allowed.
+// The workers of the results are free as soon as these are recorded, so that the same
+// call claims for them.
+func (d *dispatcher) call() {
+	if d.resume != nil || d.calls == maxCalls {
+		return
+	}
+	if len(d.locked) > 0 && d.unlocked == nil {
+		batch := d.locked
+		d.locked = nil
+		d.send(batch, 0) // alone: they would hold up the others again
+		return
+	}
+	look := d.look && d.free > 0 && !d.stopping
+	if len(d.results) == 0 && !look {
+		return
+	}
+	n := min(len(d.results), maxBatch)
+	batch := d.results[:n:n]
+	d.results = d.results[n:]
+	free := 0
+	if !d.stopping {
+		free = d.free + d.workersOf(batch)
+		d.free = 0
+	}
+	d.look = false
+	d.send(batch, free)
+}
+
+// workersOf counts the workers that are free once results are recorded.
+func (d *dispatcher) workersOf(results []flow.Result) int {
+	n := 0
+	for _, r := range results {
+		if !d.open[keyOf(r.Task)] {
+			n++
+		}
+	}
+	return n
+}
+
+func (d *dispatcher) send(batch []flow.Result, free int) {
+	claim := flow.Claim{ID: newID(), Watcher: d.w.lease.id(), Free: free, Programs: d.w.programs.Names()}
+	d.calls++
+	go func() {
+		// Not the context of run: what ended must be recorded after a stop, too. The
+		// store's own limits end a call.
+		adv, err := d.w.store.Advance(context.Background(), batch, claim)
+		d.answers <- answer{batch, claim, adv, err}
+	}()
+}
+
+// settle takes an answer of the store.
+func (d *dispatcher) settle(a answer) {
+	d.calls--
+	if a.claim.Free > 0 {
+		d.free += a.claim.Free - d.workersOf(a.results) // those that were free before
+	}
+	settled := make(map[attemptKey]bool, len(a.adv.Verdicts)+len(a.adv.Rejected))
+	for _, j := range a.adv.Verdicts {
+		settled[keyOf(j.Result.Task)] = true
+		d.recorded(j)
+	}
+	for _, r := range a.adv.Rejected {
+		settled[keyOf(r.Result.Task)] = true
+		d.rejected(r)
+	}
+	for _, t := range a.adv.Claimed {
+		d.free--
+		d.hand(t)
+	}
+	if a.err != nil {
+		d.failed(a, settled)
+		return
+	}
+	d.pause = 0
+	// As many as asked for: there may be more. Some were left in the queue: there are.
+	if a.claim.Free > 0 && (len(a.adv.Claimed) == a.claim.Free || a.adv.Queued > 0) || len(a.adv.Rejected) > 0 {
+		d.look = true
+	}
+}
+
+// failed keeps what a failed call did not settle, and waits before the next one.
+func (d *dispatcher) failed(a answer, settled map[attemptKey]bool) {
+	for _, r := range a.results {
+		if !settled[keyOf(r.Task)] {
+			d.results = append(d.results, r)
+		}
+	}
+	if a.claim.Free > 0 {
+		d.doubts.add(a.claim)
+		d.look = true
+	}
+	d.errs.log("the database did not take results or give tasks: trying again", a.err)
+	d.pause = min(max(2*d.pause, 50*time.Millisecond), 2*time.Second)
+	d.resume = time.After(jitter(d.pause))
+}
+
+// hand gives a claimed task to a worker, of which one is free.
+func (d *dispatcher) hand(t flow.Task) {
+	d.open[keyOf(t)] = false
+	d.tasks <- t
+}
+
+// adopt takes tasks that are ours by a claim whose answer was lost. They are handed
+// back where no worker is free.
+func (d *dispatcher) adopt(tasks []flow.Task) {
+	for _, t := range tasks {
+		if _, known := d.open[keyOf(t)]; known {
+			continue
+		}
+		if d.free > 0 && !d.stopping {
+			d.free--
+			d.hand(t)
+			continue
+		}
+		d.open[keyOf(t)] = true // no worker becomes free with it
+		d.results = append(d.results, flow.Result{Task: t, Outcome: flow.OutcomeHandedBack, Error: "its watcher had no free worker"})
+	}
+}
+
+// recorded ends an attempt: its worker is free, and the log has its line.
+func (d *dispatcher) recorded(j flow.Judged) {
+	key := keyOf(j.Result.Task)
+	if stuck, known := d.open[key]; known {
+		delete(d.open, key)
+		if !stuck {
+			d.free++
+		}
+	}
+	d.w.logVerdict(j)
+}
+
+// rejected keeps a result that could not be recorded while others were: as it is, if
+// its row is locked, else as the failure that it now is.
+func (d *dispatcher) rejected(r flow.Rejected) {
+	if r.Busy {
+		d.locked = append(d.locked, r.Result)
+		d.unlocked = time.After(time.Second)
+		return
+	}
+	failure := r.Result
+	d.w.log.Error("a result cannot be recorded as it is", attrs(failure.Task, "err", r.Cause)...)
+	text := fmt.Sprintf("its result cannot be recorded: %v", r.Cause)
+	if failure.Outcome != flow.OutcomeFinished {
+		text = "its error cannot be recorded; it is in the watcher's log"
+	}
+	failure.Outcome, failure.Output, failure.Error = flow.OutcomeInvalid, nil, clean(text)
+	d.results = append(d.results, failure)
+}
+
+func keyOf(t flow.Task) attemptKey { return attemptKey{t.TaskKey, t.ClaimID} }
+
+// logVerdict writes the one line of a change of state.
+func (w *Watcher) logVerdict(j flow.Judged) {
+	r := j.Result
+	took := r.Took.Round(time.Millisecond)
+	switch {
+	case j.Verdict == flow.VerdictRefused:
+		w.log.Info("late result refused: the task was changed by hand or taken over", attrs(r.Task, "outcome", r.Outcome, "took", took)...)
+	case j.Status == flow.Finished:
+		w.log.Info("task finished", attrs(r.Task, "took", took)...)
+	case j.Status == flow.Suspended:
+		reason := string(r.Outcome)
+		if r.Outcome == flow.OutcomeHandedBack {
+			reason = string(flow.ReasonLost)
+		}
+		w.log.Error("task suspended", attrs(r.Task, "took", took, "reason", reason, "error", r.Error)...)
+	case r.Outcome == flow.OutcomeHandedBack:
+		w.log.Info("task handed back", attrs(r.Task, "took", took)...)
+	default:
+		w.log.Warn("attempt failed: the task will be tried again", attrs(r.Task, "took", took, "reason", r.Outcome,
+			"error", r.Error, "run_after", j.RunNext)...)
+	}
+}

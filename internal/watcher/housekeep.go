@@ -1,0 +1,118 @@
+package watcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// How often a watcher looks after what concerns all of them.
+const (
+	strangersEvery = 2 * time.Second
+	sweepEvery     = time.Minute
+	// A program must be unknown for this long: a deployment replaces watchers one by
+	// one, and the one that has it may be on its way.
+	strangerAfter = 10 * time.Second
+)
+
+// housekeep lets tasks go that waited for a time, suspends those whose program nobody
+// has, and repairs what should never be broken, until ctx ends.
+func (w *Watcher) housekeep(ctx context.Context) {
+	errs := newErrorLog(w.log)
+	known := map[string]time.Time{} // programs that nobody has, since when
+	sweep := time.Now().Add(jitter(sweepEvery))
+	strangers := time.Now()
+	for pause := time.Duration(0); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		next, err := w.promote(ctx)
+		if now := time.Now(); err == nil && now.After(strangers) {
+			err = w.strangers(ctx, known)
+			strangers = now.Add(strangersEvery)
+		}
+		if now := time.Now(); err == nil && now.After(sweep) {
+			err = w.sweep(ctx)
+			// A large table takes long to read: never more than a hundredth of the time.
+			sweep = time.Now().Add(max(jitter(sweepEvery), 100*time.Since(now)))
+		}
+		if err != nil && ctx.Err() == nil {
+			errs.log("housekeeping failed: trying again", err)
+		}
+		pause = strangersEvery
+		if next > 0 {
+			pause = min(pause, next)
+		}
+	}
+}
+
+func (w *Watcher) promote(ctx context.Context) (next time.Duration, err error) {
+	promoted, next, err := w.store.Promote(ctx)
+	if promoted > 0 {
+		w.wakeUp()
+	}
+	return next, err
+}
+
+// strangers suspends tasks whose program no watcher has had for strangerAfter.
+func (w *Watcher) strangers(ctx context.Context, since map[string]time.Time) error {
+	programs, err := w.store.Strangers(ctx, w.programs.Names())
+	if err != nil {
+		return err
+	}
+	unknown := make(map[string]bool, len(programs))
+	for _, p := range programs {
+		unknown[p] = true
+		if _, seen := since[p]; !seen {
+			since[p] = time.Now()
+		}
+	}
+	var errs []error
+	for p, first := range since {
+		if !unknown[p] {
+			delete(since, p)
+			continue
+		}
+		if time.Since(first) > strangerAfter {
+			errs = append(errs, w.refuse(ctx, p))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (w *Watcher) refuse(ctx context.Context, program string) error {
+	text := fmt.Sprintf("no watcher has a program %q; this one has: %s", program, strings.Join(w.programs.Names(), ", "))
+	if program == "" {
+		text = "the task has no program, and its definition was not found when the row was inserted"
+	}
+	keys, err := w.store.Refuse(ctx, program, text)
+	for _, k := range keys {
+		w.log.Error("task suspended", "component", "watcher", "flow", k.Flow, "seq", k.Seq, "program", program,
+			"reason", "invalid", "error", text)
+	}
+	return err
+}
+
+func (w *Watcher) sweep(ctx context.Context) error {
+	swept, err := w.store.Sweep(ctx)
+	logRescued(w.log, swept.Rescued)
+	if len(swept.Recounted) > 0 || swept.Leftovers > 0 {
+		w.log.Warn("the sweep repaired the queue: somebody changed it behind Flower's back, or a watcher died between two statements",
+			"component", "watcher", "recounted", len(swept.Recounted), "leftovers", swept.Leftovers)
+	}
+	if len(swept.Rescued) > 0 || len(swept.Recounted) > 0 {
+		w.wakeUp()
+	}
+	return err
+}
+
+// jitter spreads d by a fifth to both sides, so that watchers that started together do
+// not stay together.
+func jitter(d time.Duration) time.Duration {
+	return d - d/5 + rand.N(2*d/5+1)
+}

@@ -1,0 +1,163 @@
+package watcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// Times of the lease, as the database counts them (see postgres.Lease).
+const (
+	heartbeat = 2 * time.Second
+	// A watcher that could not renew its lease for this long stops, by its own clock,
+	// what must not run twice: in two more seconds others may take over.
+	fenceAfter = 8 * time.Second
+)
+
+// lease keeps a watcher alive in the eyes of the others.
+type lease struct {
+	w       *Watcher
+	ident   atomic.Pointer[string] // its present id; another one after it was fenced
+	renewed atomic.Int64           // when the lease was last renewed, in Unix nanoseconds; for health checks
+	soon    chan struct{}          // of capacity 1: beat now
+}
+
+func newLease(w *Watcher) *lease {
+	l := &lease{w: w, soon: make(chan struct{}, 1)}
+	l.renew()
+	return l
+}
+
+func (l *lease) id() string { return *l.ident.Load() }
+
+func (l *lease) renew() {
+	id := newID()
+	l.ident.Store(&id)
+}
+
+// beatSoon asks for a heartbeat before its time.
+func (l *lease) beatSoon() {
+	select {
+	case l.soon <- struct{}{}:
+	default:
+	}
+}
+
+// join makes the watcher known, however long the database is away.
+func (l *lease) join(ctx context.Context) error {
+	c := l.w.cfg
+	errs := newErrorLog(l.w.log)
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := l.w.store.Join(ctx, flow.Watcher{
+			ID: l.id(), Host: c.Host, PID: c.PID, Version: c.Version, Programs: l.w.programs.Names(), Workers: c.Workers,
+		})
+		if err == nil {
+			l.renewed.Store(time.Now().UnixNano())
+			return nil
+		}
+		if !errors.Is(err, flow.ErrUnavailable) {
+			return err
+		}
+		errs.log("cannot join: trying again", err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("join: %w", context.Cause(ctx))
+		case <-time.After(pause):
+		}
+	}
+}
+
+// keep sends heartbeats until ctx ends.
+func (l *lease) keep(ctx context.Context) {
+	errs := newErrorLog(l.w.log)
+	renewed := time.Now() // when the last heartbeat that was answered was sent
+	fenced := false
+	for pause := time.Duration(0); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.soon:
+		case <-time.After(pause):
+		}
+		sent := time.Now()
+		pulse, err := l.w.store.Beat(ctx, l.id(), l.w.roster.tasks())
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			renewed, fenced, pause = sent, false, heartbeat
+			l.renewed.Store(sent.UnixNano())
+			l.obey(ctx, pulse)
+		case errors.Is(err, flow.ErrFenced):
+			l.startAgain(ctx)
+			renewed, fenced, pause = time.Now(), false, heartbeat
+		default:
+			errs.log("heartbeat failed: trying again", err)
+			pause = 250 * time.Millisecond
+			if !fenced && time.Since(renewed) > fenceAfter {
+				fenced = true
+				l.fence()
+			}
+		}
+	}
+}
+
+// obey does what the database told with a heartbeat.
+func (l *lease) obey(ctx context.Context, pulse flow.Pulse) {
+	for _, t := range pulse.Revoked {
+		l.w.roster.cancel(t, errRevoked)
+	}
+	if !pulse.Rescue {
+		return
+	}
+	rescued, err := l.w.store.Rescue(ctx, l.id())
+	if err != nil {
+		l.w.log.Error("rescue failed: trying again with the next heartbeat", "component", "watcher", "err", err)
+		return
+	}
+	logRescued(l.w.log, rescued)
+	if len(rescued) > 0 {
+		l.w.wakeUp()
+	}
+}
+
+// fence stops what must not run twice, since nobody knows whether others already run it.
+// The rest runs on: an outage that everybody sees must not cost everybody's work, and
+// the claim's fence decides about each result.
+func (l *lease) fence() {
+	n := l.w.roster.cancelAll(func(t flow.Task) bool { return t.OnLost == flow.OnLostSuspend }, flow.ErrFenced)
+	l.w.log.Warn("no heartbeat went through: the lease is about to end", "component", "watcher",
+		"watcher", l.id(), "for", fenceAfter, "cancelled", n)
+}
+
+// startAgain goes on under a new id after others have declared this watcher dead. What
+// runs is cancelled: its results would be refused.
+func (l *lease) startAgain(ctx context.Context) {
+	n := l.w.roster.cancelAll(func(flow.Task) bool { return true }, flow.ErrFenced)
+	old := l.id()
+	l.renew()
+	l.w.log.Error("declared dead by the others: starting again under a new id", "component", "watcher",
+		"old", old, "watcher", l.id(), "cancelled", n)
+	if err := l.join(ctx); err == nil {
+		l.w.wakeUp()
+	}
+}
+
+// leave says that this watcher has ended, so that others take what is left at once.
+func (l *lease) leave() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return l.w.store.Leave(ctx, l.id())
+}
+
+func logRescued(log *slog.Logger, rescued []flow.Rescued) {
+	for _, r := range rescued {
+		log.Warn("task rescued", "component", "watcher", "flow", r.Key.Flow, "seq", r.Key.Seq,
+			"lost_by", r.Watcher, "status", r.Status)
+	}
+}

@@ -1,0 +1,73 @@
+package watcher
+
+import (
+	"context"
+	"sync"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// roster is the attempts whose programs run, so that they can be cancelled one by one.
+type roster struct {
+	mu      sync.Mutex
+	running map[attemptKey]entry
+}
+
+// attemptKey tells attempts at one task apart, which may overlap when one was revoked.
+type attemptKey struct {
+	task  flow.TaskKey
+	claim string
+}
+
+type entry struct {
+	task   flow.Task
+	cancel context.CancelCauseFunc
+}
+
+func newRoster() *roster { return &roster{running: make(map[attemptKey]entry)} }
+
+func (r *roster) add(t flow.Task, cancel context.CancelCauseFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running[attemptKey{t.TaskKey, t.ClaimID}] = entry{t, cancel}
+}
+
+func (r *roster) remove(t flow.Task) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.running, attemptKey{t.TaskKey, t.ClaimID})
+}
+
+// tasks returns what runs, in no order.
+func (r *roster) tasks() []flow.Task {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	tasks := make([]flow.Task, 0, len(r.running))
+	for _, e := range r.running {
+		tasks = append(tasks, e.task)
+	}
+	return tasks
+}
+
+// cancel ends one attempt's context; one that has ended meanwhile is nobody's concern.
+func (r *roster) cancel(t flow.Task, cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e, ok := r.running[attemptKey{t.TaskKey, t.ClaimID}]; ok {
+		e.cancel(cause)
+	}
+}
+
+// cancelAll ends the contexts of all attempts that match.
+func (r *roster) cancelAll(match func(flow.Task) bool, cause error) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, e := range r.running {
+		if match(e.task) {
+			e.cancel(cause)
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,175 @@
+package watcher
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// Bounds of what is kept of an attempt.
+const (
+	maxError = 8 << 10
+	maxStack = 4 << 10
+)
+
+// grace is how long a program may go on after its context has ended, before its worker
+// counts as stuck and the task is settled without it.
+const grace = 5 * time.Second
+
+// ended is what a worker tells the dispatcher: an attempt ended, or a stuck worker came
+// back.
+type ended struct {
+	result *flow.Result // nil: it was reported before
+	free   bool         // the worker can take a task again
+}
+
+// worker runs tasks until there are no more. It is stuck for as long as a program
+// ignores that its context has ended; the attempt's result is reported all the same.
+func (w *Watcher) worker(tasks <-chan flow.Task, report chan<- ended) {
+	for t := range tasks {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		w.roster.add(t, cancel)
+		w.log.Info("task started", attrs(t)...)
+		begun := time.Now()
+		done := make(chan flow.Result, 1)
+		go func() { done <- w.attempt(ctx, t, begun) }()
+
+		result, stuck := await(ctx, done, t, begun)
+		w.roster.remove(t)
+		report <- ended{result: &result, free: !stuck}
+		if stuck {
+			w.log.Error("a program ignores that it was cancelled: its worker is stuck", attrs(t)...)
+			<-done
+			report <- ended{free: true}
+		}
+		cancel(nil)
+	}
+}
+
+// await returns the result of an attempt, or makes one up when its program goes on for
+// too long after its context has ended. The timeout is watched here, too, since a
+// program may do nothing but compute.
+func await(ctx context.Context, done <-chan flow.Result, t flow.Task, begun time.Time) (result flow.Result, stuck bool) {
+	var late <-chan time.Time
+	if t.Timeout > 0 {
+		late = time.After(t.Timeout + grace)
+	}
+	cause := errTimeout
+	select {
+	case r := <-done:
+		return r, false
+	case <-late:
+	case <-ctx.Done():
+		select {
+		case r := <-done:
+			return r, false
+		case <-time.After(grace):
+			cause = context.Cause(ctx)
+		}
+	}
+	outcome := flow.OutcomeFailed
+	if errors.Is(cause, errTimeout) {
+		outcome = flow.OutcomeTimeout
+	}
+	return flow.Result{
+		Task: t, Outcome: outcome, Took: time.Since(begun),
+		Error: fmt.Sprintf("%v, and the program went on for %s: it may still be running", cause, grace),
+	}, true
+}
+
+// attempt runs a task's program once. Whatever the program does, there is a result.
+func (w *Watcher) attempt(ctx context.Context, t flow.Task, begun time.Time) flow.Result {
+	if t.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, t.Timeout, errTimeout)
+		defer cancel()
+	}
+	output, err := w.call(ctx, t)
+	result := flow.Result{Task: t, Took: time.Since(begun)}
+	if err == nil {
+		output, err = checkOutput(output)
+	}
+	if err == nil {
+		result.Outcome, result.Output = flow.OutcomeFinished, output
+		return result
+	}
+	result.Outcome, result.Error = judge(ctx, t, err)
+	return result
+}
+
+// call runs the program; a panic, and a Goexit, are errors like others.
+func (w *Watcher) call(ctx context.Context, t flow.Task) (output json.RawMessage, err error) {
+	returned := false
+	defer func() {
+		if p := recover(); p != nil {
+			stack := debug.Stack()
+			output, err = nil, fmt.Errorf("panic: %v\n%s", p, stack[:min(len(stack), maxStack)])
+		} else if !returned {
+			output, err = nil, errors.New("the program ended its goroutine")
+		}
+	}()
+	output, err = w.programs.Run(ctx, t, w.log)
+	returned = true
+	return output, err
+}
+
+// judge tells why an attempt failed. A program that gave up because its context ended is
+// not to blame: the context's cause is.
+func judge(ctx context.Context, t flow.Task, err error) (flow.Outcome, string) {
+	cause := context.Cause(ctx)
+	gaveUp := cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
+	invalid, isInvalid := errors.AsType[*flow.InvalidError](err)
+	switch {
+	case gaveUp && errors.Is(cause, errTimeout):
+		return flow.OutcomeTimeout, fmt.Sprintf("it did not end within its timeout of %s", t.Timeout)
+	case gaveUp && (errors.Is(cause, errStopped) || errors.Is(cause, flow.ErrFenced)):
+		return flow.OutcomeHandedBack, cause.Error()
+	case gaveUp:
+		return flow.OutcomeFailed, cause.Error()
+	case isInvalid:
+		return flow.OutcomeInvalid, clean(invalid.Error())
+	}
+	return flow.OutcomeFailed, clean(err.Error())
+}
+
+// checkOutput refuses what the database would not take, so that the task's own error
+// says so.
+func checkOutput(output json.RawMessage) (json.RawMessage, error) {
+	switch {
+	case output == nil:
+		return nil, nil
+	case len(output) > flow.MaxOutput:
+		return nil, fmt.Errorf("its output has %d bytes, and %d are allowed: store it elsewhere and return where", len(output), flow.MaxOutput)
+	case !json.Valid(output):
+		return nil, errors.New("its output is not JSON")
+	case bytes.Contains(output, []byte(`\u0000`)):
+		return nil, errors.New(`its output contains the character U+0000 (\u0000), which PostgreSQL cannot store`)
+	}
+	return output, nil
+}
+
+// clean makes an error's text fit for the database: valid, without U+0000, not endless.
+func clean(text string) string {
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	if text == "" {
+		return "the program failed without saying why"
+	}
+	if len(text) > maxError {
+		text = strings.ToValidUTF8(text[:maxError], "") + " … (cut)"
+	}
+	return text
+}
+
+// attrs names a task in a log line.
+func attrs(t flow.Task, more ...any) []any {
+	return append([]any{
+		"component", "watcher", "flow", t.Flow, "seq", t.Seq, "task", t.WorkflowID, "program", t.Program, "attempt", t.Attempt,
+	}, more...)
+}
