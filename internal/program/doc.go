@@ -1,0 +1,42 @@
+// Package program has what a task can run: one small interface, a set of programs by
+// name, and the programs that come with Flower, a file each.
+//
+// # Adding a program
+//
+// A program is a type with two methods. Parameters says, as data, what it understands;
+// Run does the work:
+//
+//	type greet struct{}
+//
+//	func (greet) Parameters() []program.Parameter {
+//		return []program.Parameter{{Name: "WHO", Type: program.String, Required: true,
+//			Description: "Whom to greet."}}
+//	}
+//
+//	func (greet) Run(ctx context.Context, in program.Input) (json.RawMessage, error) {
+//		in.Log.Info("hello", "who", in.Params.String("WHO"))
+//		return nil, nil
+//	}
+//
+// It joins the others under the name that ms_task_definition.program says:
+// programs["Greet"] = greet{}. Programs that come with Flower stand in [Default].
+//
+// # The promise, and what is asked in return
+//
+// A task runs at least once: its watcher may die after the work and before the result
+// is recorded, and then the task runs again. A program must tolerate that.
+// [flow.Task.IdempotencyKey] is the same for each repetition, so that whoever receives
+// the effect can recognise it.
+//
+// A program stops soon after its context ends, and then returns [context.Cause] of it:
+// a task that was cancelled, timed out or is handed back at shutdown holds its worker
+// until the program returns. It is called for several tasks at once.
+//
+// # Errors
+//
+// Whatever Run returns as an error becomes the task's error, to be read by a person: it
+// says what was tried and what happened, and never repeats a secret. An error may be
+// tried again, as the task's definition allows. A [*flow.InvalidError] means that no
+// retry can help, because what a person wrote must change first; wrong parameters give
+// one before Run is called. A panic is a failure, too: the watcher sees to it.
+package program
