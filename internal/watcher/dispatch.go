@@ -275,6 +275,9 @@ func (d *dispatcher) recorded(j flow.Judged) {
 			d.free++
 		}
 	}
+	if !j.RunNext.IsZero() {
+		signal(d.w.putOff)
+	}
 	d.w.logVerdict(j)
 }
 

@@ -11,8 +11,10 @@ import (
 
 // How often a watcher looks after what concerns all of them.
 const (
-	strangersEvery = 2 * time.Second
+	strangersEvery = 10 * time.Second
 	sweepEvery     = time.Minute
+	// Promotions are asked for by every retry: one look serves those of a moment.
+	promotePause = 200 * time.Millisecond
 	// A program must be unknown for this long: a deployment replaces watchers one by
 	// one, and the one that has it may be on its way.
 	strangerAfter = 10 * time.Second
@@ -24,15 +26,10 @@ func (w *Watcher) housekeep(ctx context.Context) {
 	errs := newErrorLog(w.log)
 	known := map[string]time.Time{} // programs that nobody has, since when
 	sweep := time.Now().Add(jitter(sweepEvery))
-	strangers := time.Now()
-	for pause := time.Duration(0); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
+	var strangers time.Time
+	for {
 		next, err := w.promote(ctx)
-		if now := time.Now(); err == nil && now.After(strangers) {
+		if now := time.Now(); err == nil && !now.Before(strangers) {
 			err = w.strangers(ctx, known)
 			strangers = now.Add(strangersEvery)
 		}
@@ -44,9 +41,13 @@ func (w *Watcher) housekeep(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			errs.log("housekeeping failed: trying again", err)
 		}
-		pause = strangersEvery
+		pause := jitter(w.cfg.PollInterval)
 		if next > 0 {
 			pause = min(pause, next)
+		}
+		// Soon, when something was put off to a time that is not known here yet.
+		if !rest(ctx, pause, promotePause, w.putOff) {
+			return
 		}
 	}
 }
@@ -78,7 +79,7 @@ func (w *Watcher) strangers(ctx context.Context, since map[string]time.Time) err
 			delete(since, p)
 			continue
 		}
-		if time.Since(first) > strangerAfter {
+		if time.Since(first) >= strangerAfter {
 			errs = append(errs, w.refuse(ctx, p))
 		}
 	}

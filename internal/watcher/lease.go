@@ -14,6 +14,7 @@ import (
 // Times of the lease, as the database counts them (see postgres.Lease).
 const (
 	heartbeat = 2 * time.Second
+	beatPause = 100 * time.Millisecond // at least, between heartbeats that somebody asked for
 	// A watcher that could not renew its lease for this long stops, by its own clock,
 	// what must not run twice: in two more seconds others may take over.
 	fenceAfter = 8 * time.Second
@@ -41,12 +42,7 @@ func (l *lease) renew() {
 }
 
 // beatSoon asks for a heartbeat before its time.
-func (l *lease) beatSoon() {
-	select {
-	case l.soon <- struct{}{}:
-	default:
-	}
-}
+func (l *lease) beatSoon() { signal(l.soon) }
 
 // join makes the watcher known, however long the database is away.
 func (l *lease) join(ctx context.Context) error {
@@ -77,13 +73,7 @@ func (l *lease) keep(ctx context.Context) {
 	errs := newErrorLog(l.w.log)
 	renewed := time.Now() // when the last heartbeat that was answered was sent
 	fenced := false
-	for pause := time.Duration(0); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-l.soon:
-		case <-time.After(pause):
-		}
+	for pause := time.Duration(0); rest(ctx, pause, beatPause, l.soon); {
 		sent := time.Now()
 		pulse, err := l.w.store.Beat(ctx, l.id(), l.w.roster.tasks())
 		switch {

@@ -116,6 +116,7 @@ type Watcher struct {
 	lease    *lease
 	roster   *roster
 	wake     chan struct{} // of capacity 1: look at the queue
+	putOff   chan struct{} // of capacity 1: a task has got a time to wait for
 }
 
 // New makes a watcher.
@@ -125,7 +126,7 @@ func New(cfg Config, store Store, programs Programs, log *slog.Logger) (*Watcher
 	}
 	w := &Watcher{
 		cfg: cfg, store: store, programs: programs, log: log,
-		roster: newRoster(), wake: make(chan struct{}, 1),
+		roster: newRoster(), wake: make(chan struct{}, 1), putOff: make(chan struct{}, 1),
 	}
 	w.lease = newLease(w)
 	return w, nil
@@ -171,17 +172,39 @@ func (w *Watcher) hints(ctx context.Context) {
 			return
 		case <-hints:
 			w.wakeUp()
+			signal(w.putOff)
 			w.lease.beatSoon()
 		}
 	}
 }
 
-// wakeUp makes the dispatcher look at the queue; several calls may be one look.
-func (w *Watcher) wakeUp() {
+// wakeUp makes the dispatcher look at the queue.
+func (w *Watcher) wakeUp() { signal(w.wake) }
+
+// signal sends to a channel of capacity 1: several signals before it is read are one.
+func signal(c chan<- struct{}) {
 	select {
-	case w.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
+}
+
+// rest waits for a pause; a signal on soon ends it, but not before the least time is
+// over. It returns false when ctx has ended.
+func rest(ctx context.Context, pause, least time.Duration, soon <-chan struct{}) bool {
+	least = min(least, pause)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(least):
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-soon:
+	case <-time.After(pause - least):
+	}
+	return true
 }
 
 // newID returns a random id that was never used before: of a watcher or of a claim.
