@@ -1,0 +1,91 @@
+// Register serves HTTP: it registers flows and shows how they go.
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/d-tsuji/flower/internal/cli"
+	"github.com/d-tsuji/flower/internal/postgres"
+	"github.com/d-tsuji/flower/internal/register"
+)
+
+func main() { cli.Main("register", run) }
+
+// config is everything that can be set.
+type config struct {
+	database    postgres.Config
+	web         register.Config
+	log         cli.LogConfig
+	migrate     string // auto, off or only
+	healthcheck bool
+}
+
+func run(ctx context.Context, env *cli.Env) error {
+	var cfg config
+	flags := settings(env.Name, &cfg)
+	if err := flags.Parse(env); err != nil {
+		return err
+	}
+	if cfg.healthcheck {
+		return register.Healthcheck(ctx, cfg.web)
+	}
+	log := env.Logger(cfg.log)
+	flags.Report(log.With("component", "register"))
+	db, err := postgres.Open(cfg.database, log.With("component", "register"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(serve(ctx, cfg, db, log), db.Close())
+}
+
+// serve waits for the database and serves until ctx ends.
+func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) error {
+	prepare := db.Migrate
+	if cfg.migrate == "off" {
+		prepare = db.WaitReady
+	}
+	switch err := prepare(ctx); {
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err() // told to stop while it waited
+	case err != nil:
+		return err
+	case cfg.migrate == "only":
+		return nil
+	}
+	return register.New(cfg.web, db, log).Run(ctx)
+}
+
+func settings(name string, cfg *config) *cli.Flags {
+	flags := cli.NewFlags(name, "registers flows by HTTP, for watchers to run",
+		"register -dbhost db -webhost 0.0.0.0",
+		`curl -X POST localhost:8000/register -d '{"taskId": "sample"}'`)
+	cfg.database.Application = "flower-register"
+	flags.Database(&cfg.database)
+	flags.Var(cli.OneOf(&cfg.migrate, "auto", "auto", "off", "only"), "migrate WHEN", "FLOWER_MIGRATE",
+		"bring the schema up to date: auto (at start), off, only (and stop)")
+
+	flags.Group("Web")
+	web := &cfg.web
+	flags.Var(cli.Text(&web.Host, "localhost"), "webhost ADDRESS", "FLOWER_WEBHOST",
+		"where to listen; 0.0.0.0 lets others in, to POST /register alone")
+	flags.Var(cli.Int(&web.Port, 8000, 0, 65535), "webport PORT", "FLOWER_WEBPORT", "its port; 0 takes a free one")
+	flags.Var(cli.Bool(&web.Insecure), "insecure", "FLOWER_INSECURE",
+		"serve everything to whoever reaches that address")
+	flags.Var(cli.List(&web.Hosts), "hosts NAME,…", "FLOWER_HOSTS",
+		"more host names that requests may come for, as in flower.example.com")
+	flags.Var(cli.Duration(&web.ShutdownTimeout, 10*time.Second, time.Second, time.Hour), "shutdown-timeout TIME",
+		"FLOWER_SHUTDOWN_TIMEOUT", "how long requests in flight may take at the end")
+	flags.Var(cli.Bool(&cfg.healthcheck), "healthcheck", "",
+		"ask the register that runs here whether it is ready: exit code 0 or 1")
+	flags.Check(func() error {
+		if cfg.healthcheck && web.Port == 0 {
+			return errors.New("-healthcheck needs -webport: the port of the register that runs")
+		}
+		return web.Validate()
+	})
+	flags.Logging(&cfg.log)
+	return flags
+}

@@ -1,0 +1,106 @@
+// Package cli is what the two programs share before their work begins: flags and
+// environment, the logger, signals and exit codes.
+//
+// A setting is looked for in its flag, then in its environment variable, then there is
+// its default; an empty variable counts as none. Both programs are a Main around a run
+// function that gets everything from its arguments, so that a test can run it:
+//
+//	func main() { cli.Main("register", run) }
+//
+//	func run(ctx context.Context, env *cli.Env) error {
+//		flags := cli.NewFlags(env.Name, "what it does")
+//		flags.Database(&cfg.database)
+//		flags.Group("Web")
+//		flags.Var(cli.Int(&cfg.port, 8000, 1, 65535), "webport PORT", "FLOWER_WEBPORT", "where to listen")
+//		flags.Logging(&cfg.log)
+//		if err := flags.Parse(env); err != nil {
+//			return err
+//		}
+//		log := env.Logger(cfg.log)
+//		flags.Report(log)
+//		…
+//	}
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// The exit codes.
+const (
+	ExitStopped = 0 // it did what it was asked to, or was told to stop
+	ExitFailed  = 1
+	ExitUsage   = 2 // a flag or a variable is wrong: starting it again cannot help
+)
+
+// ErrPrinted is what Flags.Parse returns after -help, -version and -print-config: what
+// was asked for is printed, and nothing is left to do.
+var ErrPrinted = errors.New("nothing left to do")
+
+// UsageError says that the program was called wrongly. Its text names the flag or the
+// variable, the value, and what is allowed.
+type UsageError struct{ Problem string }
+
+func (e *UsageError) Error() string { return e.Problem }
+
+func usagef(format string, args ...any) error {
+	return &UsageError{Problem: fmt.Sprintf(format, args...)}
+}
+
+// Env is what a process gets from outside.
+type Env struct {
+	Name   string   // of the program
+	Args   []string // without the program's name
+	Getenv func(string) string
+	Stdout io.Writer // what was asked for: -help, -version
+	Stderr io.Writer // everything else
+
+	log *slog.Logger // nil until Logger was called
+}
+
+// Run is a program: it works until it is done, fails, or ctx ends.
+type Run func(ctx context.Context, env *Env) error
+
+// Main runs a program with the environment of the process and ends the process.
+//
+// The first SIGINT or SIGTERM ends the context of run; from then on signals do again
+// what they do by default, so that a second one ends the process at once.
+func Main(name string, run Run) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(Exec(ctx, &Env{
+		Name:   name,
+		Args:   os.Args[1:],
+		Getenv: os.Getenv,
+		Stdout: os.Stdout,
+		Stderr: os.Stderr,
+	}, run))
+}
+
+// Exec runs a program and returns its exit code. It is the one place that reports the
+// error of run: by the logger if run has made one, else as a line of text.
+func Exec(ctx context.Context, env *Env, run Run) int {
+	err := run(ctx, env)
+	var usage *UsageError
+	switch {
+	case err == nil, errors.Is(err, ErrPrinted):
+		return ExitStopped
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return ExitStopped // whatever was interrupted: that is what the signal asked for
+	case errors.As(err, &usage):
+		fmt.Fprintf(env.Stderr, "%s: %s (%s -help lists all settings)\n", env.Name, usage.Problem, env.Name)
+		return ExitUsage
+	case env.log != nil:
+		env.log.Error("cannot go on", "err", err)
+	default:
+		fmt.Fprintf(env.Stderr, "%s: %v\n", env.Name, err)
+	}
+	return ExitFailed
+}

@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// asProgram makes the test binary a program that does not stop when it is told to.
+const asProgram = "FLOWER_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) == "" {
+		os.Exit(m.Run())
+	}
+	Main("stubborn", func(ctx context.Context, env *Env) error {
+		fmt.Fprintln(env.Stdout, "started")
+		<-ctx.Done()
+		fmt.Fprintln(env.Stdout, "stopping:", context.Cause(ctx))
+		select {} // signals alone can end it
+	})
+}
+
+// newEnv returns an environment of the given variables, and what is written to it.
+func newEnv(vars map[string]string, args ...string) (env *Env, stdout, stderr *bytes.Buffer) {
+	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
+	return &Env{
+		Name:   "prog",
+		Args:   args,
+		Getenv: func(name string) string { return vars[name] },
+		Stdout: stdout,
+		Stderr: stderr,
+	}, stdout, stderr
+}
+
+func TestExec_MapsErrorsToExitCodes(t *testing.T) {
+	t.Parallel()
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	for name, c := range map[string]struct {
+		ctx    context.Context
+		err    error
+		code   int
+		stderr string
+	}{
+		"done":                     {t.Context(), nil, 0, ""},
+		"printed":                  {t.Context(), ErrPrinted, 0, ""},
+		"failed":                   {t.Context(), errors.New("the disk is full"), 1, "prog: the disk is full\n"},
+		"wrong usage":              {t.Context(), usagef("bad flag"), 2, "prog: bad flag (prog -help lists all settings)\n"},
+		"interrupted by us":        {stopped, fmt.Errorf("wait: %w", context.Canceled), 0, ""},
+		"failed while stopping":    {stopped, errors.New("cut off"), 1, "prog: cut off\n"},
+		"interrupted by something": {t.Context(), context.Canceled, 1, "prog: context canceled\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env, _, stderr := newEnv(nil)
+			require.Equal(t, c.code, Exec(c.ctx, env, func(context.Context, *Env) error { return c.err }))
+			require.Equal(t, c.stderr, stderr.String())
+		})
+	}
+}
+
+func TestExec_LogsTheErrorOnceThereIsALogger(t *testing.T) {
+	t.Parallel()
+	env, _, stderr := newEnv(nil)
+	code := Exec(t.Context(), env, func(_ context.Context, env *Env) error {
+		env.Logger(LogConfig{Format: "json"})
+		return errors.New("the disk is full")
+	})
+	require.Equal(t, ExitFailed, code)
+	require.Contains(t, stderr.String(), `"level":"ERROR","msg":"cannot go on","err":"the disk is full"}`)
+}
+
+func TestMain_ASecondSignalEndsTheProcessAtOnce(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	program := exec.CommandContext(ctx, os.Args[0])
+	program.Env = append(os.Environ(), asProgram+"=1")
+	stdout, err := program.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, program.Start())
+
+	lines := bufio.NewReader(stdout)
+	requireLine(t, lines, "started\n")
+	require.NoError(t, program.Process.Signal(syscall.SIGTERM))
+	requireLine(t, lines, "stopping: terminated signal received\n")
+
+	// The handler goes back to the default in a goroutine of its own, a moment after
+	// the context ends: until then a signal counts as the first one.
+	ended := make(chan error, 1)
+	go func() { _, err := io.Copy(io.Discard, lines); ended <- errors.Join(err, program.Wait()) }()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_ = program.Process.Signal(syscall.SIGTERM) // it may be gone by now
+		select {
+		case <-ended:
+			status, ok := program.ProcessState.Sys().(syscall.WaitStatus)
+			require.True(t, ok)
+			require.Equal(t, syscall.SIGTERM, status.Signal())
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func requireLine(t *testing.T, r *bufio.Reader, want string) {
+	t.Helper()
+	line, err := r.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, want, line)
+}

@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+)
+
+// source says where the value of a setting came from.
+type source string
+
+const (
+	fromDefault source = "default"
+	fromEnv     source = "environment"
+	fromFlag    source = "flag"
+)
+
+// setting is one value that can be set by a flag and, if env is not empty, by an
+// environment variable.
+type setting struct {
+	name, env, group string
+	arg, usage       string // what its value is called and what it is for
+	value            *Value
+	def              string // the default as text
+	source           source
+}
+
+// Flags are the settings of a program.
+type Flags struct {
+	name     string
+	summary  string
+	examples []string
+	group    string // of the settings to come
+	set      *flag.FlagSet
+	settings []*setting
+	byName   map[string]*setting
+	checks   []func() error // after everything was read, in order
+	warnings []string       // for Report
+
+	printVersion, printConfig bool
+}
+
+// NewFlags returns the settings of a program that has none yet but -version,
+// -print-config and -help.
+func NewFlags(name, summary string, examples ...string) *Flags {
+	f := &Flags{
+		name:     name,
+		summary:  summary,
+		examples: examples,
+		set:      flag.NewFlagSet(name, flag.ContinueOnError),
+		byName:   make(map[string]*setting),
+	}
+	f.set.SetOutput(io.Discard) // errors are printed by Exec, help by Parse
+	f.Group("Other")
+	f.Var(Bool(&f.printVersion), "version", "", "print the version and stop")
+	f.Var(Bool(&f.printConfig), "print-config", "", "print every setting with its source and stop")
+	return f
+}
+
+// Group gives the settings that follow a heading in the help.
+func (f *Flags) Group(title string) { f.group = title }
+
+// Var adds a setting: its flag as in "webport PORT", its environment variable ("" is
+// none), and what it is for in a few words.
+func (f *Flags) Var(v *Value, flagAndArg, env, usage string) {
+	name, arg, _ := strings.Cut(flagAndArg, " ")
+	s := &setting{
+		name: name, env: env, group: f.group, arg: arg, usage: usage,
+		value: v, def: v.String(), source: fromDefault,
+	}
+	f.settings = append(f.settings, s)
+	f.byName[name] = s
+	f.set.Var(v, name, usage)
+}
+
+// Check adds a rule for the settings as a whole. It runs when all of them were read;
+// its error should name the settings that it is about.
+func (f *Flags) Check(rule func() error) { f.checks = append(f.checks, rule) }
+
+// Parse reads the settings. It returns a *UsageError if one is wrong, and ErrPrinted if
+// the caller wanted to be told something rather than to have the program run.
+func (f *Flags) Parse(env *Env) error {
+	err := f.set.Parse(env.Args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		f.writeHelp(env.Stdout)
+		return ErrPrinted
+	case err != nil:
+		return usagef("%v", err)
+	case f.set.NArg() > 0:
+		return usagef("unexpected argument %q: settings begin with a dash, as in -name value or -name=value", f.set.Arg(0))
+	case f.printVersion:
+		fmt.Fprintln(env.Stdout, f.name, Version())
+		return ErrPrinted
+	}
+	f.set.Visit(func(given *flag.Flag) { f.byName[given.Name].source = fromFlag })
+	if err := f.readEnv(env); err != nil {
+		return err
+	}
+	for _, check := range f.checks {
+		if err := check(); err != nil {
+			return usagef("%v", err)
+		}
+	}
+	if f.printConfig {
+		f.writeConfig(env.Stdout)
+		return ErrPrinted
+	}
+	return nil
+}
+
+func (f *Flags) readEnv(env *Env) error {
+	for _, s := range f.settings {
+		if s.env == "" || s.source == fromFlag {
+			continue
+		}
+		text := env.Getenv(s.env)
+		if text == "" { // a compose file's ${X:-} sets it, and means none
+			continue
+		}
+		if err := s.value.Set(text); err != nil {
+			return usagef("invalid value %q for environment variable %s: %v", text, s.env, err)
+		}
+		s.source = fromEnv
+	}
+	return nil
+}
+
+// Report logs, once at start, what deserves a warning and what differs from the
+// defaults. No secrets.
+func (f *Flags) Report(log *slog.Logger) {
+	for _, w := range f.warnings {
+		log.Warn(w)
+	}
+	var attrs []any
+	for _, s := range f.settings {
+		if s.source != fromDefault {
+			attrs = append(attrs, slog.String(s.name, s.value.String()))
+		}
+	}
+	if len(attrs) > 0 {
+		log.Info("configuration", attrs...)
+	}
+}
+
+// origin names the place that a setting's value came from, for errors.
+func (s *setting) origin() string {
+	if s.source == fromEnv {
+		return "environment variable " + s.env
+	}
+	return "flag -" + s.name
+}

@@ -1,0 +1,85 @@
+package register
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config says where to listen and for whom. Zero durations and counts are defaults.
+type Config struct {
+	Host string // -webhost: a name or an address
+	Port int    // -webport: 0 lets the system choose
+
+	// Hosts are more names under which requests may come, such as that of a reverse
+	// proxy or of the service in a compose file.
+	Hosts []string
+
+	// Insecure serves everything to whoever can reach the port, also where that is not
+	// this machine alone.
+	Insecure bool
+
+	ShutdownTimeout time.Duration // for requests in flight at the end; 10 s
+}
+
+const defaultShutdownTimeout = 10 * time.Second
+
+// Validate checks the settings; its error names the one that is wrong.
+func (c Config) Validate() error {
+	if c.Port < 0 || c.Port > 65535 {
+		return fmt.Errorf("-webport (FLOWER_WEBPORT) %d: must be from 0 to 65535", c.Port)
+	}
+	if strings.ContainsAny(c.Host, "/ ") {
+		return fmt.Errorf("-webhost (FLOWER_WEBHOST) %q: must be a name or an address, as in localhost or 0.0.0.0", c.Host)
+	}
+	for _, h := range c.Hosts {
+		if strings.ContainsAny(h, "/ *") || hostOnly(h) != strings.ToLower(h) {
+			return fmt.Errorf("-hosts (FLOWER_HOSTS) %q: must be a name without scheme and port, as in flower.example.com", h)
+		}
+	}
+	return nil
+}
+
+// address returns what to listen on.
+func (c Config) address() string { return net.JoinHostPort(c.Host, strconv.Itoa(c.Port)) }
+
+// local returns the address under which this machine itself reaches the server.
+func (c Config) local() string {
+	host := c.Host
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip.Is6() {
+			host = "::1"
+		}
+	}
+	return net.JoinHostPort(host, strconv.Itoa(c.Port))
+}
+
+// exposed reports whether others than this machine may reach the server, as far as the
+// name tells. Serve asks the socket.
+func (c Config) exposed() bool {
+	ip, err := netip.ParseAddr(c.Host)
+	return !(c.Host == "localhost" || err == nil && ip.IsLoopback())
+}
+
+// hostNames returns the names that a Host header may have, beside addresses.
+func (c Config) hostNames() map[string]bool {
+	names := map[string]bool{"localhost": true, hostOnly(c.Host): true}
+	for _, h := range c.Hosts {
+		names[hostOnly(h)] = true
+	}
+	return names
+}
+
+// hostOnly returns a Host header's name in lower case, without port, brackets and the
+// dot that may end it.
+func hostOnly(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	return strings.TrimSuffix(strings.ToLower(host), ".")
+}

@@ -1,0 +1,234 @@
+package register
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// nightly is a flow of five tasks whose third one failed.
+func nightly() flow.State {
+	at := func(seconds float64) time.Time {
+		return time.Date(2026, 11, 23, 12, 12, 1, 123_000_000, time.FixedZone("JST", 9*3600)).
+			Add(time.Duration(seconds * float64(time.Second)))
+	}
+	task := func(seq int, description, program string, s flow.Status, parents ...int) flow.TaskState {
+		return flow.TaskState{
+			TaskKey: flow.TaskKey{Flow: "7f3c", Seq: seq}, WorkflowID: "nightly", TaskSeq: seq * 10, Parents: parents,
+			Program: program, Description: description, Priority: 10, MaxAttempts: 2, Status: s, RegisteredAt: at(0),
+		}
+	}
+	s := flow.State{
+		Flow: flow.Flow{ID: "7f3c", WorkflowID: "nightly", RegisteredAt: at(0)}, Status: "failed",
+		RegisteredBy: "cron", AsOf: at(500), Recover: "UPDATE …",
+		Parameters: json.RawMessage(`{"DAY":"1","db_password":"s3cret"}`),
+		Tasks: []flow.TaskState{
+			task(1, "extract_orders\nmore about it", "HTTPPostRequest", flow.Finished),
+			task(2, "", "Test2", flow.Finished),
+			task(3, "load 注文", "HTTPPostRequest", flow.Suspended, 1, 2),
+			task(4, "build_mart", "NoOp", flow.Waiting, 3),
+			task(5, "notify", "NoOp", flow.Waiting, 4),
+		},
+	}
+	s.Tasks[0].StartedAt, s.Tasks[0].FinishedAt, s.Tasks[0].Attempt = at(1), at(13.4), 1
+	s.Tasks[0].Output = json.RawMessage(`{"rows":12345678901234567890,"nested":[{"apiKey":"s3cret"}]}`)
+	s.Tasks[1].StartedAt, s.Tasks[1].FinishedAt, s.Tasks[1].Attempt = at(1), at(9.1), 1
+	f := &s.Tasks[2]
+	f.StartedAt, f.SuspendedAt, f.Attempt = at(125), at(126.2), 2
+	f.Reason, f.Error = flow.ReasonFailed, "POST https://api.example/post: 503 \x1b[31mService Unavailable\nmore"
+	f.Parameters = json.RawMessage(`{"URL":"https://api.example/post","Auth":{"user":"u"}}`)
+	return s
+}
+
+func showing(s flow.State) http.Handler {
+	return serving(fakeStore{flow: func(_ context.Context, id flow.ID) (flow.State, error) {
+		if id != s.ID {
+			return flow.State{}, fmt.Errorf("flow %q: %w", id, flow.ErrNotFound)
+		}
+		return s, nil
+	}})
+}
+
+func TestFlow_JSON(t *testing.T) {
+	t.Parallel()
+	w := send(t, showing(nightly()), "GET", "/api/v1/flows/7f3c", "", "Accept", "*/*")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Equal(t, "application/json", w.Header().Get("Content-Type"))
+	require.NotContains(t, w.Body.String(), "s3cret")
+	var got map[string]any
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &got))
+	tasks, ok := got["tasks"].([]any)
+	require.True(t, ok)
+	delete(got, "tasks")
+	text, err := json.Marshal(got)
+	require.NoError(t, err)
+	require.JSONEq(t, `{
+		"taskFlowId": "7f3c", "taskId": "nightly", "status": "failed",
+		"counts": {"waiting": 2, "running": 0, "suspended": 1, "finished": 2, "ignored": 0},
+		"failure": {"taskExecSeq": 3, "title": "load 注文", "reason": "failed",
+			"error": "POST https://api.example/post: 503 \u001b[31mService Unavailable\nmore"},
+		"registeredBy": "cron", "note": null, "registeredTs": "2026-11-23T03:12:01.123Z",
+		"startedTs": "2026-11-23T03:12:02.123Z", "endedTs": "2026-11-23T03:14:07.323Z", "durationMs": 125200,
+		"parameters": {"DAY": "1", "db_password": "***"}
+	}`, string(text))
+
+	require.Len(t, tasks, 5)
+	text, err = json.Marshal(tasks[2])
+	require.NoError(t, err)
+	require.JSONEq(t, `{
+		"taskFlowId": "7f3c", "taskExecSeq": 3, "dependsTaskExecSeqs": [1, 2], "taskId": "nightly", "taskSeq": 30,
+		"title": "load 注文", "program": "HTTPPostRequest", "taskPriority": 10, "execStatus": 2, "status": "suspended",
+		"reason": "failed", "error": "POST https://api.example/post: 503 \u001b[31mService Unavailable\nmore",
+		"attempt": 2, "maxAttempts": 2, "parameters": {"URL": "https://api.example/post", "Auth": "***"}, "output": null,
+		"watcherId": null, "registeredTs": "2026-11-23T03:12:01.123Z", "startedTs": "2026-11-23T03:14:06.123Z",
+		"finishedTs": null, "suspendedTs": "2026-11-23T03:14:07.323Z", "runAfter": null, "durationMs": 1200
+	}`, string(text))
+	require.Contains(t, w.Body.String(), `"output":{"nested":[{"apiKey":"***"}],"rows":12345678901234567890}`)
+}
+
+func TestFlow_RowsByHand(t *testing.T) {
+	t.Parallel()
+	s := flow.State{
+		Flow: flow.Flow{ID: "test_flow_1", WorkflowID: "sample"}, Status: "queued",
+		Tasks: []flow.TaskState{{TaskKey: flow.TaskKey{Flow: "test_flow_1", Seq: 1}, Status: 7}},
+	}
+	w := send(t, showing(s), "GET", "/api/v1/flows/test_flow_1", "")
+	require.Equal(t, http.StatusOK, w.Code)
+	var got flowJSON
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &got))
+	require.Nil(t, got.Failure)
+	require.Nil(t, got.RegisteredBy)
+	require.Nil(t, got.StartedTs)
+	require.Equal(t, "status 7", got.Tasks[0].Status)
+	require.Equal(t, []int{}, got.Tasks[0].DependsTaskExecSeqs)
+	require.JSONEq(t, `{}`, string(got.Tasks[0].Parameters))
+	require.Equal(t, http.StatusOK, send(t, showing(s), "GET", "/api/v1/flows/test_flow_1?format=text", "").Code)
+}
+
+func TestFlow_Text(t *testing.T) {
+	t.Parallel()
+	want := strings.Join([]string{
+		"nightly  7f3c  FAILED  2 of 5 finished  started 2026-11-23 03:12:02Z  took 2m05s  by cron",
+		" ✔ 1 extract_orders  finished  12.4s  attempt 1 of 2",
+		" ✔ 2 Test2           finished   8.1s  attempt 1 of 2",
+		" ✖ 3 load 注文       failed     1.2s  attempt 2 of 2  POST https://api.example/post: 503 \uFFFD[31mService Unavailable…",
+		" ⊖ 4 build_mart      blocked          by 3",
+		" ⊖ 5 notify          blocked          by 3",
+		" rerun: UPDATE …",
+		"",
+	}, "\n")
+	h := showing(nightly())
+	for _, w := range []string{
+		send(t, h, "GET", "/api/v1/flows/7f3c?format=text", "").Body.String(),
+		send(t, h, "GET", "/api/v1/flows/7f3c", "", "Accept", "text/plain").Body.String(),
+		send(t, h, "GET", "/api/v1/flows/7f3c", "", "Accept", "text/html;q=0.9, text/plain;q=0.8, */*;q=0.1").Body.String(),
+	} {
+		require.Equal(t, want, w)
+	}
+	plain := send(t, h, "GET", "/api/v1/flows/7f3c?format=text&ascii=1", "").Body.String()
+	for _, mark := range []string{"\n + 1 ", "\n x 3 ", "\n - 5 "} {
+		require.Contains(t, plain, mark)
+	}
+	require.Contains(t, send(t, h, "GET", "/api/v1/flows/7f3c?format=json", "", "Accept", "text/plain").Body.String(), `"taskFlowId"`)
+	w := send(t, h, "GET", "/api/v1/flows/7f3c?format=xml", "")
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Equal(t, "invalid-filter", problemOf(t, w).Code)
+}
+
+func TestFlow_TextOfEveryState(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+	s := flow.State{Flow: flow.Flow{ID: "f", WorkflowID: "w"}, Status: "running", AsOf: now}
+	add := func(status flow.Status, change func(*flow.TaskState), parents ...int) {
+		task := flow.TaskState{
+			TaskKey: flow.TaskKey{Flow: "f", Seq: len(s.Tasks) + 1}, Program: "P", Status: status, Parents: parents, MaxAttempts: 1,
+		}
+		if change != nil {
+			change(&task)
+		}
+		s.Tasks = append(s.Tasks, task)
+	}
+	add(flow.Running, func(t *flow.TaskState) { t.StartedAt = now.Add(-3700 * time.Second); t.Attempt = 1 })
+	add(flow.Waiting, nil, 1)
+	add(flow.Waiting, nil)
+	add(flow.Waiting, func(t *flow.TaskState) { t.RunAfter = now.Add(40 * time.Second); t.Attempt = 1; t.Error = "no" })
+	add(flow.Ignored, nil)
+	for _, r := range []flow.Reason{"", "timeout", "lost", "invalid", "cancelled", "held"} {
+		add(flow.Suspended, func(t *flow.TaskState) { t.Reason = r })
+	}
+	add(flow.Waiting, nil, 1, 2, 3, 4, 15, 14) // of a cycle, and of one that is not there
+	add(flow.Waiting, nil, 12, 6)
+	add(flow.Waiting, nil, 12)
+	require.Equal(t, strings.Join([]string{
+		"w  f  RUNNING  1 of 14 finished  started 2026-11-23 01:58:20Z  took 1h01m",
+		" ▶  1 P  running    1h01m",
+		" ○  2 P  waiting           for 1",
+		" ○  3 P  queued",
+		" ○  4 P  retry             at 03:00:40Z  no",
+		" ⊘  5 P  skipped",
+		" ✖  6 P  suspended",
+		" ✖  7 P  timed out",
+		" ✖  8 P  lost",
+		" ✖  9 P  invalid",
+		" ■ 10 P  cancelled",
+		" ‖ 11 P  held",
+		" ○ 12 P  waiting           for 1, 2, 3, 4, 15, …",
+		" ⊖ 13 P  blocked           by 6",
+		" ○ 14 P  waiting           for 12",
+		"",
+	}, "\n"), flowText(s, false))
+	require.Equal(t, "w  f  RUNNING  0 of 0 finished\n", flowText(flow.State{Flow: s.Flow, Status: "running"}, false))
+}
+
+func TestFlow_TextOfALargeFlowIsLinear(t *testing.T) {
+	t.Parallel()
+	s := flow.State{Flow: flow.Flow{ID: "f", WorkflowID: "w"}, Status: "failed"}
+	for i := range flow.MaxTasks { // everything depends on the first half
+		task := flow.TaskState{TaskKey: flow.TaskKey{Flow: "f", Seq: i + 1}, Program: "P"}
+		if i == 0 {
+			task.Status = flow.Suspended
+		} else {
+			task.Parents = []int{i}
+		}
+		s.Tasks = append(s.Tasks, task)
+	}
+	require.Equal(t, flow.MaxTasks-1, strings.Count(flowText(s, true), "by 1\n"))
+}
+
+func TestFlow_Errors(t *testing.T) {
+	t.Parallel()
+	w := send(t, serving(fakeStore{}), "GET", "/api/v1/flows/"+url.PathEscape("no/such flow"), "")
+	require.Equal(t, http.StatusNotFound, w.Code)
+	p := problemOf(t, w)
+	require.Equal(t, "flow-not-found", p.Code)
+	require.Equal(t, `there is no flow "no/such flow"`, p.Detail)
+
+	w = send(t, serving(fakeStore{flow: func(context.Context, flow.ID) (flow.State, error) {
+		t.Error("the store was asked for an id that cannot exist")
+		return flow.State{}, nil
+	}}), "GET", "/api/v1/flows/"+strings.Repeat("a", 257), "")
+	require.Equal(t, http.StatusNotFound, w.Code)
+
+	for err, want := range map[error]string{
+		flow.ErrUnavailable:           "database-unavailable",
+		errors.New("pq: at 10.1.2.3"): "internal",
+	} {
+		w = send(t, serving(fakeStore{flow: func(context.Context, flow.ID) (flow.State, error) {
+			return flow.State{}, err
+		}}), "GET", "/api/v1/flows/x", "")
+		require.Equal(t, want, problemOf(t, w).Code)
+		require.NotContains(t, w.Body.String(), "10.1.2.3")
+	}
+	w = send(t, serving(fakeStore{}), "GET", "/api/v1/flows/a%00", "")
+	require.Equal(t, http.StatusBadRequest, w.Code)
+}

@@ -1,0 +1,99 @@
+package register
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// readyTimeout is shorter than the patience of whoever asks.
+const readyTimeout = 2 * time.Second
+
+// healthz says that the process lives, and nothing else.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
+	writeText(w, http.StatusOK, "ok\n")
+	return nil
+}
+
+// readyz says whether a request would be served: the database answers, its schema fits,
+// and no shutdown has begun.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
+	if s.stopping.Load() {
+		writeText(w, http.StatusServiceUnavailable, "shutting down\n")
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	err := s.store.Ready(ctx)
+	if err != nil && exchangeOf(r).gone(r) {
+		return nil // the one who asked has left; that says nothing about the database
+	}
+	if was := s.unready.Swap(err != nil); was != (err != nil) { // one line per change
+		if err != nil {
+			s.log.WarnContext(ctx, "not ready", "err", err)
+		} else {
+			s.log.InfoContext(ctx, "ready again")
+		}
+	}
+	switch {
+	case err == nil:
+		writeText(w, http.StatusOK, "ready\n")
+	case errors.Is(err, flow.ErrUnavailable), ctx.Err() != nil:
+		writeText(w, http.StatusServiceUnavailable, flow.ErrUnavailable.Error()+"\n")
+	default:
+		writeText(w, http.StatusServiceUnavailable, "the database cannot be used; the log says why\n")
+	}
+	return nil
+}
+
+// Healthcheck asks the server that runs with this configuration on this machine whether
+// it is ready. Containers use it, which have no curl.
+func Healthcheck(ctx context.Context, cfg Config) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout+time.Second)
+	defer cancel()
+	url := "http://" + cfg.local() + "/readyz"
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", url, err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // no proxy
+	answer, err := client.Do(r)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", url, err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		reason, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10)) // whatever came
+		return fmt.Errorf("%s: %s: %s", url, answer.Status, strings.TrimSpace(string(reason)))
+	}
+	return nil
+}
+
+// welcome tells people with curl or a browser what this is.
+func (s *Server) welcome(w http.ResponseWriter, r *http.Request) error {
+	host := r.Host
+	if host == "" {
+		host = s.cfg.local()
+	}
+	writeText(w, http.StatusOK, strings.ReplaceAll(welcomeText, "HOST", host))
+	return nil
+}
+
+const welcomeText = `Flower, a workflow engine on PostgreSQL. This is register: it makes flows, watchers run them.
+
+Register a flow of the workflow "sample":
+  curl -X POST http://HOST/register -d '{"taskId": "sample"}'
+
+See how it goes, with the taskFlowId of the answer:
+  curl 'http://HOST/api/v1/flows/TASK_FLOW_ID?format=text'
+
+Is it up?
+  http://HOST/healthz   the process lives
+  http://HOST/readyz    it can register flows
+`

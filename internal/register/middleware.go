@@ -1,0 +1,199 @@
+package register
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// exchange is what the layers and the handler of one request tell each other.
+type exchange struct {
+	id   string // of the request, made here: a client's own could be anything
+	task string // the workflow that it names, for answers
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(r *http.Request) *exchange {
+	x, ok := r.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		panic("a handler was reached without the layer observed")
+	}
+	return x
+}
+
+// gone reports whether the client has left, so that nobody waits for an answer.
+func (*exchange) gone(r *http.Request) bool {
+	return errors.Is(context.Cause(r.Context()), context.Canceled)
+}
+
+// observed gives the request its id and the answer its headers, and writes the access
+// log. Neither parameters nor query are logged: they may hold secrets.
+func (s *Server) observed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		x := &exchange{id: uuid.NewString()}
+		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+		h := w.Header()
+		h.Set("X-Request-Id", x.id)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(rec, r)
+
+		level := slog.LevelDebug // what registers a flow logs that itself
+		if r.Method == http.MethodPost && rec.status >= 400 {
+			level = slog.LevelInfo
+		}
+		s.log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.EscapedPath(),
+			"status", rec.status, "took", time.Since(start).Round(time.Microsecond),
+			"client", client(r), "request", x.id)
+	})
+}
+
+// recorder remembers what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status  int
+	written bool
+}
+
+func (r *recorder) WriteHeader(status int) {
+	r.status, r.written = status, true
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.written = true
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController find the writer below.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// recovering makes a panic the failure of one request.
+func (s *Server) recovering(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler { //nolint:errorlint // the identical value is what net/http documents
+				panic(p)
+			}
+			x := exchangeOf(r)
+			s.log.Error("a request panicked", "err", fmt.Sprint(p), "request", x.id,
+				"method", r.Method, "path", r.URL.EscapedPath(), "stack", string(debug.Stack()))
+			if rec, ok := w.(*recorder); ok && rec.written {
+				panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+			}
+			s.fail(w, r, internal.because("internal error; the log has the details under this request's id"))
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// bounded refuses requests beyond the limit of those in flight. Health checks have a
+// limit of their own: a busy server must not look like a dead one.
+func (s *Server) bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		slots := s.inFlight
+		if isHealth(r) {
+			slots = s.health
+		}
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			next.ServeHTTP(w, r)
+		default:
+			s.fail(w, r, tooManyRequests.because("too many requests at once; try again in a second"))
+		}
+	})
+}
+
+// knownHost refuses requests for other hosts. A page on evil.example can make that
+// name resolve to 127.0.0.1 and so speak to us as its own origin. It cannot do that with
+// an address in the place of a name, so that any address is as good as the right one.
+func (s *Server) knownHost(next http.Handler) http.Handler {
+	names := s.cfg.hostNames()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := hostOnly(r.Host)
+		// Only HTTP/1.0 without a Host has none; no browser sends that.
+		if host != "" && !names[host] && !strings.HasSuffix(host, ".localhost") {
+			if _, err := netip.ParseAddr(host); err != nil {
+				s.fail(w, r, unknownHost.because("this server is not known as %q; start register with -hosts %s if it should be",
+					cut(host, 256), cut(host, 256)))
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// sameOrigin refuses what a page of another site makes a browser send. /register needs
+// that as much as everything else: it reads JSON whatever the Content-Type says, and a
+// plain form can post that.
+func (s *Server) sameOrigin(next http.Handler) http.Handler {
+	p := http.NewCrossOriginProtection()
+	p.SetDenyHandler(s.handle(func(http.ResponseWriter, *http.Request) error {
+		return crossOrigin.because("a page of another site sent this request")
+	}))
+	return p.Handler(next)
+}
+
+// openTo serves everything on a loopback address or with -insecure, and else the
+// contract alone: without tokens, nobody knows who is calling.
+func (s *Server) openTo(next http.Handler) http.Handler {
+	if !s.exposed || s.cfg.Insecure {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !isRegister(r) && !isHealth(r) {
+			s.fail(w, r, unauthenticated.because("others can reach this address, so that only POST /register, "+
+				"/healthz and /readyz are served here; start register on localhost, or with -insecure "+
+				"where the network keeps others out"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// deadline limits the time and the path of a request.
+func (s *Server) deadline(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.URL.EscapedPath()) > maxPath {
+			s.fail(w, r, pathTooLong.because("the path is longer than %d bytes", maxPath))
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+func isHealth(r *http.Request) bool {
+	return r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
+}
+
+// client returns the address that a request came from.
+func client(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}

@@ -1,0 +1,188 @@
+// Package register is Flower's HTTP side: it registers flows and shows how they go.
+//
+// POST /register is the door that the original had. What it takes and answers is a
+// promise: fields are only ever added. The rest is under /api/v1, and answers errors as
+// problem+json.
+//
+// A request passes, from outside: its id, the security headers and the access log; what
+// catches a panic; the limit of requests in flight; the check of its Host; the check
+// that no other site's page sent it; what this server may serve where it listens; a
+// deadline; the router. Handlers return their errors, and respond.go makes answers of
+// them.
+package register
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// Store is what this package needs of the database. Errors are flow.ErrNotFound,
+// *flow.InvalidError, flow.ErrKeyReused and flow.ErrUnavailable; all others are
+// unexpected, and their text is logged but never sent to a client.
+type Store interface {
+	// Register makes a flow, whole or not at all; it exists when Register has returned
+	// without an error. A key that was used before returns the earlier flow, marked as
+	// replayed, or flow.ErrKeyReused if that request had another fingerprint.
+	Register(ctx context.Context, r flow.Registration) (flow.Flow, error)
+
+	// Flow returns a flow with its tasks.
+	Flow(ctx context.Context, id flow.ID) (flow.State, error)
+
+	// Ready returns why the database cannot be used just now, or nil.
+	Ready(ctx context.Context) error
+}
+
+// Limits of what one client can take from the others.
+const (
+	maxInFlight = 256 // requests at once; beyond, 503
+	maxHealth   = 16  // requests of health checks at once
+
+	headerTimeout  = 5 * time.Second
+	readTimeout    = 10 * time.Second // header and body
+	requestTimeout = 15 * time.Second // what a handler has
+	writeTimeout   = 30 * time.Second
+	idleTimeout    = 60 * time.Second
+
+	maxHeader = 16 << 10
+	maxBody   = 1 << 20
+	// An id of 256 characters has up to 3 KiB when it is percent-escaped.
+	maxPath = 4 << 10
+)
+
+// Server serves HTTP.
+type Server struct {
+	cfg      Config
+	store    Store
+	log      *slog.Logger
+	errors   *throttle
+	exposed  bool // others than this machine can reach it; set before it serves
+	stopping atomic.Bool
+	unready  atomic.Bool // what the last readiness check found
+	inFlight chan struct{}
+	health   chan struct{}
+}
+
+// New returns a server; it does nothing yet.
+func New(cfg Config, store Store, log *slog.Logger) *Server {
+	log = log.With("component", "register")
+	if cfg.ShutdownTimeout == 0 {
+		cfg.ShutdownTimeout = defaultShutdownTimeout
+	}
+	return &Server{
+		cfg:      cfg,
+		store:    store,
+		log:      log,
+		errors:   newThrottle(log),
+		exposed:  cfg.exposed(),
+		inFlight: make(chan struct{}, maxInFlight),
+		health:   make(chan struct{}, maxHealth),
+	}
+}
+
+// Handler returns everything that the server serves.
+func (s *Server) Handler() http.Handler {
+	// A path is taken as it was sent: cleaning it, or adding a slash, would answer 301,
+	// which turns a POST into a GET, and ids may hold anything, escaped slashes too.
+	r := mux.NewRouter().UseEncodedPath().SkipClean(true)
+	for _, path := range []string{"/register", "/register/", "/register/{task_id}", "/register/{task_id}/"} {
+		r.Handle(path, s.methods(handlers{http.MethodPost: s.register}))
+	}
+	r.Handle("/api/v1/flows/{task_flow_id}", s.methods(handlers{http.MethodGet: s.showFlow}))
+	r.Handle("/healthz", s.methods(handlers{http.MethodGet: s.healthz}))
+	r.Handle("/readyz", s.methods(handlers{http.MethodGet: s.readyz}))
+	r.Handle("/", s.methods(handlers{http.MethodGet: s.welcome}))
+	r.NotFoundHandler = s.handle(func(http.ResponseWriter, *http.Request) error {
+		return noSuchPath.because("there is nothing at this path; GET / says what there is")
+	})
+
+	var h http.Handler = r
+	for _, layer := range []func(http.Handler) http.Handler{ // from inside
+		s.deadline, s.openTo, s.sameOrigin, s.knownHost, s.bounded, s.recovering, s.observed,
+	} {
+		h = layer(h)
+	}
+	return h
+}
+
+// Run listens where the configuration says, and serves until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", s.cfg.address())
+	if err != nil {
+		return fmt.Errorf("listen on %s (-webhost, -webport): %w", s.cfg.address(), err)
+	}
+	return s.Serve(ctx, l)
+}
+
+// Serve serves on l, which it closes, until ctx ends; then it lets the requests in
+// flight end.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	if a, ok := l.Addr().(*net.TCPAddr); ok {
+		s.cfg.Port = a.Port
+		s.exposed = !a.IP.IsLoopback()
+	}
+	srv := &http.Server{
+		Handler:                      s.Handler(),
+		DisableGeneralOptionsHandler: true, // it would pass by our checks
+		ReadHeaderTimeout:            headerTimeout,
+		ReadTimeout:                  readTimeout,
+		WriteTimeout:                 writeTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxHeader,
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // clients' mistakes
+	}
+	s.announce()
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	s.stopping.Store(true)
+	s.log.Info("stopping", "cause", context.Cause(ctx))
+	return s.shutDown(ctx, srv, served)
+}
+
+func (s *Server) shutDown(ctx context.Context, srv *http.Server, served <-chan error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownTimeout)
+	defer cancel()
+	err := srv.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("requests were cut off, since they still ran after %s (-shutdown-timeout): %w",
+			s.cfg.ShutdownTimeout, err), srv.Close())
+	}
+	if e := <-served; !errors.Is(e, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("serve: %w", e))
+	}
+	if err == nil {
+		s.log.Info("stopped")
+	}
+	return err
+}
+
+// announce logs where the server listens, in the original's words, and what it serves
+// there to whom.
+func (s *Server) announce() {
+	address := s.cfg.address()
+	s.log.Info("starting server on address: "+address, "address", address,
+		"try", "curl -X POST http://"+net.JoinHostPort("localhost", strconv.Itoa(s.cfg.Port))+"/register/sample")
+	switch {
+	case s.exposed && s.cfg.Insecure:
+		s.log.Warn("insecure: whoever can reach this address may do everything")
+	case s.exposed:
+		s.log.Warn("others can reach this address: only POST /register and the health checks are served " +
+			"(-insecure serves everything, for where the network keeps others out)")
+	}
+}

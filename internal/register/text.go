@@ -1,0 +1,264 @@
+package register
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// Widths of text for a terminal, in columns.
+const (
+	maxTitle = 40
+	maxError = 120
+)
+
+// tree is a flow made ready to be shown as text.
+type tree struct {
+	flow.State
+	status  map[int]flow.Status // of a task, by its Seq
+	blocker map[int]int         // a suspended task that one waits for, by the latter's Seq
+}
+
+// flowText is a flow as a table for a terminal. Each state is a word, so that grep finds
+// it, and there are no colour codes, which would spoil a file.
+func flowText(s flow.State, ascii bool) string {
+	t := newTree(s)
+	rows := make([][]string, len(s.Tasks))
+	for i, task := range s.Tasks {
+		word, mark := t.describe(task)
+		if ascii {
+			mark = marksASCII[mark]
+		}
+		took := ""
+		if d, known := duration(task.StartedAt, task.Ended(), runningUntil(task, s.AsOf)); known {
+			took = shortDuration(d)
+		}
+		rows[i] = []string{mark, strconv.Itoa(task.Seq), clip(task.Title(), maxTitle), word, took, t.remark(task)}
+	}
+	var b strings.Builder
+	b.WriteString(t.headline())
+	align(&b, rows)
+	if s.Recover != "" {
+		b.WriteString(" rerun: " + oneLine(s.Recover) + "\n")
+	}
+	return b.String()
+}
+
+func newTree(s flow.State) tree {
+	t := tree{s, make(map[int]flow.Status, len(s.Tasks)), make(map[int]int)}
+	children := make(map[int][]int)
+	for _, task := range s.Tasks {
+		t.status[task.Seq] = task.Status
+		for _, p := range task.Parents {
+			children[p] = append(children[p], task.Seq)
+		}
+	}
+	for _, task := range s.Tasks {
+		if task.Status != flow.Suspended {
+			continue
+		}
+		// Whatever waits behind a suspended task is blocked by it.
+		for behind := children[task.Seq]; len(behind) > 0; {
+			seq := behind[len(behind)-1]
+			behind = behind[:len(behind)-1]
+			if t.status[seq] == flow.Waiting && t.blocker[seq] == 0 {
+				t.blocker[seq] = task.Seq
+				behind = append(behind, children[seq]...)
+			}
+		}
+	}
+	return t
+}
+
+func (t tree) headline() string {
+	done := 0
+	for _, task := range t.Tasks {
+		if task.Status.Satisfies() {
+			done++
+		}
+	}
+	parts := []string{
+		oneLine(string(t.WorkflowID)), oneLine(string(t.ID)), strings.ToUpper(t.Status),
+		fmt.Sprintf("%d of %d finished", done, len(t.Tasks)),
+	}
+	started, ended := span(t.State)
+	if !started.IsZero() {
+		parts = append(parts, "started "+started.UTC().Format("2006-01-02 15:04:05Z"))
+	}
+	if d, known := duration(started, ended, t.AsOf); known {
+		parts = append(parts, "took "+shortDuration(d))
+	}
+	if t.RegisteredBy != "" {
+		parts = append(parts, "by "+clip(t.RegisteredBy, maxTitle))
+	}
+	return strings.Join(parts, "  ") + "\n"
+}
+
+// The marks, and what stands for them where only ASCII can be shown.
+var marksASCII = map[string]string{
+	"✔": "+", "✖": "x", "⊖": "-", "○": ".", "▶": ">", "‖": "=", "■": "#", "⊘": "/",
+}
+
+// describe returns the word and the mark of a task's state.
+func (t tree) describe(task flow.TaskState) (word, mark string) {
+	switch task.Status {
+	case flow.Running:
+		return "running", "▶"
+	case flow.Finished:
+		return "finished", "✔"
+	case flow.Ignored:
+		return "skipped", "⊘"
+	case flow.Suspended:
+		return describeSuspended(task.Reason)
+	case flow.Waiting:
+		switch {
+		case t.blocker[task.Seq] != 0:
+			return "blocked", "⊖"
+		case len(t.unmet(task)) > 0:
+			return "waiting", "○"
+		case task.RunAfter.After(t.AsOf):
+			return "retry", "○"
+		}
+		return "queued", "○"
+	}
+	return task.Status.String(), "○"
+}
+
+func describeSuspended(r flow.Reason) (word, mark string) {
+	switch r {
+	case "":
+		return "suspended", "✖"
+	case flow.ReasonTimeout:
+		return "timed out", "✖"
+	case flow.ReasonHeld:
+		return "held", "‖"
+	case flow.ReasonCancelled:
+		return "cancelled", "■"
+	}
+	return string(r), "✖"
+}
+
+// remark is what else there is to say about a task.
+func (t tree) remark(task flow.TaskState) string {
+	var parts []string
+	switch {
+	case task.MaxAttempts > 1 && task.Attempt > 0 && task.Attempt <= task.MaxAttempts:
+		parts = append(parts, fmt.Sprintf("attempt %d of %d", task.Attempt, task.MaxAttempts))
+	case task.Attempt > 1: // rerun by a person: the two numbers say nothing together
+		parts = append(parts, fmt.Sprintf("attempt %d", task.Attempt))
+	}
+	if task.Status == flow.Waiting {
+		unmet := t.unmet(task)
+		switch {
+		case t.blocker[task.Seq] != 0:
+			parts = append(parts, fmt.Sprintf("by %d", t.blocker[task.Seq]))
+		case len(unmet) > 0:
+			parts = append(parts, "for "+strings.Join(unmet, ", "))
+		case task.RunAfter.After(t.AsOf):
+			parts = append(parts, "at "+task.RunAfter.UTC().Format("15:04:05Z"))
+		}
+	}
+	if task.Error != "" && task.Status != flow.Finished {
+		parts = append(parts, clip(task.Error, maxError))
+	}
+	return strings.Join(parts, "  ")
+}
+
+// unmet returns the tasks that one waits for, the first few by name.
+func (t tree) unmet(task flow.TaskState) []string {
+	const most = 5
+	var seqs []string
+	for _, p := range task.Parents {
+		if t.status[p].Satisfies() {
+			continue
+		}
+		if len(seqs) == most {
+			return append(seqs, "…")
+		}
+		seqs = append(seqs, strconv.Itoa(p))
+	}
+	return seqs
+}
+
+// align writes rows as a table: all columns but the last have one width, and numbers
+// (the second and the fifth) end at the same place.
+func align(b *strings.Builder, rows [][]string) {
+	if len(rows) == 0 {
+		return
+	}
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], width(cell))
+		}
+	}
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			pad := strings.Repeat(" ", widths[i]-width(cell))
+			gap := "  "
+			if i < 3 {
+				gap = " "
+			}
+			if i == 1 || i == 4 {
+				line.WriteString(gap + pad + cell)
+			} else {
+				line.WriteString(gap + cell + pad)
+			}
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+}
+
+// width returns how many columns a terminal needs for a text.
+func width(s string) int {
+	n := utf8.RuneCountInString(s)
+	for _, r := range s {
+		if unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul) {
+			n++
+		}
+	}
+	return n
+}
+
+// clip returns the first line of a text, at most n characters of it.
+func clip(s string, n int) string {
+	first, _, more := strings.Cut(strings.TrimSpace(s), "\n")
+	runes := []rune(oneLine(first))
+	if len(runes) > n {
+		runes, more = runes[:n], true
+	}
+	if more {
+		return string(runes) + "…"
+	}
+	return string(runes)
+}
+
+// oneLine takes away what could command a terminal: these texts were written by others.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case unicode.IsGraphic(r):
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}
+
+// shortDuration writes 12.4s, 2m06s, 1h02m.
+func shortDuration(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+}
