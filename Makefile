@@ -1,0 +1,86 @@
+# Flower's commands. `make` alone lists them.
+#
+# run and test need Go and git, and install what else they need (apt-get, as root or with
+# sudo), saying so. up, down and logs need Docker.
+
+PORT     ?= $(or $(FLOWER_PORT),8000)
+FUZZTIME ?= 30s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+LDFLAGS  := -s -w -X github.com/d-tsuji/flower/internal/cli.version=$(VERSION)
+NEED     := go run ./internal/dev/need
+WITH     := go run ./internal/pgdev/with
+LINT     := bin/golangci-lint
+COMPOSE   = FLOWER_PORT=$(PORT) VERSION=$(VERSION) $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: run
+run: build ## PostgreSQL, register and watcher in this terminal; runs the sample. PORT=8000, or DATABASE_URL=…
+	@[ -n "$$DATABASE_URL" ] || $(NEED) postgres
+	@go build -o bin/dev ./internal/dev
+	@bin/dev -port $(PORT)
+
+.PHONY: test
+test: ## every test, with the race detector, on a PostgreSQL of its own
+	@$(NEED) postgres
+	@if $(NEED) gcc; then race=-race; else echo 'Testing without the race detector.' >&2; fi; \
+	$(WITH) go test $$race -shuffle=on ./...
+
+.PHONY: lint
+lint: $(LINT) ## the linter; .golangci.yml has the rules
+	$(LINT) run ./...
+
+.PHONY: fmt
+fmt: $(LINT) ## format the Go code
+	$(LINT) fmt ./...
+
+.PHONY: build
+build: ## bin/register and bin/watcher
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: up
+up: ## the same three with docker-compose, on PORT
+	$(COMPOSE) up -d --build
+	@for _ in $$(seq 60); do $(COMPOSE) exec -T register register -healthcheck >/dev/null 2>&1 && break; sleep 1; done
+	@$(COMPOSE) ps
+	@echo 'register: http://localhost:$(PORT)   next: make logs, make psql, make down'
+
+.PHONY: down
+down: ## stop what up started; the data stays (docker-compose down -v removes it)
+	$(COMPOSE) down
+
+.PHONY: logs
+logs: ## follow what up started
+	$(COMPOSE) logs -f
+
+.PHONY: psql
+psql: ## psql on DATABASE_URL, else the database of run, else of up
+	@if [ -n "$$DATABASE_URL" ]; then psql "$$DATABASE_URL"; \
+	elif [ -f .flower/database-url ]; then psql "$$(cat .flower/database-url)"; \
+	else $(COMPOSE) exec db psql -U flower flower; fi
+
+.PHONY: cover
+cover: ## how much the tests reach; details by go tool cover -html=coverage.out
+	@$(NEED) postgres
+	$(WITH) go test -coverpkg=./... -coverprofile=coverage.out ./...
+	@go tool cover -func=coverage.out | tail -1
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME=30s
+	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' internal | while IFS=: read -r file func; do \
+		go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" || exit; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built, and the database of run
+	go run ./internal/dev -forget
+	rm -rf bin coverage.out
+
+# About a minute, once for each version of the linter.
+$(LINT): internal/tools/go.sum
+	GOBIN='$(CURDIR)/bin' CGO_ENABLED=0 go -C internal/tools install tool
+	@touch $@

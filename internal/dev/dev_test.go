@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// bin has dev, register and watcher.
+var bin string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if bin, err = os.MkdirTemp("", "flower-dev-test-"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { _ = os.RemoveAll(bin) }()
+		build := exec.CommandContext(context.Background(), "go", "build", "-o", bin+"/", ".", "../../cmd/...")
+		if text, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, text)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+func TestOnceRunsTheSampleAndStops(t *testing.T) {
+	t.Parallel()
+	d := start(t, checkout(t), freePort(t), "-once")
+	require.Equal(t, 0, d.exitCode())
+	text := d.out.String()
+	for _, want := range []string{"starting server on address", "starting worker: 1", "FINISHED  3 of 3 finished"} {
+		require.Contains(t, text, want)
+	}
+	d.requireNothingLeft()
+}
+
+func TestInterruptStopsAllAndTheNextRunGoesOn(t *testing.T) {
+	t.Parallel()
+	dir := checkout(t)
+	first := start(t, dir, freePort(t))
+	first.await("Try in another terminal")
+
+	second := start(t, dir, freePort(t))
+	require.Equal(t, 1, second.exitCode())
+	require.Contains(t, second.out.String(), "this checkout runs already")
+
+	require.NoError(t, first.cmd.Process.Signal(syscall.SIGINT))
+	require.Equal(t, 0, first.exitCode())
+	first.requireNothingLeft()
+
+	third := start(t, dir, freePort(t), "-once")
+	require.Equal(t, 0, third.exitCode())
+	third.requireNothingLeft()
+}
+
+// Whatever kills us, no process stays behind, and the data is usable at once.
+func TestKillLeavesNothingRunning(t *testing.T) {
+	t.Parallel()
+	dir := checkout(t)
+	killed := start(t, dir, freePort(t))
+	killed.await("Try in another terminal")
+	require.NoError(t, killed.cmd.Process.Kill())
+	killed.exitCode()
+
+	next := start(t, dir, freePort(t), "-once")
+	require.Equal(t, 0, next.exitCode())
+	killed.requireNothingLeft()
+	next.requireNothingLeft()
+}
+
+func TestDeadProgramEndsTheRun(t *testing.T) {
+	t.Parallel()
+	d := start(t, checkout(t), freePort(t))
+	d.await("Try in another terminal")
+	pids := d.processes("watcher")
+	require.Len(t, pids, 1)
+	require.NoError(t, syscall.Kill(pids[0], syscall.SIGKILL))
+	require.Equal(t, 1, d.exitCode())
+	require.Contains(t, d.out.String(), "watcher ended by itself (signal: killed)")
+	d.requireNothingLeft()
+}
+
+func TestPortInUse(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "localhost:0")
+	require.NoError(t, err)
+	defer func() { _ = l.Close() }()
+	port := l.Addr().(*net.TCPAddr).Port
+	d := start(t, checkout(t), port)
+	require.Equal(t, 1, d.exitCode())
+	require.Contains(t, d.out.String(), fmt.Sprintf("port %d is in use: stop what uses it, or choose another one: make run PORT=%d", port, port+1))
+}
+
+func TestMissingServer(t *testing.T) {
+	t.Parallel()
+	dir := checkout(t)
+	d := start(t, dir, freePort(t), "PG_BINDIR="+dir)
+	require.Equal(t, 1, d.exitCode())
+	require.Contains(t, d.out.String(), "initdb and postgres are not there")
+}
+
+func TestLinesAreWhole(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l := &lines{mu: new(sync.Mutex), out: &out, name: "watcher"}
+	for _, part := range []string{"one\ntw", "o", "\nthree\nfour"} {
+		n, err := l.Write([]byte(part))
+		require.NoError(t, err)
+		require.Equal(t, len(part), n)
+	}
+	require.Equal(t, "watcher  | one\nwatcher  | two\nwatcher  | three\n", out.String())
+}
+
+// checkout is an empty directory that the server's user may enter.
+func checkout(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))
+	return dir
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "localhost:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// A dev is a running dev.
+type dev struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	port  int
+	bin   string
+	out   *buffer
+	ended chan struct{}
+}
+
+// start starts dev in a checkout, with programs of its own, so that its processes can be
+// told from those of other tests. An argument such as NAME=value goes to the environment.
+func start(t *testing.T, checkout string, port int, args ...string) *dev {
+	t.Helper()
+	d := &dev{t: t, port: port, bin: t.TempDir(), out: &buffer{}, ended: make(chan struct{})}
+	for _, name := range []string{"dev", "register", "watcher"} {
+		require.NoError(t, os.Link(filepath.Join(bin, name), filepath.Join(d.bin, name)))
+	}
+	d.cmd = exec.CommandContext(t.Context(), filepath.Join(d.bin, "dev"), "-port", strconv.Itoa(port))
+	d.cmd.Env = append(os.Environ(), "DATABASE_URL=")
+	for _, arg := range args {
+		if strings.Contains(arg, "=") {
+			d.cmd.Env = append(d.cmd.Env, arg)
+		} else {
+			d.cmd.Args = append(d.cmd.Args, arg)
+		}
+	}
+	d.cmd.Dir = checkout
+	d.cmd.Stdout, d.cmd.Stderr = d.out, d.out
+	d.cmd.WaitDelay = 10 * time.Second
+	require.NoError(t, d.cmd.Start())
+	go func() {
+		defer close(d.ended)
+		_ = d.cmd.Wait() // ProcessState says more
+	}()
+	t.Cleanup(func() {
+		_ = d.cmd.Process.Signal(syscall.SIGTERM)
+		<-d.ended
+		if t.Failed() {
+			t.Logf("its output:\n%s", d.out)
+		}
+	})
+	return d
+}
+
+func (d *dev) await(text string) {
+	d.t.Helper()
+	require.Eventually(d.t, func() bool { return strings.Contains(d.out.String(), text) }, 2*time.Minute, 20*time.Millisecond, "waiting for %q", text)
+}
+
+func (d *dev) exitCode() int {
+	d.t.Helper()
+	select {
+	case <-d.ended:
+	case <-time.After(2 * time.Minute):
+		d.t.Fatal("dev does not end")
+	}
+	return d.cmd.ProcessState.ExitCode()
+}
+
+// requireNothingLeft requires that no program of a run and no server on its data lives.
+func (d *dev) requireNothingLeft() {
+	d.t.Helper()
+	for _, name := range []string{"dev", "register", "watcher"} {
+		require.Empty(d.t, d.processes(name), "%s still runs", name)
+	}
+	require.NoFileExists(d.t, filepath.Join(d.cmd.Dir, stateDir, "pg", "postmaster.pid"))
+	require.NoFileExists(d.t, filepath.Join(d.cmd.Dir, urlFile))
+}
+
+// processes returns the ids of the processes that run a program of d.
+func (d *dev) processes(name string) (pids []int) {
+	links, err := filepath.Glob("/proc/[0-9]*/exe")
+	require.NoError(d.t, err)
+	for _, link := range links {
+		if path, err := os.Readlink(link); err == nil && path == filepath.Join(d.bin, name) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+			require.NoError(d.t, err)
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// A buffer may be read while it is written.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}

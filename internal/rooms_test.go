@@ -1,0 +1,176 @@
+// Package internal_test keeps the arrows between the rooms of this repository.
+package internal_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/d-tsuji/flower/"
+
+// rooms has every package and what it may import of ours. Arrows go one way: the rooms
+// know internal/flow and declare what else they need as a small interface, and cmd
+// passes what has it. Tests may import more, except what no test needs: a main.
+//
+// A broken arrow is mended by moving code; a new room gets a line here, in .golangci.yml
+// if it is one of the rooms that know flow alone, and in the README's picture.
+var rooms = map[string][]string{
+	"cmd/register": {"internal/cli", "internal/flow", "internal/postgres", "internal/register", "migrations"},
+	"cmd/watcher":  {"internal/cli", "internal/flow", "internal/postgres", "internal/program", "internal/watcher", "migrations"},
+
+	"internal/cli":              {"internal/postgres"}, // what both mains share: flags, environment, logger
+	"internal/flow":             {},
+	"internal/postgres":         {"internal/flow", "internal/postgres/pqguard", "migrations"},
+	"internal/postgres/pqguard": {},
+	"internal/program":          {"internal/flow"},
+	"internal/register":         {"internal/flow"},
+	"internal/watcher":          {"internal/flow"},
+	"migrations":                {},
+
+	// For tests, measurements and local runs only.
+	"internal/bench":        {"internal/flow", "internal/pgdev", "internal/postgres", "internal/register", "internal/watcher", "migrations"},
+	"internal/dev":          {"internal/pgdev"},
+	"internal/dev/need":     {"internal/pgdev"},
+	"internal/pgdev":        {},
+	"internal/pgdev/pgtest": {"internal/pgdev", "migrations"},
+	"internal/pgdev/with":   {"internal/pgdev", "internal/pgdev/pgtest"},
+}
+
+func TestArrowsBetweenRooms(t *testing.T) {
+	t.Parallel()
+	for room, imports := range imports(t) {
+		allowed, known := rooms[room]
+		if !known {
+			t.Errorf("%s is a room that this test does not know: give it a line, with what it may import", room)
+			continue
+		}
+		for _, path := range imports {
+			imported, ours := strings.CutPrefix(path, module)
+			if ours && !slices.Contains(allowed, imported) {
+				t.Errorf("%s imports %s, and may import of ours: %s", room, imported, strings.Join(allowed, ", "))
+			}
+		}
+	}
+}
+
+// imports returns what each room imports, its tests not counted. It reads the files of
+// all systems, and itself, so that go test knows when its answer is out of date.
+func imports(t *testing.T) map[string][]string {
+	t.Helper()
+	found := map[string][]string{}
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != ".." && (d.Name()[0] == '.' || d.Name() == "bin" || d.Name() == "testdata"):
+			return filepath.SkipDir
+		case d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		room := filepath.ToSlash(filepath.Dir(path))[len("../"):]
+		paths := found[room]
+		for _, spec := range file.Imports {
+			paths = append(paths, strings.Trim(spec.Path.Value, `"`))
+		}
+		found[room] = paths
+		return nil
+	})
+	require.NoError(t, err)
+	require.NotEmpty(t, found)
+	return found
+}
+
+// The pure room stays pure, also by way of what it imports.
+func TestFlowIsPure(t *testing.T) {
+	t.Parallel()
+	for _, p := range dependencies(t, "./internal/flow") {
+		switch p.ImportPath {
+		case "database/sql", "net", "os/exec", "log/slog", "math/rand", "math/rand/v2", "crypto/rand":
+			t.Errorf("internal/flow imports %s, itself or through another package: it must be pure", p.ImportPath)
+		}
+	}
+}
+
+// What is linked into the two programs is a decision, not an accident: a new module
+// gets a line here, and the commit says what it saves and what was looked at.
+var modules = []string{
+	"code.dny.dev/ssrf",
+	"github.com/google/uuid",
+	"github.com/gorilla/mux",
+	"github.com/jmoiron/sqlx",
+	"github.com/lib/pq",
+	"github.com/lmittmann/tint",
+	"github.com/mfridman/interpolate",
+	"github.com/pressly/goose/v3",
+	"github.com/sethvargo/go-retry",
+	"go.uber.org/multierr",
+	"golang.org/x/sync",
+}
+
+func TestModulesOfThePrograms(t *testing.T) {
+	t.Parallel()
+	linked := map[string]bool{}
+	for _, p := range dependencies(t, "./cmd/...") {
+		if p.Module != nil && !p.Module.Main {
+			linked[p.Module.Path] = true
+		}
+	}
+	for path := range linked {
+		if !slices.Contains(modules, path) {
+			t.Errorf("module %s is linked into the programs and not in the list", path)
+		}
+	}
+	for _, path := range modules {
+		if !linked[path] {
+			t.Errorf("module %s is in the list and not linked into the programs", path)
+		}
+	}
+}
+
+type goPackage struct {
+	ImportPath string
+	Module     *struct {
+		Path string
+		Main bool
+	}
+}
+
+// dependencies returns the packages that are linked into those of a pattern.
+func dependencies(t *testing.T, pattern string) []goPackage {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Module", pattern)
+	c.Dir = ".."
+	text, err := c.Output()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		t.Logf("%s", failed.Stderr)
+	}
+	require.NoError(t, err)
+
+	var packages []goPackage
+	for in := json.NewDecoder(bytes.NewReader(text)); ; {
+		var p goPackage
+		if err := in.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
