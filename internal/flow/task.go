@@ -47,6 +47,7 @@ const (
 	OutcomeTimeout    Outcome = "timeout"
 	OutcomeInvalid    Outcome = "invalid"     // it cannot succeed as it stands: no retry
 	OutcomeHandedBack Outcome = "handed back" // the watcher stopped it to shut down
+	OutcomeNotStarted Outcome = "not started" // the watcher had no worker for it: it has done nothing
 )
 
 // Result is what an attempt came to.

@@ -121,7 +121,9 @@ func (c Config) engineSettings() []string {
 	if c.Pooler {
 		return nil
 	}
-	return append(c.sessionSettings(), "plan_cache_mode=force_generic_plan", "jit=off",
+	// A batch that waits for a row that somebody has locked is given up soon: the others
+	// of the batch are not to wait with it.
+	return append(c.sessionSettings(), "lock_timeout=300", "plan_cache_mode=force_generic_plan", "jit=off",
 		"enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off", "enable_bitmapscan=off")
 }
 

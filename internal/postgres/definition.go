@@ -11,17 +11,18 @@ import (
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
-const workflowSQL = `
--- flower: workflow
-SELECT task_seq, program, task_priority, parameters::text AS parameters, depends_task_seqs, max_attempts,
+const workflowsSQL = `
+-- flower: workflows
+SELECT task_id, task_seq, program, task_priority, parameters::text AS parameters, depends_task_seqs, max_attempts,
        (extract(epoch FROM retry_delay) * 1000)::bigint AS retry_delay_ms,
        (extract(epoch FROM timeout) * 1000)::bigint AS timeout_ms,
        on_lost, coalesce(description, '') AS description
 FROM   ms_task_definition
-WHERE  task_id = $1
-ORDER  BY task_seq`
+WHERE  task_id = ANY ($1::text[])
+ORDER  BY task_id, task_seq`
 
 type taskDefinitionRow struct {
+	WorkflowID   string        `db:"task_id"`
 	Seq          int           `db:"task_seq"`
 	Program      string        `db:"program"`
 	Priority     int           `db:"task_priority"`
@@ -57,18 +58,24 @@ func (r taskDefinitionRow) definition() flow.TaskDefinition {
 	return t
 }
 
-// Workflow reads a definition as it is now; flow.ErrNotFound if there is none.
-func (d *DB) Workflow(ctx context.Context, id flow.WorkflowID) (flow.Workflow, error) {
+// workflows reads definitions as they are now; those that do not exist are missing.
+func (d *DB) workflows(ctx context.Context, ids []flow.WorkflowID) (map[flow.WorkflowID]flow.Workflow, error) {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = string(id)
+	}
 	var rows []taskDefinitionRow
-	if err := d.writer.selectAll(ctx, &rows, workflowSQL, string(id)); err != nil {
-		return flow.Workflow{}, translate(fmt.Sprintf("read workflow %q", id), err)
+	if err := d.writer.selectAll(ctx, &rows, workflowsSQL, names); err != nil {
+		return nil, err
 	}
-	if len(rows) == 0 {
-		return flow.Workflow{}, fmt.Errorf("workflow %q: %w", id, flow.ErrNotFound)
+	found := make(map[flow.WorkflowID]flow.Workflow, len(ids))
+	for _, r := range rows {
+		w := found[flow.WorkflowID(r.WorkflowID)]
+		w.ID = flow.WorkflowID(r.WorkflowID)
+		w.Tasks = append(w.Tasks, r.definition())
+		found[w.ID] = w
 	}
-	w := flow.Workflow{ID: id, Tasks: make([]flow.TaskDefinition, len(rows))}
-	for i, r := range rows {
-		w.Tasks[i] = r.definition()
-	}
-	return w, nil
+	return found, nil
 }
+
+func notFound(id flow.WorkflowID) error { return fmt.Errorf("workflow %q: %w", id, flow.ErrNotFound) }

@@ -33,6 +33,9 @@ func unavailable(err error) bool {
 	if errors.Is(err, flow.ErrUnavailable) || errors.Is(err, ErrSchemaOld) {
 		return true
 	}
+	if overlong(err) {
+		return false
+	}
 	if e, ok := errors.AsType[*pq.Error](err); ok {
 		switch e.Code.Class() {
 		case pqerror.ClassConnectionException, // 08
@@ -64,18 +67,24 @@ func retryable(err error) bool {
 	return pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected, pqerror.LockNotAvailable) != nil
 }
 
+// overlong reports whether err is one of the server's that lib/pq cannot read (see
+// pqguard): over 30,000 bytes, it repeats a value that the database does not take. The
+// connection is gone, but the statement was refused.
+func overlong(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "pq: server error: ") && strings.Contains(text, "SERROR")
+}
+
 // splittable reports whether an error of a batch may be the fault of a single row: one
 // that somebody has locked, or a value that the database does not take.
 func splittable(err error) bool {
+	return badValue(err) != "" || retryable(err) ||
+		pq.As(err, pqerror.QueryCanceled) != nil || inClass(err, pqerror.ClassIntegrityConstraintViolation)
+}
+
+func inClass(err error, class pqerror.Class) bool {
 	e, ok := errors.AsType[*pq.Error](err)
-	if !ok {
-		return false
-	}
-	switch e.Code.Class() {
-	case pqerror.ClassDataException, pqerror.ClassIntegrityConstraintViolation: // 22, 23
-		return true
-	}
-	return retryable(err) || e.Code == pqerror.QueryCanceled || e.Code == pqerror.ProgramLimitExceeded
+	return ok && e.Code.Class() == class
 }
 
 func undefinedTable(err error) bool { return pq.As(err, pqerror.UndefinedTable) != nil }
@@ -85,11 +94,17 @@ func uniqueViolation(err error, constraint string) bool {
 	return e != nil && e.Constraint == constraint
 }
 
-// badValue returns the error of a value that the database does not take, or nil.
-func badValue(err error) *pq.Error {
-	e, ok := errors.AsType[*pq.Error](err)
-	if !ok || (e.Code.Class() != pqerror.ClassDataException && e.Code != pqerror.CheckViolation) {
-		return nil
+// badValue says why the database does not take a value; "" if that is not what err says.
+func badValue(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case overlong(err):
+		return "the database does not take one of its values"
+	case inClass(err, pqerror.ClassDataException), // 22
+		pq.As(err, pqerror.CheckViolation, pqerror.ProgramLimitExceeded) != nil:
+		e, _ := errors.AsType[*pq.Error](err)
+		return e.Message
 	}
-	return e
+	return ""
 }

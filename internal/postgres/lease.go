@@ -49,11 +49,25 @@ func (d *DB) Drain(ctx context.Context, watcher string) error {
 	return translate("drain", d.beat.selectAll(ctx, &rows, drainSQL, watcher))
 }
 
+// leaveSQL ends the lease of a watcher that leaves tasks behind: its row goes when they
+// were rescued. It reads the whole table, once in a watcher's life.
 const leaveSQL = `
 -- flower: leave
-DELETE FROM kr_watcher WHERE watcher_id = $1::uuid RETURNING watcher_id::text`
+WITH left_behind AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM kr_task_stat WHERE exec_status = 1 AND watcher_id = $1::uuid) AS any
+), ended AS (
+    UPDATE kr_watcher SET lease_until = clock_timestamp(), draining = true
+    WHERE  watcher_id = $1::uuid AND (SELECT any FROM left_behind)
+    RETURNING watcher_id
+), gone AS (
+    DELETE FROM kr_watcher
+    WHERE  watcher_id = $1::uuid AND NOT (SELECT any FROM left_behind)
+    RETURNING watcher_id
+)
+SELECT watcher_id::text FROM ended UNION ALL SELECT watcher_id::text FROM gone`
 
-// Leave says that a watcher has ended. What it still owns is rescued at once.
+// Leave says that a watcher has ended. What it still owns is rescued with the next
+// heartbeat of another one.
 func (d *DB) Leave(ctx context.Context, watcher string) error {
 	var rows []string
 	return translate("leave", d.beat.selectAll(ctx, &rows, leaveSQL, watcher))

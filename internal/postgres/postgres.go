@@ -49,6 +49,7 @@ type DB struct {
 	engine *lanes   // the watcher's hot statements
 	writer *lanes   // registrations
 	hints  *notifier
+	flows  *registrar
 }
 
 // Sizes of the pools, whatever the number of workers or clients. Two lanes are enough
@@ -78,6 +79,7 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 		var sent []string
 		return d.writer.selectAll(ctx, &sent, notifySQL)
 	})
+	d.flows = newRegistrar(d.registerAll)
 	return d, nil
 }
 
@@ -106,6 +108,7 @@ func (d *DB) openLanes(n int, settings ...string) (*lanes, error) {
 
 // Close closes all connections. Nothing may be in flight.
 func (d *DB) Close() error {
+	d.flows.close()
 	d.hints.close()
 	return errors.Join(d.engine.close(), d.writer.close(), d.beat.close(), d.pool.Close())
 }

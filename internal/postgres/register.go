@@ -2,69 +2,24 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
-
-	"github.com/lib/pq"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
-// registerSQL makes a flow with all its tasks and its place in the queue, or finds the
-// flow that an earlier request with the same idempotency key has made. Finding it is a
-// write, too: a commit of nothing would not wait for a standby, and would acknowledge
-// what only this server has.
-const registerSQL = `
--- flower: register
-WITH flow AS (
-    INSERT INTO kr_flow (task_flow_id, task_id, registered_by, note, parameters, idempotency_key, fingerprint)
-    VALUES ($1, $2, nullif($3, ''), nullif($4, ''), $5::jsonb, nullif($6, ''), nullif($7, ''))
-    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE SET replayed_ts = clock_timestamp()
-    RETURNING task_flow_id, task_id, registered_ts, fingerprint
-), task AS (
-    INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, exec_status,
-        task_priority, unmet, depends_task_exec_seqs, dependents, program, parameters, max_attempts, retry_delay,
-        timeout, on_lost, description)
-    SELECT $1, d.exec_seq, d.first, $2, d.seq, 0,
-           d.priority, cardinality(d.parents::int[]), CASE WHEN cardinality(d.parents::int[]) > 1 THEN d.parents::int[] END,
-           d.dependents::int[], d.program, d.parameters::jsonb || coalesce($5::jsonb, '{}'), d.max_attempts,
-           d.retry_delay * interval '1 ms', d.timeout * interval '1 ms', d.on_lost, nullif(d.description, '')
-    FROM   unnest($8::int[], $9::int[], $10::int[], $11::int[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int[],
-                  $17::bigint[], $18::bigint[], $19::text[], $20::text[])
-           AS d(exec_seq, first, seq, priority, parents, dependents, program, parameters, max_attempts,
-                retry_delay, timeout, on_lost, description)
-    WHERE  EXISTS (SELECT FROM flow WHERE task_flow_id = $1)
-    RETURNING task_priority, registered_ts, task_flow_id, task_exec_seq, unmet
-), ready AS (
-    INSERT INTO kr_ready (task_priority, registered_ts, task_flow_id, task_exec_seq)
-    SELECT task_priority, registered_ts, task_flow_id, task_exec_seq FROM task WHERE unmet = 0
-)
-SELECT task_flow_id, task_id, registered_ts, coalesce(fingerprint, '') AS fingerprint FROM flow`
-
-type flowRow struct {
-	FlowID       string    `db:"task_flow_id"`
-	WorkflowID   string    `db:"task_id"`
-	RegisteredTS time.Time `db:"registered_ts"`
-	Fingerprint  string    `db:"fingerprint"`
-}
-
-const flowSQL = `
--- flower: flow
-SELECT task_flow_id, task_id, registered_ts, coalesce(fingerprint, '') AS fingerprint
-FROM   kr_flow WHERE task_flow_id = $1`
-
 // Register makes a new flow of a workflow, whole or not at all. It is safe to repeat
-// with the same r.FlowID, and repeats itself where an answer was lost.
+// with the same r.FlowID, and repeats itself where an answer was lost. Registrations that
+// come at the same time share a statement and its commit (see registrar).
 //
 // Errors: flow.ErrNotFound, no such workflow; *flow.InvalidError, its graph is broken;
-// flow.ErrKeyReused; flow.ErrUnavailable, in which case it is not known whether the flow
-// exists, unless the error says so.
+// flow.ErrKeyReused; flow.ErrUnavailable, after which it is not known whether the flow
+// exists: only the same r.FlowID or the same r.IdempotencyKey makes another try safe.
 func (d *DB) Register(ctx context.Context, r flow.Registration) (flow.Flow, error) {
 	doing := fmt.Sprintf("register workflow %q", r.WorkflowID)
 	for pause := 20 * time.Millisecond; ; pause *= 2 {
-		f, err := d.register(ctx, r)
+		f, err := d.flows.register(ctx, r)
 		if err == nil || !unavailable(err) || pause > time.Second {
 			return f, translate(doing, err)
 		}
@@ -76,31 +31,67 @@ func (d *DB) Register(ctx context.Context, r flow.Registration) (flow.Flow, erro
 	}
 }
 
-func (d *DB) register(ctx context.Context, r flow.Registration) (flow.Flow, error) {
-	w, err := d.Workflow(ctx, r.WorkflowID)
-	if err != nil {
-		return flow.Flow{}, err
-	}
-	tasks, err := w.Plan()
-	if err != nil {
-		return flow.Flow{}, err
-	}
-	var rows []flowRow
-	err = d.writer.selectAll(ctx, &rows, registerSQL, registerArgs(r, tasks)...)
-	switch {
-	case uniqueViolation(err, "kr_flow_pkey"): // by an earlier call, whose answer was lost
-		err = d.pool.SelectContext(ctx, &rows, flowSQL, string(r.FlowID))
-	case badValue(err) != nil:
-		return flow.Flow{}, &flow.InvalidError{Subject: fmt.Sprintf("workflow %q", r.WorkflowID), Problem: badValue(err).Message}
-	}
-	if err != nil {
-		return flow.Flow{}, err
-	}
-	if len(rows) != 1 {
-		return flow.Flow{}, fmt.Errorf("flow %s: %d rows instead of one", r.FlowID, len(rows))
-	}
-	d.hints.notify()
-	return rows[0].flow(r)
+// registerSQL makes flows with all their tasks and their places in the queue, or finds
+// those that earlier requests with the same idempotency keys have made. Finding one is a
+// write, too: a commit of nothing would not wait for a standby, and would acknowledge
+// what only this server has.
+//
+//	$1 to $8   the flows: id, workflow, by whom, note, parameters, key, fingerprint, priority
+//	$9 to $21  the tasks of the workflows, once per workflow
+//
+// No two flows may have the same key: an INSERT cannot meet its own row.
+const registerSQL = `
+-- flower: register
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[])
+             WITH ORDINALITY AS g(id, workflow, by, note, parameters, key, fingerprint, priority, n)
+), flow AS (
+    INSERT INTO kr_flow (task_flow_id, task_id, registered_by, note, parameters, idempotency_key, fingerprint)
+    SELECT id, workflow, nullif(by, ''), nullif(note, ''), parameters::jsonb, nullif(key, ''), nullif(fingerprint, '')
+    FROM   given
+    ORDER  BY n
+    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE SET replayed_ts = clock_timestamp()
+    RETURNING task_flow_id, task_id, registered_ts, fingerprint, idempotency_key, replayed_ts
+), task AS (
+    INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, exec_status,
+        task_priority, unmet, depends_task_exec_seqs, dependents, program, parameters, max_attempts, retry_delay,
+        timeout, on_lost, description)
+    SELECT g.id, d.exec_seq, coalesce(d.parents[1], 0), g.workflow, d.seq, 0,
+           coalesce(g.priority, d.priority), cardinality(d.parents), CASE WHEN cardinality(d.parents) > 1 THEN d.parents END,
+           d.dependents, d.program, d.parameters || coalesce(g.parameters::jsonb, '{}'), d.max_attempts,
+           d.retry_delay, d.timeout, d.on_lost, nullif(d.description, '')
+    FROM   given g
+    JOIN   flow f ON f.task_flow_id = g.id AND f.replayed_ts IS NULL
+    JOIN   (SELECT workflow, exec_seq, seq, priority, parents::int[], dependents::int[], program, parameters::jsonb, max_attempts,
+                   retry_delay * interval '1 ms' AS retry_delay, timeout * interval '1 ms' AS timeout, on_lost, description
+            FROM unnest($9::text[], $10::int[], $11::int[], $12::int[], $13::text[], $14::text[], $15::text[], $16::text[],
+                        $17::int[], $18::bigint[], $19::bigint[], $20::text[], $21::text[])
+                 AS t(workflow, exec_seq, seq, priority, parents, dependents, program, parameters, max_attempts,
+                      retry_delay, timeout, on_lost, description)
+            OFFSET 0) d ON d.workflow = g.workflow  -- OFFSET: texts are parsed once per task of a workflow, not per flow
+    ORDER  BY g.n, d.exec_seq
+    RETURNING task_priority, registered_ts, task_flow_id, task_exec_seq, unmet
+), ready AS (
+    INSERT INTO kr_ready (task_priority, registered_ts, task_flow_id, task_exec_seq)
+    SELECT task_priority, registered_ts, task_flow_id, task_exec_seq FROM task WHERE unmet = 0
+)
+SELECT task_flow_id, task_id, registered_ts, coalesce(fingerprint, '') AS fingerprint, coalesce(idempotency_key, '') AS idempotency_key
+FROM   flow`
+
+// foundSQL finds the flow that an earlier call made, whose answer was lost; by a write,
+// as above.
+const foundSQL = `
+-- flower: found flow
+UPDATE kr_flow SET replayed_ts = clock_timestamp()
+WHERE  task_flow_id = $1
+RETURNING task_flow_id, task_id, registered_ts, coalesce(fingerprint, '') AS fingerprint, coalesce(idempotency_key, '') AS idempotency_key`
+
+type flowRow struct {
+	FlowID       string    `db:"task_flow_id"`
+	WorkflowID   string    `db:"task_id"`
+	RegisteredTS time.Time `db:"registered_ts"`
+	Fingerprint  string    `db:"fingerprint"`
+	Key          string    `db:"idempotency_key"`
 }
 
 // flow turns the flow that a registration came to into its answer.
@@ -117,56 +108,84 @@ func (row flowRow) flow(r flow.Registration) (flow.Flow, error) {
 	return f, nil
 }
 
-// registerArgs returns the arguments of registerSQL. Arrays of arrays go as text, as
-// PostgreSQL's own must be rectangular.
-func registerArgs(r flow.Registration, tasks []flow.PlannedTask) []any {
-	n := len(tasks)
-	execSeq, first, seq, priority, maxAttempts := make([]int32, n), make([]int32, n), make([]int32, n), make([]int32, n), make([]int32, n)
-	parents, dependents, program, parameters := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	onLost, description := make([]string, n), make([]string, n)
-	retryDelay, timeout := make([]int64, n), make([]*int64, n)
-	for i, t := range tasks {
-		execSeq[i], seq[i], priority[i] = int32(t.ExecSeq), int32(t.Seq), int32(t.Priority)
-		if r.Priority != nil {
-			priority[i] = int32(*r.Priority)
-		}
-		if len(t.Parents) > 0 {
-			first[i] = int32(t.Parents[0])
-		}
-		parents[i], dependents[i] = arrayText(t.Parents), arrayText(t.Dependents)
-		program[i], parameters[i] = t.Program, "{}"
-		if t.Parameters != nil {
-			parameters[i] = string(t.Parameters)
-		}
-		maxAttempts[i], retryDelay[i] = int32(max(t.MaxAttempts, 1)), t.RetryDelay.Milliseconds()
-		if t.Timeout > 0 {
-			ms := t.Timeout.Milliseconds()
-			timeout[i] = &ms
-		}
-		onLost[i], description[i] = string(t.OnLost), t.Description
+// registerAll makes flows in one statement, and answers every registration: each with
+// its own error where its workflow is missing or broken, all with the same one where the
+// database failed, alone where one of them spoiled the statement.
+func (d *DB) registerAll(ctx context.Context, batch []*registration) {
+	plans, err := d.plans(ctx, batch)
+	if err != nil {
+		d.registerEach(ctx, batch, err)
+		return
 	}
-	var given *string
-	if r.Parameters != nil {
-		text := string(r.Parameters)
-		given = &text
+	var whole []*registration
+	for _, r := range batch {
+		if p := plans[r.request.WorkflowID]; p.err != nil {
+			r.answer(flow.Flow{}, p.err)
+			continue
+		}
+		whole = append(whole, r)
 	}
-	return []any{
-		string(r.FlowID), string(r.WorkflowID), r.RegisteredBy, r.Note, given, r.IdempotencyKey, r.Fingerprint,
-		execSeq, first, seq, priority, parents, dependents, program, parameters, maxAttempts, retryDelay,
-		pq.Array(timeout), onLost, description,
+	if len(whole) == 0 {
+		return
+	}
+	var rows []flowRow
+	if err := d.writer.selectAll(ctx, &rows, registerSQL, registerArgs(whole, plans)...); err != nil {
+		d.registerEach(ctx, whole, err)
+		return
+	}
+	d.hints.notify()
+	answerEach(whole, rows)
+}
+
+// registerEach is the way out when one registration may have spoiled a batch: each is
+// tried alone.
+func (d *DB) registerEach(ctx context.Context, batch []*registration, cause error) {
+	switch {
+	case !splittable(cause):
+		for _, r := range batch {
+			r.answer(flow.Flow{}, cause)
+		}
+	case len(batch) == 1:
+		batch[0].answer(d.explain(ctx, batch[0].request, cause))
+	default:
+		for _, r := range batch {
+			d.registerAll(ctx, []*registration{r})
+		}
 	}
 }
 
-// arrayText writes an array as PostgreSQL does: {1,2}.
-func arrayText(seqs []int) string {
-	var b strings.Builder
-	b.WriteByte('{')
-	for i, s := range seqs {
-		if i > 0 {
-			b.WriteByte(',')
+// explain says what became of a single registration that the database refused.
+func (d *DB) explain(ctx context.Context, r flow.Registration, cause error) (flow.Flow, error) {
+	if uniqueViolation(cause, "kr_flow_pkey") { // made by an earlier call, whose answer was lost
+		var rows []flowRow
+		if err := d.writer.selectAll(ctx, &rows, foundSQL, string(r.FlowID)); err != nil || len(rows) == 0 {
+			return flow.Flow{}, errors.Join(cause, err)
 		}
-		b.WriteString(strconv.Itoa(s))
+		return rows[0].flow(r)
 	}
-	b.WriteByte('}')
-	return b.String()
+	if problem := badValue(cause); problem != "" {
+		return flow.Flow{}, &flow.InvalidError{Subject: fmt.Sprintf("workflow %q", r.WorkflowID), Problem: problem}
+	}
+	return flow.Flow{}, cause
+}
+
+func answerEach(batch []*registration, rows []flowRow) {
+	byID, byKey := make(map[string]flowRow, len(rows)), make(map[string]flowRow)
+	for _, row := range rows {
+		byID[row.FlowID] = row
+		if row.Key != "" {
+			byKey[row.Key] = row
+		}
+	}
+	for _, r := range batch {
+		row, found := byID[string(r.request.FlowID)]
+		if !found {
+			row, found = byKey[r.request.IdempotencyKey]
+		}
+		if !found {
+			r.answer(flow.Flow{}, errors.New("the database gave no row for the flow"))
+			continue
+		}
+		r.answer(row.flow(r.request))
+	}
 }

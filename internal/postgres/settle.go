@@ -20,10 +20,11 @@ import (
 const settleSQL = `
 -- flower: settle
 WITH given AS MATERIALIZED (
-    SELECT * FROM unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[], $5::text[]) AS g(flow, seq, claim, outcome, error)
+    SELECT *, outcome IN ('handed back', 'not started') AS back
+    FROM   unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[], $5::text[]) AS g(flow, seq, claim, outcome, error)
 ), held AS MATERIALIZED (
     SELECT g.*, t.attempt, t.started_ts, t.watcher_id, t.failed_count, t.retry_delay,
-           CASE WHEN g.outcome = 'handed back' THEN t.on_lost = 'rerun'
+           CASE WHEN g.back THEN t.on_lost = 'rerun' OR g.outcome = 'not started'
                 ELSE g.outcome IN ('failed', 'timeout') AND t.failed_count + 1 < t.max_attempts END AS again
     FROM   given g
     JOIN   kr_task_stat t ON t.task_flow_id = g.flow AND t.task_exec_seq = g.seq
@@ -33,22 +34,22 @@ WITH given AS MATERIALIZED (
 ), kept AS (
     INSERT INTO kr_task_attempt (task_flow_id, task_exec_seq, attempt, exec_status, started_ts, ended_ts,
                                  watcher_id, claim_id, reason, error)
-    SELECT flow, seq, attempt, CASE outcome WHEN 'handed back' THEN 1 ELSE 2 END, started_ts, clock_timestamp(),
-           watcher_id, claim, nullif(outcome, 'handed back'), error
+    SELECT flow, seq, attempt, CASE WHEN back THEN 1 ELSE 2 END, started_ts, clock_timestamp(),
+           watcher_id, claim, CASE WHEN NOT back THEN outcome END, error
     FROM   held WHERE again
     ON CONFLICT DO NOTHING
 ), settled AS (
     UPDATE kr_task_stat t
     SET    exec_status  = CASE WHEN h.again THEN 0 ELSE 2 END,
            watcher_id   = NULL,
-           failed_count = t.failed_count + (h.outcome <> 'handed back')::int,
-           run_after    = CASE WHEN h.again AND h.outcome <> 'handed back' AND h.retry_delay > '0 s'
+           failed_count = t.failed_count + (NOT h.back)::int,
+           run_after    = CASE WHEN h.again AND NOT h.back AND h.retry_delay > '0 s'
                                -- doubled with each failure, up to an hour, and spread by a tenth
                                THEN clock_timestamp() + (0.95 + random() / 10)
                                     * least(h.retry_delay * power(2, least(h.failed_count, 20)), greatest(h.retry_delay, interval '1 hour')) END,
            started_ts   = CASE WHEN h.again THEN NULL ELSE t.started_ts END,
            suspended_ts = CASE WHEN h.again THEN NULL ELSE clock_timestamp() END,
-           reason       = CASE WHEN h.again THEN NULL WHEN h.outcome = 'handed back' THEN 'lost' ELSE h.outcome END,
+           reason       = CASE WHEN h.again THEN NULL WHEN h.back THEN 'lost' ELSE h.outcome END,
            error        = h.error
     FROM   held h
     WHERE  t.task_flow_id = h.flow AND t.task_exec_seq = h.seq

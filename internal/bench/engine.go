@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/postgres"
+	"github.com/d-tsuji/flower/internal/watcher"
+)
+
+// counting is programs that do nothing, and count.
+type counting struct {
+	started atomic.Int64
+	target  int64
+	done    chan struct{} // closed when target tasks have started
+	each    func(flow.Task)
+}
+
+func newCounting(target int) *counting {
+	return &counting{target: int64(target), done: make(chan struct{})}
+}
+
+func (c *counting) Names() []string { return []string{"NoOp"} }
+
+func (c *counting) Run(_ context.Context, t flow.Task, _ *slog.Logger) (json.RawMessage, error) {
+	if c.each != nil {
+		c.each(t)
+	}
+	if c.started.Add(1) == c.target {
+		close(c.done)
+	}
+	return nil, nil
+}
+
+// drain runs n watchers until every one of the given tasks is finished and recorded.
+func (b *bench) drain(ctx context.Context, cfg postgres.Config, watchers, tasks int) error {
+	programs := newCounting(tasks)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var group sync.WaitGroup
+	errs := make(chan error, watchers)
+	for i := range watchers {
+		db, err := postgres.Open(cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = db.Close() }()
+		w, err := watcher.New(watcher.Config{
+			Workers: b.workers / watchers, PollInterval: time.Second, ShutdownTimeout: time.Minute, Host: "bench", PID: i,
+		}, db, programs, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		group.Go(func() { errs <- w.Run(ctx) })
+	}
+	select {
+	case <-programs.done: // the last results are recorded before Run returns
+	case err := <-errs:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	stop()
+	group.Wait()
+	for range watchers {
+		if err := <-errs; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shape is flows to be run: how many, and the dependencies of their tasks.
+type shape struct {
+	flows int
+	tasks string // SQL: rows of (seq, parents, dependents)
+	size  int
+}
+
+func independent(n int) shape { return shape{n, `VALUES (1, '{}'::int[], '{}'::int[])`, 1} }
+
+func chains(n int) shape {
+	return shape{n, `VALUES (1, '{}'::int[], '{2}'::int[]), (2, '{1}', '{3}'), (3, '{2}', '{}')`, 3}
+}
+
+func diamonds(n int) shape {
+	return shape{n, `SELECT 1, '{}'::int[], ARRAY(SELECT generate_series(2, 29))
+		UNION ALL SELECT s, '{1}', '{30}' FROM generate_series(2, 29) s
+		UNION ALL SELECT 30, ARRAY(SELECT generate_series(2, 29)), '{}'`, 30}
+}
+
+// fill registers flows as register does, but all at once.
+func fill(ctx context.Context, db *sql.DB, s shape) error {
+	if _, err := db.ExecContext(ctx, `
+		WITH f AS (SELECT n, lpad(to_hex(n), 8, '0') || '-' || substr(gen_random_uuid()::text, 10) AS id FROM generate_series(1, $1) n),
+		kf AS (INSERT INTO kr_flow (task_flow_id, task_id) SELECT id, 'bench' FROM f),
+		t AS (
+			INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, unmet,
+				depends_task_exec_seqs, dependents, program, registered_ts)
+			SELECT f.id, s.seq, coalesce(s.parents[1], 0), 'bench', s.seq, cardinality(s.parents),
+				CASE WHEN cardinality(s.parents) > 1 THEN s.parents END, s.dependents, 'NoOp', now() + f.n * interval '1 ms'
+			FROM f, (`+s.tasks+`) AS s(seq, parents, dependents)
+			ORDER BY f.n, s.seq
+			RETURNING *)
+		INSERT INTO kr_ready SELECT task_priority, registered_ts, task_flow_id, task_exec_seq FROM t WHERE unmet = 0`, s.flows); err != nil {
+		return fmt.Errorf("register %d flows: %w", s.flows, err)
+	}
+	return settleDown(ctx, db)
+}
+
+// settleDown lets the server do now what it would do during the measurement.
+func settleDown(ctx context.Context, db *sql.DB) error {
+	for _, q := range []string{"VACUUM ANALYZE kr_task_stat, kr_ready", "CHECKPOINT"} {
+		if _, err := db.ExecContext(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// engine measures tasks a second of a shape.
+func (b *bench) engine(ctx context.Context, s shape, watchers int, before func(*sql.DB) error) (rate float64, err error) {
+	err = b.database(ctx, func(db *sql.DB, cfg postgres.Config) error {
+		if before != nil {
+			if err := before(db); err != nil {
+				return err
+			}
+		}
+		if err := fill(ctx, db, s); err != nil {
+			return err
+		}
+		n := s.flows * s.size
+		if rate, err = perSecond(n, func() error { return b.drain(ctx, cfg, watchers, n) }); err != nil {
+			return err
+		}
+		return finished(ctx, db, n)
+	})
+	return rate, err
+}
+
+// finished checks that a measurement did what it claims.
+func finished(ctx context.Context, db *sql.DB, want int) error {
+	var got, broken int
+	if err := db.QueryRowContext(ctx, `SELECT count(*), (SELECT count(*) FROM kr_ready) FROM kr_task_stat
+		WHERE task_id = 'bench' AND exec_status = 3 AND attempt = 1`).Scan(&got, &broken); err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("%d tasks were run once and finished instead of %d", got, want)
+	}
+	return nil
+}
+
+func runIndependent(ctx context.Context, b *bench) error {
+	return b.againstFloor(ctx, independent(b.n(60_000)))
+}
+
+func runChains(ctx context.Context, b *bench) error {
+	return b.againstFloor(ctx, chains(b.n(20_000)))
+}
+
+func runDiamonds(ctx context.Context, b *bench) error {
+	_, err := b.inTurn("tasks/s", "chains",
+		thing{"chains", func() (float64, error) { return b.engine(ctx, chains(b.n(20_000)), 1, nil) }},
+		thing{"diamonds", func() (float64, error) { return b.engine(ctx, diamonds(b.n(2_000)), 1, nil) }})
+	return err
+}
+
+func (b *bench) againstFloor(ctx context.Context, s shape) error {
+	_, err := b.inTurn("tasks/s", "floor",
+		thing{"floor", func() (float64, error) { return b.floor(ctx, s.flows, s.size) }},
+		thing{"one watcher", func() (float64, error) { return b.engine(ctx, s, 1, nil) }})
+	return err
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/d-tsuji/flower/internal/postgres"
+)
+
+// The floor is what PostgreSQL itself takes for the same changes of state, durable, in
+// batches, over two connections: the barest table that has a text key and a time, and
+// statements that know no dependencies, owners, fences, retries or errors.
+const (
+	floorBatch = 200 // as many rows as the engine's calls carry at most, with its workers
+
+	floorTableSQL = `
+CREATE TABLE floor (flow varchar(256) COLLATE "C" NOT NULL, seq integer NOT NULL, status smallint NOT NULL DEFAULT 0,
+	registered timestamptz NOT NULL, started timestamptz, finished timestamptz, program text NOT NULL DEFAULT 'NoOp',
+	parameters jsonb NOT NULL DEFAULT '{}', PRIMARY KEY (flow, seq)) WITH (fillfactor = 50)`
+
+	floorFillSQL = `
+INSERT INTO floor (flow, seq, registered)
+SELECT lpad(to_hex(n), 8, '0') || '-' || substr(md5(n::text), 10, 28), s, now() + n * interval '1 ms'
+FROM generate_series(1, $1) n, generate_series(1, $2) s ORDER BY n, s`
+
+	// Independent rows must be found: the oldest that nobody holds.
+	floorIndexSQL = `CREATE INDEX ON floor (registered, flow, seq) WHERE status = 0`
+	floorTakeSQL  = `
+UPDATE floor t SET status = 1, started = clock_timestamp()
+FROM (SELECT flow, seq FROM floor WHERE status = 0 ORDER BY registered, flow, seq LIMIT 200 FOR NO KEY UPDATE SKIP LOCKED) c
+WHERE t.flow = c.flow AND t.seq = c.seq
+RETURNING t.flow, t.seq, t.program, t.parameters::text`
+
+	// What follows in a chain is known by its key.
+	floorClaimSQL = `
+UPDATE floor t SET status = 1, started = clock_timestamp()
+FROM unnest($1::text[], $2::int[]) u(flow, seq) WHERE t.flow = u.flow AND t.seq = u.seq AND t.status = 0
+RETURNING t.flow, t.seq, t.program, t.parameters::text`
+	floorFinishSQL = `
+UPDATE floor t SET status = 3, finished = clock_timestamp()
+FROM unnest($1::text[], $2::int[]) u(flow, seq) WHERE t.flow = u.flow AND t.seq = u.seq AND t.status = 1`
+)
+
+// floor takes flows of size tasks through it, and returns tasks a second.
+func (b *bench) floor(ctx context.Context, flows, size int) (rate float64, err error) {
+	err = b.database(ctx, func(db *sql.DB, _ postgres.Config) error {
+		if _, err := db.ExecContext(ctx, floorTableSQL); err != nil {
+			return err
+		}
+		if _, err := db.ExecContext(ctx, floorFillSQL, flows, size); err != nil {
+			return err
+		}
+		after := []string{"VACUUM ANALYZE floor", "CHECKPOINT"}
+		if size == 1 {
+			after = append([]string{floorIndexSQL}, after...)
+		}
+		for _, q := range after {
+			if _, err := db.ExecContext(ctx, q); err != nil {
+				return err
+			}
+		}
+		rate, err = perSecond(flows*size, func() error { return floorLanes(ctx, db, size) })
+		if err != nil {
+			return err
+		}
+		var left int
+		if err := db.QueryRowContext(ctx, `SELECT count(*) FROM floor WHERE status <> 3`).Scan(&left); err != nil {
+			return err
+		}
+		if left > 0 {
+			return fmt.Errorf("the floor left %d rows unfinished", left)
+		}
+		return nil
+	})
+	return rate, err
+}
+
+func floorLanes(ctx context.Context, db *sql.DB, size int) error {
+	var lanes errgroup.Group
+	for lane := range 2 {
+		lanes.Go(func() error {
+			conn, err := db.Conn(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = conn.Close() }()
+			if size == 1 {
+				return floorIndependent(ctx, conn)
+			}
+			return floorChains(ctx, conn, size, lane)
+		})
+	}
+	return lanes.Wait()
+}
+
+func floorIndependent(ctx context.Context, conn *sql.Conn) error {
+	take, err := conn.PrepareContext(ctx, floorTakeSQL)
+	if err != nil {
+		return err
+	}
+	finish, err := conn.PrepareContext(ctx, floorFinishSQL)
+	if err != nil {
+		return err
+	}
+	for {
+		flows, seqs, err := keysOf(take.QueryContext(ctx))
+		if err != nil || len(flows) == 0 {
+			return err
+		}
+		if _, err := finish.ExecContext(ctx, flows, seqs); err != nil {
+			return err
+		}
+	}
+}
+
+func floorChains(ctx context.Context, conn *sql.Conn, size, lane int) error {
+	all, _, err := keysOf(conn.QueryContext(ctx, `SELECT flow, 1, '', '' FROM floor WHERE seq = 1 ORDER BY flow`))
+	if err != nil {
+		return err
+	}
+	all = all[lane*len(all)/2 : (lane+1)*len(all)/2]
+	claim, err := conn.PrepareContext(ctx, floorClaimSQL)
+	if err != nil {
+		return err
+	}
+	finish, err := conn.PrepareContext(ctx, floorFinishSQL)
+	if err != nil {
+		return err
+	}
+	seqs := make([]int32, floorBatch)
+	for ; len(all) > 0; all = all[min(len(all), floorBatch):] {
+		batch := all[:min(len(all), floorBatch)]
+		for seq := 1; seq <= size; seq++ {
+			for i := range seqs {
+				seqs[i] = int32(seq)
+			}
+			flows, claimed, err := keysOf(claim.QueryContext(ctx, batch, seqs[:len(batch)]))
+			if err != nil {
+				return err
+			}
+			if _, err := finish.ExecContext(ctx, flows, claimed); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// keysOf reads rows as an engine must: with what there is to run.
+func keysOf(rows *sql.Rows, err error) (flows []string, seqs []int32, _ error) {
+	if err != nil {
+		return nil, nil, err
+	}
+	for rows.Next() {
+		var flow, program, parameters string
+		var seq int32
+		if err := rows.Scan(&flow, &seq, &program, &parameters); err != nil {
+			return nil, nil, errors.Join(err, rows.Close())
+		}
+		flows, seqs = append(flows, flow), append(seqs, seq)
+	}
+	return flows, seqs, errors.Join(rows.Err(), rows.Close())
+}
