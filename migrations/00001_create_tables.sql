@@ -64,6 +64,7 @@ CREATE TABLE kr_task_stat (
     retry_delay            interval     NOT NULL DEFAULT '10 s' CHECK (retry_delay >= '0 s'),
     timeout                interval     CHECK (timeout > '0 s'),
     on_lost                text         NOT NULL DEFAULT 'rerun' CHECK (on_lost IN ('rerun', 'suspend')),
+    hold                   boolean      NOT NULL DEFAULT false,
     description            text,
     PRIMARY KEY (task_flow_id, task_exec_seq),
     -- The old column shows the first of the set; without a set it is the set.
@@ -107,6 +108,7 @@ COMMENT ON COLUMN kr_task_stat.output IS 'What the program returned, at most 64 
 COMMENT ON COLUMN kr_task_stat.depends_task_exec_seqs IS 'Everything that must be finished first; NULL is just depends_task_exec_seq.';
 COMMENT ON COLUMN kr_task_stat.dependents IS 'Kept by Flower: the tasks that depend on this one.';
 COMMENT ON COLUMN kr_task_stat.program IS 'This and what follows is a copy of the definition, made at registration. May be edited for this task alone.';
+COMMENT ON COLUMN kr_task_stat.hold IS 'Set on a running task: if it would wait again (retry, rescue, hand-back), it is held instead.';
 
 -- What can be claimed now, in the order of claims: waiting, nothing unmet, not to wait
 -- for a time. Whoever changes a row of kr_task_stat changes its entry here in the same
@@ -133,7 +135,8 @@ CREATE TABLE kr_flow (
     replayed_ts     timestamptz
 );
 CREATE UNIQUE INDEX kr_flow_idempotency ON kr_flow (idempotency_key) WHERE idempotency_key IS NOT NULL;
-COMMENT ON TABLE kr_flow IS 'How each flow was registered. Flows inserted by hand need no row here.';
+CREATE INDEX kr_flow_registered ON kr_flow (registered_ts, task_flow_id);
+COMMENT ON TABLE kr_flow IS 'Flows, and how each was registered. Flows inserted by hand get a row by themselves.';
 COMMENT ON COLUMN kr_flow.parameters IS 'Given with the request, merged over those of every task.';
 COMMENT ON COLUMN kr_flow.fingerprint IS 'Hash of the request, to tell a repeated one from another with the same key.';
 COMMENT ON COLUMN kr_flow.replayed_ts IS 'When a request was last repeated with the same idempotency key.';

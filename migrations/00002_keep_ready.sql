@@ -117,7 +117,8 @@ BEGIN
         output = CASE WHEN t.exec_status = 3 THEN t.output END,
         attempt_base = CASE WHEN t.exec_status = 0 THEN t.attempt ELSE t.attempt_base END,
         failed_count = CASE WHEN t.exec_status = 0 THEN 0 ELSE t.failed_count END,
-        lost_count = CASE WHEN t.exec_status = 0 THEN 0 ELSE t.lost_count END
+        lost_count = CASE WHEN t.exec_status = 0 THEN 0 ELSE t.lost_count END,
+        hold = t.hold AND t.exec_status <> 0
     WHERE t.task_flow_id = NEW.task_flow_id AND t.task_exec_seq = NEW.task_exec_seq
     RETURNING t.dependents INTO children;
 
@@ -261,6 +262,12 @@ BEGIN
     JOIN ms_task_definition d ON d.task_id = n.task_id AND d.task_seq = n.task_seq
     WHERE n.unmet IS NULL AND n.program IS NULL
       AND t.task_flow_id = n.task_flow_id AND t.task_exec_seq = n.task_exec_seq;
+
+    INSERT INTO kr_flow (task_flow_id, task_id, registered_ts)
+    SELECT DISTINCT ON (task_flow_id) task_flow_id, task_id, registered_ts
+    FROM   inserted WHERE unmet IS NULL
+    ORDER  BY task_flow_id, task_exec_seq
+    ON CONFLICT DO NOTHING;
 
     FOR f IN SELECT task_flow_id AS flow, array_agg(task_exec_seq ORDER BY task_exec_seq) AS seqs
              FROM inserted WHERE unmet IS NULL GROUP BY 1 ORDER BY 1

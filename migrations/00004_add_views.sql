@@ -18,8 +18,8 @@ CREATE FUNCTION flower_fingerprint(error text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN left(md5(regexp_replace(split_part(coalesce(error, ''), E'\n', 1), '[0-9a-fA-F-]{8,}|[0-9]+', '#', 'g')), 12);
 
--- One row per flow. The list of flows comes from kr_flow, and from the first task of
--- those that were inserted by hand: either way by a key, newest first.
+-- One row per flow, from kr_flow: what became of its tasks is counted for the flows that
+-- are asked for alone, by the key of kr_task_stat.
 CREATE VIEW v_flow AS
 SELECT f.task_flow_id, f.task_id,
        CASE WHEN c.running > 0 OR (c.can_go > 0 AND c.finished + c.ignored > 0) THEN 'running'
@@ -35,14 +35,7 @@ SELECT f.task_flow_id, f.task_id,
        f.registered_by, f.registered_ts, c.started_ts,
        CASE WHEN c.running = 0 AND c.can_go = 0 THEN c.ended_ts END AS ended_ts,
        CASE WHEN c.running = 0 AND c.can_go = 0 THEN c.ended_ts ELSE clock_timestamp() END - c.started_ts AS took
-FROM (
-    SELECT task_flow_id, task_id, registered_by, registered_ts FROM kr_flow
-    UNION ALL
-    SELECT DISTINCT ON (t.task_flow_id) t.task_flow_id, t.task_id, NULL, t.registered_ts
-    FROM   kr_task_stat t
-    WHERE  NOT EXISTS (SELECT FROM kr_flow k WHERE k.task_flow_id = t.task_flow_id)
-    ORDER  BY 1
-) f
+FROM   kr_flow f
 CROSS JOIN LATERAL (
     SELECT count(*) AS tasks,
            count(*) FILTER (WHERE exec_status = 0) AS waiting,

@@ -159,7 +159,8 @@ WITH lost AS MATERIALIZED (
                     ELSE watcher_id = ANY ($1::text[]::uuid[]) END
 ), held AS MATERIALIZED (
     SELECT t.task_flow_id, t.task_exec_seq, t.attempt, t.started_ts, t.watcher_id, t.claim_id, t.lost_count + 1 AS losses,
-           t.on_lost = 'rerun' AND t.lost_count < 2 AS again
+           t.on_lost = 'rerun' AND t.lost_count < 2 AND NOT t.hold AS again,
+           t.on_lost = 'rerun' AND t.lost_count < 2 AND t.hold AS hold
     FROM   lost l
     JOIN   kr_task_stat t ON t.task_flow_id = l.task_flow_id AND t.task_exec_seq = l.task_exec_seq
     WHERE  t.exec_status = 1 AND t.claim_id = l.claim_id AND t.watcher_id IS NOT NULL
@@ -182,9 +183,9 @@ SET    exec_status  = CASE WHEN h.again THEN 0 ELSE 2 END,
        run_after    = CASE WHEN h.again AND h.losses > 1 THEN clock_timestamp() + ` + leaseSQL + ` END,
        started_ts   = CASE WHEN h.again THEN NULL ELSE t.started_ts END,
        suspended_ts = CASE WHEN h.again THEN NULL ELSE clock_timestamp() END,
-       reason       = CASE WHEN h.again THEN NULL ELSE 'lost' END,
+       reason       = CASE WHEN h.again THEN NULL WHEN h.hold THEN 'held' ELSE 'lost' END,
        error        = format('its watcher %s vanished while attempt %s ran (loss %s)%s', h.watcher_id, h.attempt, h.losses,
-                             CASE WHEN h.again THEN '' WHEN h.losses > 2 THEN ': it may be what ends its watchers; look before you set it to 0'
+                             CASE WHEN h.again OR h.hold THEN '' WHEN h.losses > 2 THEN ': it may be what ends its watchers; look before you set it to 0'
                                   ELSE ': on_lost is "suspend", so look what it has done before you set it to 0' END)
 FROM   held h
 WHERE  t.task_flow_id = h.task_flow_id AND t.task_exec_seq = h.task_exec_seq

@@ -16,6 +16,7 @@ import (
 // settleSQL records attempts that did not succeed. Whether a task is tried again is
 // decided on its newest version: an operator may have allowed more attempts meanwhile.
 // An attempt that is tried again goes to kr_task_attempt; the last one stays in its row.
+// Where somebody holds the flow, what would be tried again is held.
 // The trigger kr_task_requeued puts what waits again into the queue.
 const settleSQL = `
 -- flower: settle
@@ -24,10 +25,12 @@ WITH given AS MATERIALIZED (
     FROM   unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[], $5::text[]) AS g(flow, seq, claim, outcome, error)
 ), held AS MATERIALIZED (
     SELECT g.*, t.attempt, t.started_ts, t.watcher_id, t.failed_count, t.retry_delay,
-           CASE WHEN g.back THEN t.on_lost = 'rerun' OR g.outcome = 'not started'
-                ELSE g.outcome IN ('failed', 'timeout') AND t.failed_count + 1 < t.max_attempts END AS again
+           may.again AND NOT t.hold AS again, may.again AND t.hold AS hold
     FROM   given g
     JOIN   kr_task_stat t ON t.task_flow_id = g.flow AND t.task_exec_seq = g.seq
+    CROSS  JOIN LATERAL (
+        SELECT CASE WHEN g.back THEN t.on_lost = 'rerun' OR g.outcome = 'not started'
+                    ELSE g.outcome IN ('failed', 'timeout') AND t.failed_count + 1 < t.max_attempts END AS again) may
     WHERE  t.exec_status = 1 AND t.claim_id = g.claim AND t.watcher_id IS NOT NULL
     ORDER  BY t.task_flow_id, t.task_exec_seq
     FOR NO KEY UPDATE OF t
@@ -49,7 +52,7 @@ WITH given AS MATERIALIZED (
                                     * least(h.retry_delay * power(2, least(h.failed_count, 20)), greatest(h.retry_delay, interval '1 hour')) END,
            started_ts   = CASE WHEN h.again THEN NULL ELSE t.started_ts END,
            suspended_ts = CASE WHEN h.again THEN NULL ELSE clock_timestamp() END,
-           reason       = CASE WHEN h.again THEN NULL WHEN h.back THEN 'lost' ELSE h.outcome END,
+           reason       = CASE WHEN h.again THEN NULL WHEN h.hold THEN 'held' WHEN h.back THEN 'lost' ELSE h.outcome END,
            error        = h.error
     FROM   held h
     WHERE  t.task_flow_id = h.flow AND t.task_exec_seq = h.seq
