@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"syscall"
@@ -99,13 +98,14 @@ func TestMain_ASecondSignalEndsTheProcessAtOnce(t *testing.T) {
 	// The handler goes back to the default in a goroutine of its own, a moment after
 	// the context ends: until then a signal counts as the first one.
 	ended := make(chan error, 1)
-	go func() { _, err := io.Copy(io.Discard, lines); ended <- errors.Join(err, program.Wait()) }()
+	go func() { ended <- program.Wait() }()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		_ = program.Process.Signal(syscall.SIGTERM) // it may be gone by now
 		select {
-		case <-ended:
+		case err := <-ended:
+			require.Error(t, err)
 			status, ok := program.ProcessState.Sys().(syscall.WaitStatus)
 			require.True(t, ok)
 			require.Equal(t, syscall.SIGTERM, status.Signal())

@@ -67,11 +67,6 @@ func (f *Flags) resolveDatabase(c *postgres.Config, passwordFile string) error {
 // resolvePassword picks one of flag, flag for a file, URL, variable, variable for a file.
 func (f *Flags) resolvePassword(c *postgres.Config, passwordFile string, inURL bool) error {
 	direct, file := f.byName["dbpass"], f.byName["dbpass-file"]
-	if direct.source == fromFlag {
-		f.warnings = append(f.warnings,
-			"the database password was given as a flag, where others on this host can read it: "+
-				"better use DB_PASS, DB_PASS_FILE or -dbpass-file")
-	}
 	switch {
 	case direct.source == file.source && direct.source != fromDefault && (direct.source == fromFlag || !inURL):
 		return fmt.Errorf("%s and %s are both set: use one of them", direct.origin(), file.origin())

@@ -38,7 +38,6 @@ type Flags struct {
 	settings []*setting
 	byName   map[string]*setting
 	checks   []func() error // after everything was read, in order
-	warnings []string       // for Report
 
 	printVersion, printConfig bool
 }
@@ -132,8 +131,9 @@ func (f *Flags) readEnv(env *Env) error {
 // Report logs, once at start, what deserves a warning and what differs from the
 // defaults. No secrets.
 func (f *Flags) Report(log *slog.Logger) {
-	for _, w := range f.warnings {
-		log.Warn(w)
+	if password := f.byName["dbpass"]; password != nil && password.source == fromFlag {
+		log.Warn("the database password was given as a flag, where others on this host can read it: " +
+			"better use DB_PASS, DB_PASS_FILE or -dbpass-file")
 	}
 	var attrs []any
 	for _, s := range f.settings {

@@ -14,13 +14,14 @@ import (
 
 const flowStateSQL = `
 -- flower: flow state
-SELECT task_flow_id, task_id, status, coalesce(registered_by, '') AS registered_by, registered_ts,
-       clock_timestamp() AS as_of,
-       CASE WHEN failed_task IS NULL THEN ''
-            ELSE format('UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = %L AND exec_status = 2', task_flow_id)
+SELECT v.task_flow_id, v.task_id, v.status, coalesce(v.registered_by, '') AS registered_by, v.registered_ts,
+       coalesce(k.note, '') AS note, k.parameters::text AS parameters, clock_timestamp() AS as_of,
+       CASE WHEN v.failed_task IS NULL THEN ''
+            ELSE format('UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = %L AND exec_status = 2', v.task_flow_id)
        END AS recover
-FROM   v_flow
-WHERE  task_flow_id = $1`
+FROM   v_flow v
+JOIN   kr_flow k ON k.task_flow_id = v.task_flow_id
+WHERE  v.task_flow_id = $1`
 
 type flowStateRow struct {
 	FlowID       string    `db:"task_flow_id"`
@@ -28,6 +29,8 @@ type flowStateRow struct {
 	Status       string    `db:"status"`
 	RegisteredBy string    `db:"registered_by"`
 	RegisteredTS time.Time `db:"registered_ts"`
+	Note         string    `db:"note"`
+	Parameters   *string   `db:"parameters"`
 	AsOf         time.Time `db:"as_of"`
 	Recover      string    `db:"recover"`
 }
@@ -133,9 +136,13 @@ func (d *DB) Flow(ctx context.Context, id flow.ID) (flow.State, error) {
 		Flow:         flow.Flow{ID: flow.ID(h.FlowID), WorkflowID: flow.WorkflowID(h.WorkflowID), RegisteredAt: h.RegisteredTS},
 		Status:       h.Status,
 		RegisteredBy: h.RegisteredBy,
+		Note:         h.Note,
 		AsOf:         h.AsOf,
 		Recover:      h.Recover,
 		Tasks:        make([]flow.TaskState, len(rows)),
+	}
+	if h.Parameters != nil {
+		s.Parameters = json.RawMessage(*h.Parameters)
 	}
 	for i, r := range rows {
 		s.Tasks[i] = r.state()

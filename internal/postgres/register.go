@@ -119,7 +119,11 @@ func (d *DB) registerAll(ctx context.Context, batch []*registration) {
 	}
 	var whole []*registration
 	for _, r := range batch {
-		if p := plans[r.request.WorkflowID]; p.err != nil {
+		p := plans[r.request.WorkflowID]
+		if p.err == nil {
+			p.err = checkSize(r.request, len(p.tasks))
+		}
+		if p.err != nil {
 			r.answer(flow.Flow{}, p.err)
 			continue
 		}
@@ -151,6 +155,20 @@ func (d *DB) registerEach(ctx context.Context, batch []*registration, cause erro
 		for _, r := range batch {
 			d.registerAll(ctx, []*registration{r})
 		}
+	}
+}
+
+// maxCopies limits the bytes of a request's parameters in all tasks of its flow together.
+const maxCopies = 64 << 20
+
+func checkSize(r flow.Registration, tasks int) error {
+	if len(r.Parameters)*tasks <= maxCopies {
+		return nil
+	}
+	return &flow.InvalidError{
+		Subject: fmt.Sprintf("workflow %q", r.WorkflowID),
+		Problem: fmt.Sprintf("its %d tasks would each get a copy of %d bytes of parameters: store them elsewhere and pass where",
+			tasks, len(r.Parameters)),
 	}
 }
 

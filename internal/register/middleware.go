@@ -107,22 +107,49 @@ func (s *Server) recovering(next http.Handler) http.Handler {
 	})
 }
 
-// bounded refuses requests beyond the limit of those in flight. Health checks have a
-// limit of their own: a busy server must not look like a dead one.
+// bounded lets a limited number of requests in, has a limited number wait a little, with
+// their bodies unread, and refuses the rest. Health checks have a limit of their own: a
+// busy server must not look like a dead one.
 func (s *Server) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		slots := s.inFlight
 		if isHealth(r) {
 			slots = s.health
 		}
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-			next.ServeHTTP(w, r)
-		default:
+		if !acquire(slots) && (isHealth(r) || !s.wait(r.Context(), slots)) {
 			s.fail(w, r, tooManyRequests.because("too many requests at once; try again in a second"))
+			return
 		}
+		defer func() { <-slots }()
+		next.ServeHTTP(w, r)
 	})
+}
+
+// wait takes a slot as soon as one is free, and reports whether one was, in time.
+func (s *Server) wait(ctx context.Context, slots chan<- struct{}) bool {
+	if !acquire(s.queue) {
+		return false
+	}
+	defer func() { <-s.queue }()
+	timer := time.NewTimer(queueTimeout)
+	defer timer.Stop()
+	select {
+	case slots <- struct{}{}:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// acquire takes a slot if one is free.
+func acquire(slots chan<- struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
 }
 
 // knownHost refuses requests for other hosts. A page on evil.example can make that

@@ -71,7 +71,7 @@ func (s *Server) readRegistration(w http.ResponseWriter, r *http.Request) (flow.
 	if err != nil {
 		return none, err
 	}
-	if err := body.check(); err != nil {
+	if err = body.check(); err != nil {
 		return none, err
 	}
 	// Made before the store is called: when its answer is lost, it can look whether

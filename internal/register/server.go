@@ -5,7 +5,7 @@
 // problem+json.
 //
 // A request passes, from outside: its id, the security headers and the access log; what
-// catches a panic; the limit of requests in flight; the check of its Host; the check
+// catches a panic; the limit of requests at once; the check of its Host; the check
 // that no other site's page sent it; what this server may serve where it listens; a
 // deadline; the router. Handlers return their errors, and respond.go makes answers of
 // them.
@@ -45,11 +45,13 @@ type Store interface {
 
 // Limits of what one client can take from the others.
 const (
-	maxInFlight = 256 // requests at once; beyond, 503
-	maxHealth   = 16  // requests of health checks at once
+	maxInFlight = 256  // requests at once
+	maxQueued   = 2048 // requests that wait for one of those to end; beyond, 503
+	maxHealth   = 16   // requests of health checks at once
 
 	headerTimeout  = 5 * time.Second
 	readTimeout    = 10 * time.Second // header and body
+	queueTimeout   = 5 * time.Second  // leaves readTimeout some for the body
 	requestTimeout = 15 * time.Second // what a handler has
 	writeTimeout   = 30 * time.Second
 	idleTimeout    = 60 * time.Second
@@ -70,6 +72,7 @@ type Server struct {
 	stopping atomic.Bool
 	unready  atomic.Bool // what the last readiness check found
 	inFlight chan struct{}
+	queue    chan struct{}
 	health   chan struct{}
 }
 
@@ -86,6 +89,7 @@ func New(cfg Config, store Store, log *slog.Logger) *Server {
 		errors:   newThrottle(log),
 		exposed:  cfg.exposed(),
 		inFlight: make(chan struct{}, maxInFlight),
+		queue:    make(chan struct{}, maxQueued),
 		health:   make(chan struct{}, maxHealth),
 	}
 }

@@ -3,13 +3,11 @@ package register
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,8 +18,15 @@ import (
 )
 
 var allRoutes = []struct{ method, path string }{
-	{"POST", "/register"}, {"POST", "/register/sample"}, {"GET", "/"}, {"GET", "/healthz"}, {"GET", "/readyz"},
-	{"GET", "/api/v1/flows/x"}, {"GET", "/nothing/here"}, {"DELETE", "/"}, {"OPTIONS", "/register"},
+	{"POST", "/register"},
+	{"POST", "/register/sample"},
+	{"GET", "/"},
+	{"GET", "/healthz"},
+	{"GET", "/readyz"},
+	{"GET", "/api/v1/flows/x"},
+	{"GET", "/nothing/here"},
+	{"DELETE", "/"},
+	{"OPTIONS", "/register"},
 }
 
 func TestServer_UnknownPathsAndMethods(t *testing.T) {
@@ -177,31 +182,58 @@ func TestServer_APanicEndsOneRequest(t *testing.T) {
 	require.Equal(t, http.StatusOK, send(t, h, "GET", "/healthz", "").Code)
 }
 
-func TestServer_LimitsRequestsInFlight(t *testing.T) {
-	t.Parallel()
-	entered, release := make(chan struct{}, maxInFlight), make(chan struct{})
-	h := serving(fakeStore{register: func(_ context.Context, r flow.Registration) (flow.Flow, error) {
-		entered <- struct{}{}
+// small returns the handler of a server that serves two requests at once and lets three
+// wait; its Register waits for release.
+func small(release <-chan struct{}) http.Handler {
+	s := New(Config{Host: "localhost"}, fakeStore{register: func(_ context.Context, r flow.Registration) (flow.Flow, error) {
 		<-release
 		return flow.Flow{ID: r.FlowID, WorkflowID: r.WorkflowID}, nil
-	}})
-	codes := make(chan int, maxInFlight)
-	for range maxInFlight {
-		r := request(t, "POST", "/register/sample", "")
-		go func() { codes <- do(h, r).Code }()
-	}
-	for range maxInFlight {
-		<-entered
-	}
-	w := send(t, h, "POST", "/register/sample", "")
-	require.Equal(t, http.StatusServiceUnavailable, w.Code)
-	require.Equal(t, "1", w.Header().Get("Retry-After"))
-	require.Equal(t, http.StatusOK, send(t, h, "GET", "/readyz", "").Code, "a busy server is not a dead one")
-	close(release)
-	for range maxInFlight {
-		require.Equal(t, http.StatusCreated, <-codes)
-	}
-	require.Equal(t, http.StatusCreated, send(t, h, "POST", "/register/sample", "").Code)
+	}}, slog.New(slog.DiscardHandler))
+	s.inFlight, s.queue = make(chan struct{}, 2), make(chan struct{}, 3)
+	return s.Handler()
+}
+
+func TestServer_LimitsRequestsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		h := small(release)
+		codes := make(chan int, 5)
+		for range 5 {
+			r := request(t, "POST", "/register/sample", "")
+			go func() { codes <- do(h, r).Code }()
+		}
+		synctest.Wait() // until all of them are in, or in the queue
+		w := send(t, h, "POST", "/register/sample", "")
+		require.Equal(t, http.StatusServiceUnavailable, w.Code)
+		require.Equal(t, "1", w.Header().Get("Retry-After"))
+		require.Contains(t, answerOf(t, w).Description, "too many requests")
+		require.Equal(t, http.StatusOK, send(t, h, "GET", "/readyz", "").Code, "a busy server is not a dead one")
+		close(release)
+		for range 5 {
+			require.Equal(t, http.StatusCreated, <-codes)
+		}
+		require.Equal(t, http.StatusCreated, send(t, h, "POST", "/register/sample", "").Code)
+	})
+}
+
+func TestServer_NobodyWaitsInTheQueueForLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		h := small(release)
+		var served sync.WaitGroup
+		for range 2 {
+			r := request(t, "POST", "/register/sample", "")
+			served.Go(func() { do(h, r) })
+		}
+		synctest.Wait()
+		start := time.Now()
+		require.Equal(t, http.StatusServiceUnavailable, send(t, h, "POST", "/register/sample", "").Code)
+		require.Equal(t, queueTimeout, time.Since(start))
+		close(release)
+		served.Wait()
+	})
 }
 
 func TestServer_ARequestHas15Seconds(t *testing.T) {
@@ -273,227 +305,6 @@ func TestThrottle_WritesTheSameErrorOnceASecond(t *testing.T) {
 		write("three")
 		require.Contains(t, log.String(), "err=three")
 	})
-}
-
-// start serves on a free port until the test calls stop, which returns Serve's error.
-func start(t *testing.T, cfg Config, store Store, log *slog.Logger) (address string, stop func() error) {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- New(cfg, store, log).Serve(ctx, l) }()
-	stop = func() error { cancel(); return <-ended }
-	t.Cleanup(func() { cancel() })
-	return l.Addr().String(), stop
-}
-
-// client is one that leaves no goroutine behind.
-func newClient(t *testing.T) *http.Client {
-	t.Helper()
-	transport := &http.Transport{}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}
-}
-
-func get(t *testing.T, c *http.Client, method, url, body string) (int, string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	require.NoError(t, err)
-	answer, err := c.Do(r)
-	require.NoError(t, err)
-	defer func() { _ = answer.Body.Close() }()
-	text, err := io.ReadAll(answer.Body)
-	require.NoError(t, err)
-	return answer.StatusCode, string(text)
-}
-
-func TestServe_ListensAnswersAndStops(t *testing.T) {
-	t.Parallel()
-	var log logBuffer
-	address, stop := start(t, Config{Host: "127.0.0.1"}, fakeStore{}, log.logger())
-	c := newClient(t)
-	code, body := get(t, c, "POST", "http://"+address+"/register", `{"taskId":"sample"}`)
-	require.Equal(t, http.StatusCreated, code, body)
-	code, _ = get(t, c, "GET", "http://"+address+"/", "")
-	require.Equal(t, http.StatusOK, code)
-	require.NoError(t, stop())
-	require.Contains(t, log.String(), `msg="starting server on address: `+address+`" component=register address=`+address)
-	require.Contains(t, log.String(), "msg=stopped")
-	require.NotContains(t, log.String(), "level=WARN")
-}
-
-func TestServe_LetsRequestsInFlightEnd(t *testing.T) {
-	t.Parallel()
-	entered, release := make(chan struct{}), make(chan struct{})
-	store := fakeStore{register: func(ctx context.Context, r flow.Registration) (flow.Flow, error) {
-		close(entered)
-		<-release
-		return flow.Flow{ID: r.FlowID, WorkflowID: r.WorkflowID}, ctx.Err()
-	}}
-	var log logBuffer
-	address, stop := start(t, Config{}, store, log.logger())
-	c := newClient(t)
-	type answer struct {
-		code int
-		body string
-	}
-	answers := make(chan answer, 1)
-	go func() {
-		code, body := get(t, c, "POST", "http://"+address+"/register/sample", "")
-		answers <- answer{code, body}
-	}()
-	<-entered
-	stopped := make(chan error, 1)
-	go func() { stopped <- stop() }()
-	require.Eventually(t, func() bool { return strings.Contains(log.String(), "msg=stopping") }, 10*time.Second, time.Millisecond)
-	close(release)
-	a := <-answers
-	require.Equal(t, http.StatusCreated, a.code, a.body)
-	require.NoError(t, <-stopped)
-}
-
-func TestServe_CutsOffWhatTakesTooLong(t *testing.T) {
-	t.Parallel()
-	entered := make(chan struct{})
-	store := fakeStore{register: func(ctx context.Context, _ flow.Registration) (flow.Flow, error) {
-		close(entered)
-		<-ctx.Done() // ends when the connection is closed
-		return flow.Flow{}, ctx.Err()
-	}}
-	address, stop := start(t, Config{ShutdownTimeout: time.Millisecond}, store, slog.New(slog.DiscardHandler))
-	c := newClient(t)
-	failed := make(chan error, 1)
-	go func() {
-		r, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+address+"/register/sample", http.NoBody)
-		answer, err := c.Do(r)
-		if err == nil {
-			_ = answer.Body.Close()
-		}
-		failed <- err
-	}()
-	<-entered
-	require.ErrorContains(t, stop(), "-shutdown-timeout")
-	require.Error(t, <-failed)
-}
-
-func TestServe_WarnsWhereOthersCanReachIt(t *testing.T) {
-	t.Parallel()
-	for _, insecure := range []bool{false, true} {
-		var log logBuffer
-		s := New(Config{Host: "0.0.0.0", Insecure: insecure}, fakeStore{}, log.logger())
-		s.announce()
-		require.Contains(t, log.String(), `starting server on address: 0.0.0.0:0`)
-		require.Equal(t, 1, strings.Count(log.String(), "level=WARN"))
-		require.Contains(t, log.String(), "insecure")
-	}
-}
-
-func TestRun_NamesTheSettingsWhenThePortIsTaken(t *testing.T) {
-	t.Parallel()
-	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = taken.Close() }()
-	addr, ok := taken.Addr().(*net.TCPAddr)
-	require.True(t, ok)
-	err = New(Config{Host: "127.0.0.1", Port: addr.Port}, fakeStore{}, slog.New(slog.DiscardHandler)).Run(t.Context())
-	require.ErrorContains(t, err, "-webport")
-	require.ErrorContains(t, err, "address already in use")
-}
-
-func TestServe_RefusesLongHeaders(t *testing.T) {
-	t.Parallel()
-	address, stop := start(t, Config{}, fakeStore{}, slog.New(slog.DiscardHandler))
-	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
-	require.NoError(t, err)
-	defer func() { _ = conn.Close() }()
-	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: "+strings.Repeat("x", 32<<10)+"\r\n\r\n")
-	require.NoError(t, err)
-	status := make([]byte, len("HTTP/1.1 431"))
-	_, err = io.ReadFull(conn, status)
-	require.NoError(t, err)
-	require.Equal(t, "HTTP/1.1 431", string(status))
-	_ = conn.Close()
-	require.NoError(t, stop())
-}
-
-func TestHealth(t *testing.T) {
-	t.Parallel()
-	var log logBuffer
-	var down atomic.Pointer[error]
-	store := fakeStore{ready: func(context.Context) error {
-		if err := down.Load(); err != nil {
-			return *err
-		}
-		return nil
-	}}
-	s := New(Config{Host: "localhost"}, store, log.logger())
-	h := s.Handler()
-	ask := func(path string) (int, string) {
-		w := send(t, h, "GET", path, "")
-		require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
-		return w.Code, w.Body.String()
-	}
-	expect := func(code int, text string) {
-		t.Helper()
-		gotCode, gotText := ask("/readyz")
-		require.Equal(t, code, gotCode)
-		require.Equal(t, text, gotText)
-		require.Equal(t, code, send(t, h, "HEAD", "/readyz", "").Code)
-		gotCode, gotText = ask("/healthz")
-		require.Equal(t, 200, gotCode)
-		require.Equal(t, "ok\n", gotText)
-	}
-	expect(200, "ready\n")
-
-	away := errors.Join(errors.New("dial 10.1.2.3"), flow.ErrUnavailable)
-	down.Store(&away)
-	expect(503, "the database is not available\n")
-	expect(503, "the database is not available\n")
-	require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), "one line per change")
-
-	old := errors.New("schema of 10.1.2.3 is too old")
-	down.Store(&old)
-	expect(503, "the database cannot be used; the log says why\n")
-	down.Store(nil)
-	expect(200, "ready\n")
-	require.Equal(t, 1, strings.Count(log.String(), `msg="ready again"`))
-
-	s.stopping.Store(true)
-	expect(503, "shutting down\n")
-}
-
-func TestHealthcheck_AsksTheServerThatRuns(t *testing.T) {
-	t.Parallel()
-	var down atomic.Bool
-	store := fakeStore{ready: func(context.Context) error {
-		if down.Load() {
-			return flow.ErrUnavailable
-		}
-		return nil
-	}}
-	address, stop := start(t, Config{}, store, slog.New(slog.DiscardHandler))
-	_, port, err := net.SplitHostPort(address)
-	require.NoError(t, err)
-	for _, host := range []string{"localhost", "127.0.0.1", "0.0.0.0", ""} {
-		n, err := strconv.Atoi(port)
-		require.NoError(t, err)
-		require.NoError(t, Healthcheck(t.Context(), Config{Host: host, Port: n}), host)
-		down.Store(true)
-		require.ErrorContains(t, Healthcheck(t.Context(), Config{Host: host, Port: n}), "503 Service Unavailable: the database is not available")
-		down.Store(false)
-	}
-	require.NoError(t, stop())
-	n, _ := strconv.Atoi(port)
-	require.ErrorContains(t, Healthcheck(t.Context(), Config{Host: "127.0.0.1", Port: n}), "connection refused")
-}
-
-func TestWelcome(t *testing.T) {
-	t.Parallel()
-	w := send(t, serving(fakeStore{}), "GET", "/", "")
-	require.Equal(t, http.StatusOK, w.Code)
-	require.Contains(t, w.Body.String(), `curl -X POST http://localhost:8000/register -d '{"taskId": "sample"}'`)
-	require.NotContains(t, w.Body.String(), "HOST/")
 }
 
 func TestConfig_Validate(t *testing.T) {

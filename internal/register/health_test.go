@@ -1,0 +1,96 @@
+package register
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	var down atomic.Pointer[error]
+	store := fakeStore{ready: func(context.Context) error {
+		if err := down.Load(); err != nil {
+			return *err
+		}
+		return nil
+	}}
+	s := New(Config{Host: "localhost"}, store, log.logger())
+	h := s.Handler()
+	ask := func(path string) (int, string) {
+		w := send(t, h, "GET", path, "")
+		require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
+		return w.Code, w.Body.String()
+	}
+	expect := func(code int, text string) {
+		t.Helper()
+		gotCode, gotText := ask("/readyz")
+		require.Equal(t, code, gotCode)
+		require.Equal(t, text, gotText)
+		require.Equal(t, code, send(t, h, "HEAD", "/readyz", "").Code)
+		gotCode, gotText = ask("/healthz")
+		require.Equal(t, 200, gotCode)
+		require.Equal(t, "ok\n", gotText)
+	}
+	expect(200, "ready\n")
+
+	away := errors.Join(errors.New("dial 10.1.2.3"), flow.ErrUnavailable)
+	down.Store(&away)
+	expect(503, "the database is not available\n")
+	expect(503, "the database is not available\n")
+	require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), "one line per change")
+
+	old := errors.New("schema of 10.1.2.3 is too old")
+	down.Store(&old)
+	expect(503, "the database cannot be used; the log says why\n")
+	down.Store(nil)
+	expect(200, "ready\n")
+	require.Equal(t, 1, strings.Count(log.String(), `msg="ready again"`))
+
+	s.stopping.Store(true)
+	expect(503, "shutting down\n")
+}
+
+func TestHealthcheck_AsksTheServerThatRuns(t *testing.T) {
+	t.Parallel()
+	var down atomic.Bool
+	store := fakeStore{ready: func(context.Context) error {
+		if down.Load() {
+			return flow.ErrUnavailable
+		}
+		return nil
+	}}
+	address, stop := start(t, Config{}, store, slog.New(slog.DiscardHandler))
+	_, port, err := net.SplitHostPort(address)
+	require.NoError(t, err)
+	for _, host := range []string{"localhost", "127.0.0.1", "0.0.0.0", ""} {
+		n, err := strconv.Atoi(port)
+		require.NoError(t, err)
+		require.NoError(t, Healthcheck(t.Context(), Config{Host: host, Port: n}), host)
+		down.Store(true)
+		require.ErrorContains(t, Healthcheck(t.Context(), Config{Host: host, Port: n}), "503 Service Unavailable: the database is not available")
+		down.Store(false)
+	}
+	require.NoError(t, stop())
+	n, _ := strconv.Atoi(port)
+	require.ErrorContains(t, Healthcheck(t.Context(), Config{Host: "127.0.0.1", Port: n}), "connection refused")
+}
+
+func TestWelcome(t *testing.T) {
+	t.Parallel()
+	w := send(t, serving(fakeStore{}), "GET", "/", "")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Contains(t, w.Body.String(), `curl -X POST http://localhost:8000/register -d '{"taskId": "sample"}'`)
+	require.NotContains(t, w.Body.String(), "HOST/")
+}
