@@ -66,7 +66,7 @@ func (c Config) dsn(settings ...string) string {
 	parts = append(parts, settings...)
 	if isURL(c.URL) {
 		// Its error says the same as Connect's, a little later.
-		if text, err := pq.ParseURL(c.URL); err == nil {
+		if text, err := pq.ParseURL(c.URL); err == nil { //nolint:staticcheck // deprecated for sql.Open, which cannot add settings
 			parts = append(parts, text)
 		} else {
 			parts = append(parts, c.URL)

@@ -54,14 +54,14 @@ func (d *DB) Drain(ctx context.Context, watcher string) error {
 const leaveSQL = `
 -- flower: leave
 WITH left_behind AS MATERIALIZED (
-    SELECT EXISTS (SELECT FROM kr_task_stat WHERE exec_status = 1 AND watcher_id = $1::uuid) AS any
+    SELECT EXISTS (SELECT FROM kr_task_stat WHERE exec_status = 1 AND watcher_id = $1::uuid) AS owns
 ), ended AS (
     UPDATE kr_watcher SET lease_until = clock_timestamp(), draining = true
-    WHERE  watcher_id = $1::uuid AND (SELECT any FROM left_behind)
+    WHERE  watcher_id = $1::uuid AND (SELECT owns FROM left_behind)
     RETURNING watcher_id
 ), gone AS (
     DELETE FROM kr_watcher
-    WHERE  watcher_id = $1::uuid AND NOT (SELECT any FROM left_behind)
+    WHERE  watcher_id = $1::uuid AND NOT (SELECT owns FROM left_behind)
     RETURNING watcher_id
 )
 SELECT watcher_id::text FROM ended UNION ALL SELECT watcher_id::text FROM gone`

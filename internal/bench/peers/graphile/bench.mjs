@@ -1,0 +1,52 @@
+// Measures graphile-worker as the bench asks: prepares a workload in an empty database,
+// times it, and prints a number: tasks or flows a second.
+//
+//   node bench.mjs W1|W2|W3 COUNT CLIENTS postgres://…
+import { run, Logger, makeWorkerUtils } from "graphile-worker";
+import pg from "pg";
+
+const [workload, count, clients, url] = [process.argv[2], +process.argv[3], +process.argv[4], process.argv[5]];
+const size = { W1: 1, W2: 3, W3: 3 }[workload];
+if (!size) throw new Error(`no workload ${workload}`);
+const quiet = new Logger(() => () => {});
+const pool = new pg.Pool({ connectionString: url, max: Math.max(clients, 10) });
+const utils = await makeWorkerUtils({ pgPool: pool, logger: quiet });
+await utils.migrate();
+
+if (workload === "W3") {
+  let left = count;
+  const begun = performance.now();
+  await Promise.all(Array.from({ length: clients }, async () => {
+    while (left-- > 0) await utils.addJob("step", { n: 1 });
+  }));
+  console.log(count / ((performance.now() - begun) / 1000));
+} else {
+  for (let i = 0; i < count; i += 5000) {
+    await pool.query(
+      `SELECT graphile_worker.add_jobs(array(SELECT ('step', '{"n": 1}'::json, null, null, null, null, null, null)::graphile_worker.job_spec FROM generate_series(1, $1)))`,
+      [Math.min(5000, count - i)]);
+  }
+  await pool.query("VACUUM ANALYZE graphile_worker._private_jobs");
+  let left = count * size;
+  let done;
+  const finished = new Promise((resolve) => { done = resolve; });
+  const begun = performance.now();
+  const runner = await run({
+    pgPool: pool,
+    logger: quiet,
+    noHandleSignals: true,
+    concurrency: 96,
+    preset: { worker: { localQueue: { size: 500 }, completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
+    taskList: {
+      step: async ({ n }, helpers) => {
+        if (n < size) await helpers.addJob("step", { n: n + 1 });
+        if (--left === 0) done();
+      },
+    },
+  });
+  await finished;
+  await runner.stop(); // what is done is recorded
+  console.log((count * size) / ((performance.now() - begun) / 1000));
+}
+await utils.release();
+await pool.end();
