@@ -67,9 +67,9 @@ func work(ctx context.Context, cfg config, db *postgres.DB, programs program.Set
 	defer end()
 	var health errgroup.Group
 	if cfg.healthAddr != "" {
-		serve, err := w.Health(live, cfg.healthAddr)
-		if err != nil {
-			return err
+		serve, listenErr := w.Health(live, cfg.healthAddr)
+		if listenErr != nil {
+			return listenErr
 		}
 		health.Go(serve)
 	}

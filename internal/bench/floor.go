@@ -102,10 +102,12 @@ func floorIndependent(ctx context.Context, conn *sql.Conn) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = take.Close() }()
 	finish, err := conn.PrepareContext(ctx, floorFinishSQL)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = finish.Close() }()
 	for {
 		flows, seqs, err := keysOf(take.QueryContext(ctx))
 		if err != nil || len(flows) == 0 {
@@ -127,10 +129,12 @@ func floorChains(ctx context.Context, conn *sql.Conn, size, lane int) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = claim.Close() }()
 	finish, err := conn.PrepareContext(ctx, floorFinishSQL)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = finish.Close() }()
 	seqs := make([]int32, floorBatch)
 	for ; len(all) > 0; all = all[min(len(all), floorBatch):] {
 		batch := all[:min(len(all), floorBatch)]

@@ -117,21 +117,21 @@ func (b *bench) posts(ctx context.Context, clients, n int) (rate float64, err er
 
 func (b *bench) bareInserts(ctx context.Context, conns, n int) (rate float64, err error) {
 	err = b.database(ctx, func(db *sql.DB, _ postgres.Config) error {
-		if _, err := db.ExecContext(ctx, `CREATE TABLE bare (flow text, seq int, status smallint, PRIMARY KEY (flow, seq))`); err != nil {
+		if _, err = db.ExecContext(ctx, `CREATE TABLE bare (flow text, seq int, status smallint, PRIMARY KEY (flow, seq))`); err != nil {
 			return err
 		}
 		db.SetMaxOpenConns(conns)
 		db.SetMaxIdleConns(conns)
-		insert, err := db.PrepareContext(ctx, `INSERT INTO bare SELECT $1, s, 0 FROM generate_series(1, 3) s`)
-		if err != nil {
-			return err
+		insert, prepareErr := db.PrepareContext(ctx, `INSERT INTO bare SELECT $1, s, 0 FROM generate_series(1, 3) s`)
+		if prepareErr != nil {
+			return prepareErr
 		}
 		defer func() { _ = insert.Close() }()
 		var id atomic.Int64
 		rate, err = perSecond(n, func() error {
 			return parallel(ctx, conns, n, func() error {
-				_, err := insert.ExecContext(ctx, fmt.Sprintf("0199%032d", id.Add(1)))
-				return err
+				_, insertErr := insert.ExecContext(ctx, fmt.Sprintf("0199%032d", id.Add(1)))
+				return insertErr
 			})
 		})
 		return err

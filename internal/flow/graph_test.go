@@ -76,8 +76,12 @@ func TestPlan(t *testing.T) {
 			// 1 waits for 5, so that 2, 4 and 5 go before it and 3, which 1 lets go, after.
 			[]TaskDefinition{def(1, 5), root(2), def(3, 1), root(4), root(5), root(6)},
 			[]place{
-				{2, 1, none, none}, {4, 2, none, none}, {5, 3, none, []int{4}},
-				{1, 4, []int{3}, []int{5}}, {3, 5, []int{4}, none}, {6, 6, none, none},
+				{2, 1, none, none},
+				{4, 2, none, none},
+				{5, 3, none, []int{4}},
+				{1, 4, []int{3}, []int{5}},
+				{3, 5, []int{4}, none},
+				{6, 6, none, none},
 			},
 		},
 		"a dependency twice is one": {

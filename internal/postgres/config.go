@@ -75,8 +75,11 @@ func (c Config) dsn(settings ...string) string {
 		parts = append(parts, c.URL)
 	}
 	for _, f := range []struct{ key, value string }{
-		{"user", c.User}, {"password", c.Password}, {"host", c.Host},
-		{"dbname", c.Name}, {"sslmode", c.SSLMode},
+		{"user", c.User},
+		{"password", c.Password},
+		{"host", c.Host},
+		{"dbname", c.Name},
+		{"sslmode", c.SSLMode},
 	} {
 		if f.value != "" {
 			parts = append(parts, f.key+"="+quote(f.value))

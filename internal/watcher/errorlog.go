@@ -21,6 +21,7 @@ func (l *errorLog) log(msg string, err error) {
 		l.skipped++
 		return
 	}
+	//nolint:sloglint // each loop has one constant message, and gives it here
 	l.to.Error(msg, "component", "watcher", "err", err, "skipped", l.skipped)
 	l.last, l.skipped = time.Now(), 0
 }
