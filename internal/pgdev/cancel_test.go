@@ -49,14 +49,14 @@ func TestStart_CancelledInInitdb(t *testing.T) {
 	start(t, o)
 }
 
-// fakeServer makes a directory with an initdb and a postgres that says something, makes
-// a file, and never answers.
+// fakeServer makes a directory with an initdb that says something, and a postgres that
+// makes a file and never answers.
 func fakeServer(t *testing.T) (bin, started string) {
 	t.Helper()
-	bin = openDir(t)
+	bin = openDirIn(t, disk)
 	started = filepath.Join(openDir(t), "started")
 	require.NoError(t, os.Chmod(filepath.Dir(started), 0o777))
-	script(t, filepath.Join(bin, "initdb"), `touch "$2/PG_VERSION"`)
+	script(t, filepath.Join(bin, "initdb"), `echo "looking for my glasses"; touch "$2/PG_VERSION"`)
 	// Not a script to the end: it could not hear a signal that the shell above it ignores.
 	copyTestBinary(t, filepath.Join(bin, "fake"))
 	script(t, filepath.Join(bin, "postgres"),
@@ -81,7 +81,7 @@ func TestStart_CancelledWhileWaiting(t *testing.T) {
 func TestStart_WaitsNoLongerThanAsked(t *testing.T) {
 	t.Parallel()
 	bin, _ := fakeServer(t)
-	_, err := pgdev.Start(t.Context(), pgdev.Options{BinDir: bin, Wait: time.Second})
-	require.ErrorContains(t, err, "no answer within 1s")
-	require.ErrorContains(t, err, "looking for my glasses", "the server's own words")
+	_, err := pgdev.Start(t.Context(), pgdev.Options{BinDir: bin, Wait: 100 * time.Millisecond})
+	require.ErrorContains(t, err, "no answer within 100ms")
+	require.ErrorContains(t, err, "looking for my glasses", "the log's end")
 }

@@ -29,9 +29,16 @@ const within = 30 * time.Second
 // envHelper makes the test binary a process that uses pgdev and can be killed.
 const envHelper = "PGDEV_TEST_HELPER"
 
+// disk is for programs: a directory in memory may refuse to run them.
+var disk string
+
 func TestMain(m *testing.M) {
 	if how := os.Getenv(envHelper); how != "" {
 		os.Exit(helper(how))
+	}
+	disk = os.TempDir()
+	if dir := pgdev.MemoryDir(); dir != "" { // a dozen clusters are made
+		_ = os.Setenv("TMPDIR", dir)
 	}
 	os.Exit(m.Run())
 }
@@ -55,11 +62,10 @@ func helper(how string) int {
 	return 0
 }
 
-// mute says something, makes a file, and waits for the signal of a fast shutdown.
+// mute makes a file and waits for the signal of a fast shutdown.
 func mute(started string) int {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGINT)
-	fmt.Println("LOG: looking for my glasses")
 	if err := os.WriteFile(started, nil, 0o644); err != nil {
 		fmt.Println(err)
 		return 1
@@ -121,7 +127,12 @@ func startHelper(t *testing.T, tmp string) (*exec.Cmd, string) {
 // runs as another user.
 func openDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pgdev-test-*")
+	return openDirIn(t, os.TempDir())
+}
+
+func openDirIn(t *testing.T, parent string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(parent, "pgdev-test-*")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	require.NoError(t, os.Chmod(dir, 0o755))

@@ -31,6 +31,7 @@ type Options struct {
 	Durable bool          // false: nothing is flushed to disk, for tests
 	Conf    []string      // further settings, "name=value"
 	Wait    time.Duration // for the server to answer; default 30 s
+	TmpDir  string        // where what is temporary is kept; default: os.TempDir()
 }
 
 // Server is a running server, made by Start.
@@ -75,8 +76,9 @@ func (s *Server) start(ctx context.Context, o Options) (err error) {
 	if s.user, s.owner, err = serverUser(); err != nil {
 		return err
 	}
-	sweep()
-	if err = s.makeTmp(ctx); err != nil {
+	o.TmpDir = cmp.Or(o.TmpDir, os.TempDir())
+	sweep(o.TmpDir)
+	if err = s.makeTmp(ctx, o.TmpDir); err != nil {
 		return err
 	}
 	if o.DataDir, err = filepath.Abs(cmp.Or(o.DataDir, filepath.Join(s.tmp, "data"))); err != nil {

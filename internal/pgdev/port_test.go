@@ -4,6 +4,7 @@ package pgdev
 
 import (
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -22,7 +23,7 @@ func TestRun_TriesAnotherPort(t *testing.T) {
 	defer s.Stop()
 	s.user, s.owner, err = serverUser()
 	require.NoError(t, err)
-	require.NoError(t, s.makeTmp(t.Context()))
+	require.NoError(t, s.makeTmp(t.Context(), os.TempDir()))
 	o := Options{DataDir: filepath.Join(s.tmp, "data")}
 	o.BinDir, err = FindBinDir()
 	require.NoError(t, err)
@@ -42,7 +43,7 @@ func TestRun_TriesAnotherPort(t *testing.T) {
 	picked = 0
 	s2 := &Server{user: s.user, owner: s.owner}
 	defer s2.Stop()
-	require.NoError(t, s2.makeTmp(t.Context()))
+	require.NoError(t, s2.makeTmp(t.Context(), os.TempDir()))
 	err = s2.run(t.Context(), o, pick)
 	require.ErrorIs(t, err, errEnded)
 	require.Equal(t, 1, picked, "the data is in use: no other port would help")

@@ -89,9 +89,11 @@ trap '' TERM; kill 0; exit $rc`
 func (s *Server) launch(o Options) error {
 	// TCP only (-k ''): a socket's path is limited to 107 bytes, and Debian's directory
 	// for sockets is not open to everybody.
-	args := []string{"-c", guard, "sh", filepath.Join(o.BinDir, "postgres"),
+	args := []string{
+		"-c", guard, "sh", filepath.Join(o.BinDir, "postgres"),
 		"-D", o.DataDir, "-h", "127.0.0.1", "-p", strconv.Itoa(o.Port), "-k", "",
-		"-c", "cluster_name=" + s.name()}
+		"-c", "cluster_name=" + s.name(),
+	}
 	if !o.Durable {
 		args = append(args, "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off")
 	}

@@ -13,10 +13,10 @@ import (
 
 const tmpPattern = "flower-pg-*"
 
-// makeTmp makes the temporary directory. Its log appears only once it is locked: a log
+// makeTmp makes the server's temporary directory in dir. Its log appears only once it is locked: a log
 // without a lock is what sweep takes for left behind.
-func (s *Server) makeTmp(ctx context.Context) (err error) {
-	if s.tmp, err = os.MkdirTemp("", tmpPattern); err != nil {
+func (s *Server) makeTmp(ctx context.Context, dir string) (err error) {
+	if s.tmp, err = os.MkdirTemp(dir, tmpPattern); err != nil {
 		return err
 	}
 	if err = s.give(s.tmp); err != nil {
@@ -34,7 +34,7 @@ func (s *Server) makeTmp(ctx context.Context) (err error) {
 	}
 	// Every command runs there: where that user may not go, none can start.
 	if err = s.mayEnter(ctx, s.tmp); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("%s may not enter the temporary directory %s: set TMPDIR to another one", s.user, os.TempDir())
+		return fmt.Errorf("%s may not enter the temporary directory %s: set TMPDIR to another one", s.user, dir)
 	}
 	return err
 }
@@ -48,10 +48,10 @@ func (s *Server) removeTmp() {
 	}
 }
 
-// sweep removes the temporary directories of processes that were killed. The lock on a
+// sweep removes from dir what processes left there that were killed. The lock on a
 // log is shared with the server, which writes to it: it is free when both have ended.
-func sweep() {
-	logs, _ := filepath.Glob(filepath.Join(os.TempDir(), tmpPattern, "log"))
+func sweep(dir string) {
+	logs, _ := filepath.Glob(filepath.Join(dir, tmpPattern, "log"))
 	for _, path := range logs {
 		f, err := os.Open(path)
 		if err != nil {

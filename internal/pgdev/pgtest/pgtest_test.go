@@ -17,6 +17,9 @@ import (
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
+// noWait spares a child the second that the race detector waits at a process's end.
+const noWait = "GORACE=atexit_sleep_ms=0"
+
 func TestNew_MigratedAndApart(t *testing.T) {
 	t.Parallel()
 	a, b := pgtest.New(t), pgtest.New(t)
@@ -108,7 +111,7 @@ func TestNew_ManyProcessesAndTests(t *testing.T) {
 	outs, errs := make([][]byte, 4), make([]error, 4)
 	for i := range outs {
 		c := exec.Command(os.Args[0], "-test.run=^TestNew_ManyProcessesAndTests$")
-		c.Env = append(os.Environ(), "PGTEST_TEST_CHILD=1", pgtest.EnvDSN+"="+s.URL("postgres"))
+		c.Env = append(os.Environ(), "PGTEST_TEST_CHILD=1", noWait, pgtest.EnvDSN+"="+s.URL("postgres"))
 		all.Go(func() { outs[i], errs[i] = c.CombinedOutput() })
 	}
 	all.Wait()
@@ -140,9 +143,9 @@ func TestNew_UnfinishedTemplateIsMadeAgain(t *testing.T) {
 
 	child := func() {
 		c := exec.Command(os.Args[0], "-test.run=^TestNew_UnfinishedTemplateIsMadeAgain$")
-		c.Env = append(os.Environ(), "PGTEST_TEST_CHILD=1", pgtest.EnvDSN+"="+s.DSN)
-		out, err := c.CombinedOutput()
-		require.NoError(t, err, string(out))
+		c.Env = append(os.Environ(), "PGTEST_TEST_CHILD=1", noWait, pgtest.EnvDSN+"="+s.DSN)
+		out, childErr := c.CombinedOutput()
+		require.NoError(t, childErr, string(out))
 	}
 	child()
 	var name string

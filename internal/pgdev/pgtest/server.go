@@ -24,7 +24,7 @@ const EnvDSN = "FLOWER_TEST_DSN"
 // StartServer starts a server for tests and nothing else: what it stores does not survive
 // a crash, and many packages may use it at once.
 func StartServer(ctx context.Context) (*pgdev.Server, error) {
-	return pgdev.Start(ctx, pgdev.Options{Conf: []string{
+	return pgdev.Start(ctx, pgdev.Options{TmpDir: pgdev.MemoryDir(), Conf: []string{
 		"max_connections=300",
 		// Plans and times must not depend on when a worker came by; with a database per
 		// test, workers would come by all the time.
@@ -32,7 +32,7 @@ func StartServer(ctx context.Context) (*pgdev.Server, error) {
 		"jit=off", // costs more than it saves on small tables
 		// Nobody replicates and nobody recovers, so write as little as possible.
 		"wal_level=minimal", "max_wal_senders=0",
-		"checkpoint_timeout=1h", "max_wal_size=4GB",
+		"checkpoint_timeout=1h",
 	}})
 }
 
@@ -114,15 +114,15 @@ func (s *server) open() error {
 	}
 	// Few, since every package that runs at the same time has its own.
 	s.admin.SetMaxOpenConns(4)
-	return s.chooseStrategy()
+	return s.chooseStrategy(context.Background())
 }
 
 // chooseStrategy prefers to copy files where that is known (since PostgreSQL 15) and the
 // two checkpoints that come with it cost nothing. Measured with fsync off, 16 databases,
 // two busy cores: 11 to 45 ms each and 8 to drop, against 17 to 100 and 14 with WAL_LOG.
-func (s *server) chooseStrategy() error {
+func (s *server) chooseStrategy(ctx context.Context) error {
 	var files bool
-	err := s.admin.QueryRow(`SELECT current_setting('server_version_num')::int >= 150000
+	err := s.admin.QueryRowContext(ctx, `SELECT current_setting('server_version_num')::int >= 150000
 		AND current_setting('fsync') = 'off'`).Scan(&files)
 	if err != nil {
 		return fmt.Errorf("%s: %w", EnvDSN, err)

@@ -42,6 +42,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer signal.Stop(signals)
 
 	c := exec.Command(args[0], args[1:]...)
+	if c.Err != nil { // before a server is started for nothing
+		_, _ = fmt.Fprintln(stderr, "with:", c.Err)
+		return exitNotStarted
+	}
 	c.Stdin, c.Stdout, c.Stderr = stdin, stdout, stderr
 	c.Env = os.Environ()
 	if os.Getenv(pgtest.EnvDSN) == "" {

@@ -4,13 +4,25 @@
 // Since lib/pq v1.11.0 an error of more than 30,000 bytes leaves its connection out of
 // step with the server (lib/pq #1324), and since v1.12.0 a connection can stay "busy"
 // for ever (#1320, #1450); database/sql is told of neither. Both are fixed on lib/pq's
-// main branch: drop this package with the first release that has the fixes.
+// main branch: drop this package with the first release that has the fixes. Its tests show
+// each bug as it is, and fail when it is gone.
+//
+// The error that shows a connection to be lost is still returned; what is saved is every
+// query after it. A connection that stays busy is noticed only by the next query, which
+// fails. So does a statement inside a transaction that is sent while rows of another are
+// still read: that is a mistake of the caller's, and costs him the connection.
+//
+// Nothing is done about statements that run twice when their answer is lost (#939): that
+// is what transactions and pinned connections are for.
 package pqguard
 
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"strings"
+
+	"github.com/lib/pq"
 )
 
 // Wrap wraps a lib/pq connector. Notice handlers go inside it, tracing outside.
@@ -51,15 +63,20 @@ type conn struct {
 // even a ROLLBACK would wait for ever on it. COMMIT and ROLLBACK themselves need no
 // check: lib/pq gives the connection up when they fail.
 func (c *conn) check(err error) error {
-	if err != nil && !c.bad && unusable(err.Error()) {
+	if err != nil && !c.bad && unusable(err) {
 		c.bad = true
 		_ = c.pqConn.Close()
 	}
 	return err
 }
 
-// unusable goes by the text, since these errors have no type.
-func unusable(text string) bool {
+// unusable goes by the text, since these errors have no type. Those that have one are the
+// server's, and may say whatever a function raises.
+func unusable(err error) bool {
+	if _, ok := errors.AsType[*pq.Error](err); ok {
+		return false
+	}
+	text := err.Error()
 	return strings.HasPrefix(text, "pq: server error: ") || // out of step
 		text == "pq: there is already a query being processed on this connection" || // busy
 		strings.HasSuffix(text, "but PostgreSQL only supports 65535 parameters") // busy from now on
