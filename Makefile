@@ -26,7 +26,7 @@ run: build ## PostgreSQL, register and watcher in this terminal; runs the sample
 
 .PHONY: test
 test: ## every test, with the race detector, on a PostgreSQL of its own
-	@$(NEED) postgres
+	@$(NEED) postgres curl
 	@if $(NEED) gcc; then race=-race; else echo 'Testing without the race detector.' >&2; fi; \
 	$(WITH) go test $$race -shuffle=on ./...
 
@@ -61,13 +61,19 @@ logs: ## follow what up started
 psql: ## psql on DATABASE_URL, else the database of run, else of up
 	@if [ -n "$$DATABASE_URL" ]; then psql "$$DATABASE_URL"; \
 	elif [ -f .flower/database-url ]; then psql "$$(cat .flower/database-url)"; \
-	else $(COMPOSE) exec db psql -U flower flower; fi
+	elif $(COMPOSE) exec -T db true >/dev/null 2>&1; then $(COMPOSE) exec db psql -U flower flower; \
+	else echo 'Nothing runs here: start make run or make up first.' >&2; exit 1; fi
 
 .PHONY: cover
 cover: ## how much the tests reach; details by go tool cover -html=coverage.out
 	@$(NEED) postgres
 	$(WITH) go test -coverpkg=./... -coverprofile=coverage.out ./...
 	@go tool cover -func=coverage.out | tail -1
+
+.PHONY: bench
+bench: ## the engine's speed, beside what PostgreSQL itself takes; BENCH='-only W2 -scale 0.1'
+	@$(NEED) postgres
+	@go run ./internal/bench $(BENCH)
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME=30s

@@ -156,7 +156,7 @@ CREATE TABLE kr_task_attempt (
     PRIMARY KEY (task_flow_id, task_exec_seq, attempt)
 );
 COMMENT ON TABLE kr_task_attempt IS 'Superseded attempts: one goes here when its task is set back to 0 by a retry, a rescue or a person.';
-COMMENT ON COLUMN kr_task_attempt.exec_status IS 'What the attempt came to: 1 if it was still running, 2 if it failed, 3 if it had finished.';
+COMMENT ON COLUMN kr_task_attempt.exec_status IS 'What the attempt came to: 1 if it was still running, 2 if it failed or was stopped, 3 if it had finished, 9 if it was skipped.';
 
 CREATE TABLE kr_event (
     event_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

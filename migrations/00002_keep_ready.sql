@@ -14,53 +14,74 @@ CREATE FUNCTION flower_parents(one integer, many integer[]) RETURNS integer[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN many IS NOT NULL THEN many WHEN one > 0 THEN ARRAY[one] ELSE '{}' END;
 
--- flower_requeue makes the entries of tasks in kr_ready what they should be. The caller
--- holds the locks of the tasks. Each statement here has a snapshot of its own, taken
--- after those locks, so that it sees the newest version.
--- +goose StatementBegin
-CREATE FUNCTION flower_requeue(flow varchar, seqs integer[]) RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
-    DELETE FROM kr_ready r USING kr_task_stat t
-    WHERE t.task_flow_id = flow AND t.task_exec_seq = ANY (seqs)
-      AND (t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL) IS NOT TRUE
-      AND r.task_priority = t.task_priority AND r.registered_ts = t.registered_ts
-      AND r.task_flow_id = t.task_flow_id AND r.task_exec_seq = t.task_exec_seq;
+-- The functions below look at one task at a time, by its key: with a list of tasks the
+-- planner may read the whole flow for each call, and a flow of n tasks then costs n * n.
 
-    INSERT INTO kr_ready (task_priority, registered_ts, task_flow_id, task_exec_seq)
-    SELECT t.task_priority, t.registered_ts, t.task_flow_id, t.task_exec_seq
-    FROM kr_task_stat t
-    WHERE t.task_flow_id = flow AND t.task_exec_seq = ANY (seqs)
-      AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
-    ON CONFLICT DO NOTHING;
+-- flower_requeue makes the entry of a task in kr_ready what it should be. The caller
+-- holds the task's lock, and each statement here has a snapshot of its own, taken after
+-- that, so that it sees the newest version.
+-- +goose StatementBegin
+CREATE FUNCTION flower_requeue(flow varchar, seq integer) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    task record;
+BEGIN
+    SELECT task_priority, registered_ts, exec_status = 0 AND unmet = 0 AND run_after IS NULL AS ready INTO task
+    FROM kr_task_stat WHERE task_flow_id = flow AND task_exec_seq = seq;
+    IF task.ready THEN
+        INSERT INTO kr_ready (task_priority, registered_ts, task_flow_id, task_exec_seq)
+        VALUES (task.task_priority, task.registered_ts, flow, seq)
+        ON CONFLICT DO NOTHING;
+    ELSE
+        DELETE FROM kr_ready
+        WHERE task_priority = task.task_priority AND registered_ts = task.registered_ts
+          AND task_flow_id = flow AND task_exec_seq = seq;
+    END IF;
 END $$;
 -- +goose StatementEnd
 
--- flower_recount counts again what a task waits for, from nothing but the truth: for
--- repairs. It locks the task and what it depends on, and looks in a new statement.
+-- flower_unmet counts what is not satisfied of the tasks that a task depends on.
+CREATE FUNCTION flower_unmet(flow varchar, parents integer[]) RETURNS integer
+LANGUAGE sql STABLE
+RETURN (SELECT count(DISTINCT d) FROM unnest(parents) d
+        WHERE ((SELECT p.exec_status FROM kr_task_stat p WHERE p.task_flow_id = flow AND p.task_exec_seq = d) IN (3, 9)) IS NOT TRUE);
+
+-- flower_recount counts again what a task waits for, from nothing but the truth. It locks
+-- what the task depends on and the task itself, and looks in a new statement.
 -- +goose StatementBegin
 CREATE FUNCTION flower_recount(flow varchar, seq integer) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     parents integer[];
+    one     integer;
 BEGIN
     SELECT flower_parents(depends_task_exec_seq, depends_task_exec_seqs) INTO parents
     FROM kr_task_stat WHERE task_flow_id = flow AND task_exec_seq = seq;
-    PERFORM FROM kr_task_stat
-    WHERE task_flow_id = flow AND (task_exec_seq = ANY (parents) OR task_exec_seq = seq)
-    ORDER BY task_exec_seq FOR NO KEY UPDATE;
+    FOR one IN SELECT DISTINCT p FROM unnest(parents || seq) p ORDER BY 1 LOOP
+        PERFORM FROM kr_task_stat WHERE task_flow_id = flow AND task_exec_seq = one FOR NO KEY UPDATE;
+    END LOOP;
 
-    UPDATE kr_task_stat
-    SET dependents = dependents || seq
-    WHERE task_flow_id = flow AND task_exec_seq = ANY (parents) AND NOT seq = ANY (dependents);
+    -- Once more: the lock may have waited for somebody who changed it.
+    SELECT flower_parents(depends_task_exec_seq, depends_task_exec_seqs) INTO parents
+    FROM kr_task_stat WHERE task_flow_id = flow AND task_exec_seq = seq;
+    FOR one IN SELECT DISTINCT p FROM unnest(parents) p ORDER BY 1 LOOP
+        UPDATE kr_task_stat SET dependents = dependents || seq
+        WHERE task_flow_id = flow AND task_exec_seq = one AND NOT seq = ANY (dependents);
+    END LOOP;
+    UPDATE kr_task_stat SET unmet = flower_unmet(flow, parents)
+    WHERE task_flow_id = flow AND task_exec_seq = seq;
+    PERFORM flower_requeue(flow, seq);
+END $$;
+-- +goose StatementEnd
 
-    UPDATE kr_task_stat t
-    SET unmet = (SELECT count(DISTINCT d) FROM unnest(parents) d
-                 WHERE NOT EXISTS (SELECT FROM kr_task_stat p
-                                   WHERE p.task_flow_id = flow AND p.task_exec_seq = d
-                                     AND p.exec_status IN (3, 9)))
-    WHERE t.task_flow_id = flow AND t.task_exec_seq = seq;
-    PERFORM flower_requeue(flow, ARRAY[seq]);
+-- flower_lock_flow makes those who tie tasks of a flow together wait for each other: of
+-- two who insert a task and what it depends on at once, neither would see the other's.
+-- +goose StatementBegin
+CREATE FUNCTION flower_lock_flow(flow varchar) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('flower: every flow', 0));
+    PERFORM pg_advisory_xact_lock(hashtextextended('flower ' || flow, 0));
 END $$;
 -- +goose StatementEnd
 
@@ -76,7 +97,8 @@ DECLARE
     was_met  boolean := OLD.exec_status IN (3, 9);
     is_met   boolean := NEW.exec_status IN (3, 9);
     children integer[];
-    running  integer;
+    child    integer;
+    state    smallint;
 BEGIN
     IF NEW.exec_status = 1 AND OLD.exec_status <> 1 THEN
         RAISE EXCEPTION '%: only a watcher sets exec_status to 1', task
@@ -113,8 +135,8 @@ BEGIN
         suspended_ts = CASE WHEN t.exec_status = 2 THEN clock_timestamp() END,
         reason = CASE WHEN t.exec_status = 2
                       THEN coalesce(t.reason, CASE WHEN OLD.exec_status = 1 THEN 'cancelled' ELSE 'held' END) END,
-        error = CASE WHEN t.exec_status = 2 THEN t.error END,
-        output = CASE WHEN t.exec_status = 3 THEN t.output END,
+        error = CASE WHEN t.exec_status <> 0 THEN t.error END,  -- a task that failed and is skipped keeps its error
+        output = CASE WHEN t.exec_status <> 0 THEN t.output END,
         attempt_base = CASE WHEN t.exec_status = 0 THEN t.attempt ELSE t.attempt_base END,
         failed_count = CASE WHEN t.exec_status = 0 THEN 0 ELSE t.failed_count END,
         lost_count = CASE WHEN t.exec_status = 0 THEN 0 ELSE t.lost_count END,
@@ -122,22 +144,20 @@ BEGIN
     WHERE t.task_flow_id = NEW.task_flow_id AND t.task_exec_seq = NEW.task_exec_seq
     RETURNING t.dependents INTO children;
 
-    IF was_met <> is_met AND cardinality(children) > 0 THEN
-        UPDATE kr_task_stat
-        SET unmet = unmet + CASE WHEN is_met THEN -1 ELSE 1 END
-        WHERE task_flow_id = NEW.task_flow_id AND task_exec_seq = ANY (children);
-        -- A new statement: it sees a claim that the one above had to wait for.
-        SELECT min(task_exec_seq) INTO running
-        FROM kr_task_stat
-        WHERE task_flow_id = NEW.task_flow_id AND task_exec_seq = ANY (children) AND exec_status = 1;
-        IF was_met AND running IS NOT NULL THEN
-            RAISE EXCEPTION '%: task % depends on it and is running', task, running
-                USING HINT = format('Wait until task %s has ended, or change it too, in the same UPDATE.', running),
-                      ERRCODE = 'check_violation';
-        END IF;
-        PERFORM flower_requeue(NEW.task_flow_id, children);
+    IF was_met <> is_met THEN
+        FOR child IN SELECT c FROM unnest(children) c ORDER BY 1 LOOP
+            UPDATE kr_task_stat SET unmet = unmet + CASE WHEN is_met THEN -1 ELSE 1 END
+            WHERE task_flow_id = NEW.task_flow_id AND task_exec_seq = child
+            RETURNING exec_status INTO state;  -- of its newest version: a claim may have been waited for
+            IF was_met AND state = 1 THEN
+                RAISE EXCEPTION '%: task % depends on it and is running', task, child
+                    USING HINT = format('Wait until task %s has ended, or change it too, in the same UPDATE.', child),
+                          ERRCODE = 'check_violation';
+            END IF;
+            PERFORM flower_requeue(NEW.task_flow_id, child);
+        END LOOP;
     END IF;
-    PERFORM flower_requeue(NEW.task_flow_id, ARRAY[NEW.task_exec_seq]);
+    PERFORM flower_requeue(NEW.task_flow_id, NEW.task_exec_seq);
 
     INSERT INTO kr_event (task_flow_id, task_exec_seq, old_status, new_status, note)
     VALUES (NEW.task_flow_id, NEW.task_exec_seq, OLD.exec_status, NEW.exec_status,
@@ -174,15 +194,14 @@ BEGIN
         WHERE task_priority = OLD.task_priority AND registered_ts = OLD.registered_ts
           AND task_flow_id = OLD.task_flow_id AND task_exec_seq = OLD.task_exec_seq;
     END IF;
-    PERFORM flower_requeue(NEW.task_flow_id, ARRAY[NEW.task_exec_seq]);
+    PERFORM flower_requeue(NEW.task_flow_id, NEW.task_exec_seq);
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
 
 CREATE TRIGGER kr_task_requeued AFTER UPDATE OF exec_status, run_after, task_priority, registered_ts ON kr_task_stat
-FOR EACH ROW WHEN (NEW.exec_status = 0
-    AND (OLD.exec_status = 1 OR OLD.run_after IS DISTINCT FROM NEW.run_after
-         OR OLD.task_priority <> NEW.task_priority OR OLD.registered_ts <> NEW.registered_ts))
+FOR EACH ROW WHEN (NEW.exec_status = 0 AND (OLD.exec_status = 1 OR OLD.run_after IS DISTINCT FROM NEW.run_after)
+    OR OLD.task_priority <> NEW.task_priority OR OLD.registered_ts <> NEW.registered_ts)
 EXECUTE FUNCTION flower_task_requeued();
 
 -- flower_task_relinked: somebody changed what a task depends on.
@@ -192,16 +211,18 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     old_parents integer[] := flower_parents(OLD.depends_task_exec_seq, OLD.depends_task_exec_seqs);
     new_parents integer[] := flower_parents(NEW.depends_task_exec_seq, NEW.depends_task_exec_seqs);
+    one         integer;
 BEGIN
     IF OLD.task_flow_id <> NEW.task_flow_id OR OLD.task_exec_seq <> NEW.task_exec_seq THEN
         RAISE EXCEPTION 'task % of flow %: a task keeps its task_flow_id and task_exec_seq',
                         OLD.task_exec_seq, left(OLD.task_flow_id, 100)
             USING HINT = 'Delete the row and insert it anew.', ERRCODE = 'check_violation';
     END IF;
-    UPDATE kr_task_stat
-    SET dependents = array_remove(dependents, NEW.task_exec_seq)
-    WHERE task_flow_id = NEW.task_flow_id AND task_exec_seq = ANY (old_parents)
-      AND NOT task_exec_seq = ANY (new_parents);
+    PERFORM flower_lock_flow(NEW.task_flow_id);
+    FOR one IN SELECT p FROM unnest(old_parents) p WHERE p <> ALL (new_parents) ORDER BY 1 LOOP
+        UPDATE kr_task_stat SET dependents = array_remove(dependents, NEW.task_exec_seq)
+        WHERE task_flow_id = NEW.task_flow_id AND task_exec_seq = one;
+    END LOOP;
     PERFORM flower_recount(NEW.task_flow_id, NEW.task_exec_seq);
     PERFORM pg_notify('flower', '');
     RETURN NULL;
@@ -249,10 +270,14 @@ BEGIN
     IF NOT EXISTS (SELECT FROM inserted WHERE unmet IS NULL) THEN
         RETURN NULL;
     END IF;
-    -- One at a time per flow: of two who insert a task and what it depends on at once,
-    -- neither would see the other's row.
-    PERFORM pg_advisory_xact_lock(hashtextextended('flower ' || task_flow_id, 0))
-    FROM (SELECT DISTINCT task_flow_id FROM inserted WHERE unmet IS NULL ORDER BY 1) x;
+    -- A lock for each flow; but one for all instead of thousands, which do not fit into
+    -- the server's table of locks.
+    IF (SELECT count(DISTINCT task_flow_id) FROM inserted WHERE unmet IS NULL) <= 1000 THEN
+        PERFORM flower_lock_flow(task_flow_id)
+        FROM (SELECT DISTINCT task_flow_id FROM inserted WHERE unmet IS NULL ORDER BY 1) x;
+    ELSE
+        PERFORM pg_advisory_xact_lock(hashtextextended('flower: every flow', 0));
+    END IF;
 
     UPDATE kr_task_stat t
     SET program = d.program, parameters = d.parameters || t.parameters, max_attempts = d.max_attempts,
@@ -261,6 +286,13 @@ BEGIN
     FROM inserted n
     JOIN ms_task_definition d ON d.task_id = n.task_id AND d.task_seq = n.task_seq
     WHERE n.unmet IS NULL AND n.program IS NULL
+      AND t.task_flow_id = n.task_flow_id AND t.task_exec_seq = n.task_exec_seq;
+
+    UPDATE kr_task_stat t
+    SET suspended_ts = CASE WHEN t.exec_status = 2 THEN coalesce(t.suspended_ts, clock_timestamp()) ELSE t.suspended_ts END,
+        finished_ts = CASE WHEN t.exec_status = 3 THEN coalesce(t.finished_ts, clock_timestamp()) ELSE t.finished_ts END
+    FROM inserted n
+    WHERE n.unmet IS NULL AND n.exec_status IN (2, 3)
       AND t.task_flow_id = n.task_flow_id AND t.task_exec_seq = n.task_exec_seq;
 
     INSERT INTO kr_flow (task_flow_id, task_id, registered_ts)
@@ -312,10 +344,8 @@ BEGIN
     WHERE t.task_flow_id = flow AND t.task_exec_seq = a.parent;
 
     UPDATE kr_task_stat t
-    SET unmet = (SELECT count(DISTINCT d)
-                 FROM unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs)) d
-                 WHERE NOT EXISTS (SELECT FROM kr_task_stat p
-                                   WHERE p.task_flow_id = flow AND p.task_exec_seq = d AND p.exec_status IN (3, 9)))
+    SET unmet = flower_unmet(flow, flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs)),
+        suspended_ts = CASE WHEN t.exec_status = 2 THEN coalesce(t.suspended_ts, clock_timestamp()) ELSE t.suspended_ts END
     WHERE t.task_flow_id = flow AND t.task_exec_seq = ANY (seqs);
 
     -- A task that was there first has counted its missing parent as unmet. Relatively,
@@ -332,7 +362,7 @@ BEGIN
         RETURNING t.task_exec_seq
     )
     SELECT array_agg(task_exec_seq) INTO children FROM updated;
-    PERFORM flower_requeue(flow, seqs || children);
+    PERFORM flower_requeue(flow, seq) FROM unnest(seqs || children) seq;
 END $$;
 -- +goose StatementEnd
 
@@ -370,9 +400,9 @@ BEGIN
                  FROM orphan o WHERE t.task_flow_id = o.task_flow_id AND t.task_exec_seq = o.seq
                  RETURNING t.task_flow_id, t.task_exec_seq
              )
-             SELECT task_flow_id AS flow, array_agg(task_exec_seq) AS seqs FROM updated GROUP BY 1
+             SELECT task_flow_id AS flow, task_exec_seq AS seq FROM updated
     LOOP
-        PERFORM flower_requeue(f.flow, f.seqs);
+        PERFORM flower_requeue(f.flow, f.seq);
     END LOOP;
 
     DELETE FROM kr_flow k USING (SELECT DISTINCT task_flow_id FROM deleted) d
@@ -408,4 +438,5 @@ DROP TRIGGER kr_task_requeued ON kr_task_stat;
 DROP TRIGGER kr_task_edited ON kr_task_stat;
 DROP FUNCTION flower_tasks_truncated(), flower_tasks_deleted(), flower_tasks_inserted(), flower_task_reworded(),
     flower_task_relinked(), flower_task_requeued(), flower_task_edited(), flower_link(varchar, integer[]),
-    flower_recount(varchar, integer), flower_requeue(varchar, integer[]), flower_parents(integer, integer[]);
+    flower_lock_flow(varchar), flower_recount(varchar, integer), flower_unmet(varchar, integer[]),
+    flower_requeue(varchar, integer), flower_parents(integer, integer[]);

@@ -82,6 +82,7 @@ SELECT t.task_flow_id, t.task_exec_seq, t.task_id, flower_title(t.description, t
                  THEN format('attempt %s failed, the next one starts after %s', t.attempt, to_char(t.run_after, 'YYYY-MM-DD HH24:MI:SS TZ'))
             WHEN t.run_after IS NOT NULL THEN format('not before %s', to_char(t.run_after, 'YYYY-MM-DD HH24:MI:SS TZ'))
             WHEN NOT EXISTS (SELECT FROM kr_watcher w WHERE w.lease_until > clock_timestamp() AND NOT w.draining) THEN 'no watcher is running'
+            WHEN t.program IS NULL THEN 'it has no program'
             WHEN NOT EXISTS (SELECT FROM kr_watcher w WHERE w.lease_until > clock_timestamp() AND NOT w.draining
                              AND t.program = ANY (w.programs)) THEN format('no watcher has the program %L', t.program)
             ELSE 'can go: waits for a free worker' END AS why,

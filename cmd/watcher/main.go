@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -44,8 +43,7 @@ func run(ctx context.Context, env *cli.Env) error {
 	case cfg.healthcheck:
 		return watcher.Healthcheck(ctx, cfg.healthAddr)
 	case cfg.list:
-		_, err := fmt.Fprintln(env.Stdout, strings.Join(programs.Names(), "\n"))
-		return err
+		return programs.List(env.Stdout)
 	}
 	log := env.Logger(cfg.log)
 	flags.Report(log.With("component", "watcher"))
@@ -106,14 +104,16 @@ func settings(name string, cfg *config) *cli.Flags {
 		"POLLING_INTERVAL_SECOND", "how often to look for tasks when nothing else wakes it; 5 is 5s")
 	flags.Var(cli.Duration(&w.ShutdownTimeout, 25*time.Second, 0, 24*time.Hour), "shutdown-timeout TIME",
 		"FLOWER_SHUTDOWN_TIMEOUT", "how long running tasks may take at the end, before they are handed back")
-	flags.Var(cli.Bool(&cfg.list), "programs", "", "list the programs that tasks can run, and stop")
+	flags.Var(cli.Bool(&cfg.list), "programs", "", "list the programs that tasks can run, with their parameters, and stop")
 
 	var allow string
 	flags.Var(cli.Text(&allow, ""), "http-allow NETWORK,…", "FLOWER_HTTP_ALLOW",
 		"networks that HTTP tasks may reach, as in 10.0.0.0/8; empty is all but metadata services")
 	flags.Check(func() (err error) {
-		cfg.programs.HTTPAllow, err = program.ParseAllow(allow)
-		return err
+		if cfg.programs.HTTPAllow, err = program.ParseAllow(allow); err != nil {
+			return fmt.Errorf("-http-allow (FLOWER_HTTP_ALLOW): %w", err)
+		}
+		return nil
 	})
 
 	flags.Group("Health")

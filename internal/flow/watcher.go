@@ -27,5 +27,6 @@ type Rescued struct {
 type Swept struct {
 	Rescued   []Rescued
 	Recounted []TaskKey
-	Leftovers int64 // entries of the queue without a task
+	Leftovers int64     // entries of the queue without a task
+	Hopeless  []TaskKey // suspended: they depend on what does not exist, or on themselves
 }

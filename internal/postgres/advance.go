@@ -83,13 +83,15 @@ WITH given AS MATERIALIZED (
 ), room AS MATERIALIZED (
     SELECT me.free, least(me.free, coalesce((SELECT likely FROM predicted LIMIT 1), 0)) AS direct FROM me
 ), head AS MATERIALIZED (
-    SELECT r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq, r.ctid AS place
-    FROM   kr_ready r
-    JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
-    WHERE  t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.program = ANY ($8::text[])
-    ORDER  BY r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq
+    SELECT r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq, r.place
+    FROM   (SELECT ` + order + `, ctid AS place FROM kr_ready ORDER BY ` + order + ` OFFSET 0) r
+    CROSS  JOIN LATERAL (  -- locked in here, so that the queue is read in its order and no further than needed
+        SELECT FROM kr_task_stat t
+        WHERE  t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
+               AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.program = ANY ($8::text[])
+        FOR NO KEY UPDATE SKIP LOCKED) t
+    ORDER  BY ` + order + `
     LIMIT  (SELECT CASE WHEN direct > 0 THEN free - direct + 1 ELSE free END FROM room)
-    FOR NO KEY UPDATE OF t SKIP LOCKED
 ), bar AS MATERIALIZED (  -- the one row more, if the queue has it
     SELECT h.task_priority, h.registered_ts, h.task_flow_id, h.task_exec_seq
     FROM   head h, room
@@ -266,16 +268,16 @@ func (d *DB) readAdvance(ctx context.Context, rows []advanceRow, finished []flow
 	return d.judge(ctx, finished, open, flow.Finished, adv)
 }
 
-// advanceEach is the way out when one result of a batch spoils it: each is tried alone,
-// and what fails then is rejected. Nothing is claimed meanwhile.
+// advanceEach is the way out when one result of a batch spoils it: what is locked is
+// rejected, the others are tried in halves, and what fails alone is rejected. Nothing is
+// claimed meanwhile.
 func (d *DB) advanceEach(ctx context.Context, finished []flow.Result, c flow.Claim, cause error, adv *flow.Advanced) error {
 	c.Free = 0
-	if len(finished) == 1 {
-		adv.Rejected = append(adv.Rejected, flow.Rejected{Result: finished[0], Cause: cause, Busy: retryable(cause)})
-		return nil
+	parts, err := d.split(ctx, finished, true, cause, adv)
+	if err != nil {
+		return err
 	}
-	half := len(finished) / 2
-	for _, part := range [][]flow.Result{finished[:half], finished[half:]} {
+	for _, part := range parts {
 		err := d.advance(ctx, part, c, adv)
 		if err != nil && splittable(err) {
 			err = d.advanceEach(ctx, part, c, err, adv)

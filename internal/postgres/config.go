@@ -3,11 +3,10 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
-
-	"github.com/lib/pq"
 )
 
 // Config says which database to use and how. The zero value of a field is its default
@@ -65,12 +64,7 @@ func (c Config) dsn(settings ...string) string {
 	}
 	parts = append(parts, settings...)
 	if isURL(c.URL) {
-		// Its error says the same as Connect's, a little later.
-		if text, err := pq.ParseURL(c.URL); err == nil { //nolint:staticcheck // deprecated for sql.Open, which cannot add settings
-			parts = append(parts, text)
-		} else {
-			parts = append(parts, c.URL)
-		}
+		parts = append(parts, fromURL(c.URL))
 	} else {
 		parts = append(parts, c.URL)
 	}
@@ -91,6 +85,42 @@ func (c Config) dsn(settings ...string) string {
 	if c.Pooler {
 		// One message per statement: two halves of one could reach two servers.
 		parts = append(parts, "binary_parameters=yes")
+	}
+	return strings.Join(parts, " ")
+}
+
+// fromURL turns a URL into key=value form. (lib/pq takes one, too, but neither several
+// hosts with their ports nor other settings beside it.) What Validate would refuse gives
+// a string that cannot connect.
+func fromURL(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "host=''"
+	}
+	var parts []string
+	add := func(key, value string) {
+		if value != "" {
+			parts = append(parts, key+"="+quote(value))
+		}
+	}
+	add("user", u.User.Username())
+	password, _ := u.User.Password()
+	add("password", password)
+	var hosts, ports []string
+	for _, address := range strings.Split(u.Host, ",") {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil { // it has no port
+			host, port = strings.Trim(address, "[]"), "5432"
+		}
+		hosts, ports = append(hosts, host), append(ports, port)
+	}
+	if u.Host != "" {
+		add("host", strings.Join(hosts, ","))
+		add("port", strings.Join(ports, ","))
+	}
+	add("dbname", strings.TrimPrefix(u.Path, "/"))
+	for key, values := range u.Query() {
+		add(key, values[0])
 	}
 	return strings.Join(parts, " ")
 }

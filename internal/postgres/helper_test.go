@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -94,35 +95,31 @@ func chain(n int) []flow.TaskDefinition {
 // define inserts a workflow, as a person does.
 func define(t *testing.T, w *world, id flow.WorkflowID, defs ...flow.TaskDefinition) {
 	t.Helper()
-	tx, err := w.psql.Beginx()
-	require.NoError(t, err)
-	defer func() { _ = tx.Rollback() }()
+	n := len(defs)
+	seqs, priorities, attempts := make([]int, n), make([]int, n), make([]int, n)
+	names, parameters, delays, onLost, descriptions := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	after, timeouts := make([]*string, n), make([]*string, n)
 	for i, d := range defs {
-		if d.Seq == 0 {
-			d.Seq = i + 1
-		}
-		var after any
+		seqs[i], priorities[i], attempts[i] = cmp.Or(d.Seq, i+1), d.Priority, d.MaxAttempts
+		names[i], parameters[i], delays[i] = d.Program, cmp.Or(string(d.Parameters), "{}"), d.RetryDelay.String()
+		onLost[i], descriptions[i] = string(d.OnLost), d.Description
 		if d.DependsOn != nil {
-			after = pq.Array(d.DependsOn)
+			after[i] = ptr(arrayText(d.DependsOn))
 		}
-		var timeout *string
 		if d.Timeout > 0 {
-			text := d.Timeout.String()
-			timeout = &text
+			timeouts[i] = ptr(d.Timeout.String())
 		}
-		parameters := "{}"
-		if d.Parameters != nil {
-			parameters = string(d.Parameters)
-		}
-		_, err := tx.Exec(`
-			INSERT INTO ms_task_definition (task_id, task_seq, program, task_priority, parameters, depends_task_seqs,
-			                                max_attempts, retry_delay, timeout, on_lost, description)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8::interval, $9::interval, $10, nullif($11, ''))`,
-			string(id), d.Seq, d.Program, d.Priority, parameters, after, d.MaxAttempts, d.RetryDelay.String(), timeout,
-			string(d.OnLost), d.Description)
-		require.NoError(t, err)
 	}
-	require.NoError(t, tx.Commit())
+	_, err := w.psql.Exec(`
+		INSERT INTO ms_task_definition (task_id, task_seq, program, task_priority, parameters, depends_task_seqs,
+		                                max_attempts, retry_delay, timeout, on_lost, description)
+		SELECT $1, seq, program, priority, parameters::jsonb, after::int[], attempts, delay::interval, timeout::interval,
+		       lost, nullif(description, '')
+		FROM unnest($2::int[], $3::text[], $4::int[], $5::text[], $6::text[], $7::int[], $8::text[], $9::text[], $10::text[], $11::text[])
+		     AS d(seq, program, priority, parameters, after, attempts, delay, timeout, lost, description)`,
+		string(id), pq.Array(seqs), pq.Array(names), pq.Array(priorities), pq.Array(parameters), pq.Array(after),
+		pq.Array(attempts), pq.Array(delays), pq.Array(timeouts), pq.Array(onLost), pq.Array(descriptions))
+	require.NoError(t, err)
 }
 
 // register makes a flow of a new workflow with these tasks.

@@ -12,23 +12,24 @@ import (
 )
 
 // promoteSQL lets tasks go whose time has come; the trigger kr_task_requeued puts them
-// into the queue. The index holds only rows that wait for a time.
+// into the queue. The index holds only rows that wait for a time, and those of a task
+// that was stopped meanwhile, which are taken out of it, too.
 const promoteSQL = `
 -- flower: promote
 WITH due AS MATERIALIZED (
     SELECT task_flow_id, task_exec_seq FROM kr_task_stat
-    WHERE  run_after <= clock_timestamp() AND exec_status = 0
+    WHERE  run_after <= clock_timestamp()
     ORDER  BY run_after
     LIMIT  1000
     FOR NO KEY UPDATE SKIP LOCKED
 ), promoted AS (
     UPDATE kr_task_stat t SET run_after = NULL
     FROM   due WHERE t.task_flow_id = due.task_flow_id AND t.task_exec_seq = due.task_exec_seq
-    RETURNING 1
+    RETURNING t.exec_status
 )
-SELECT (SELECT count(*) FROM promoted) AS promoted,
+SELECT (SELECT count(*) FROM promoted WHERE exec_status = 0) AS promoted,
        (SELECT ceil(extract(epoch FROM min(run_after) - clock_timestamp()) * 1000)::bigint
-        FROM kr_task_stat WHERE run_after > clock_timestamp()) AS next_ms`
+        FROM kr_task_stat WHERE run_after > clock_timestamp() AND exec_status = 0) AS next_ms`
 
 type promotedRow struct {
 	Promoted int    `db:"promoted"`
@@ -136,6 +137,47 @@ WHERE  t.exec_status = 0
                                         AND r.task_flow_id = t.task_flow_id AND r.task_exec_seq = t.task_exec_seq))
 LIMIT  1000`
 
+// hopelessSQL suspends tasks that can never go: of rows put in by hand, one that depends on
+// a task that does not exist, or, directly or not, on itself. A minute must have passed,
+// since rows may come one by one. Registered flows number parents before children, so that
+// only a dependency the other way round can close a cycle.
+const hopelessSQL = `
+-- flower: hopeless
+WITH RECURSIVE waiting AS MATERIALIZED (
+    SELECT t.task_flow_id, t.task_exec_seq, t.dependents, d AS parent,
+           NOT EXISTS (SELECT FROM kr_task_stat p WHERE p.task_flow_id = t.task_flow_id AND p.task_exec_seq = d) AS missing
+    FROM   kr_task_stat t, unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs)) d
+    WHERE  t.exec_status = 0 AND t.unmet > 0 AND t.registered_ts < now() - interval '1 minute'
+), walk AS (
+    SELECT task_flow_id, task_exec_seq AS start, c AS seq
+    FROM   waiting, unnest(dependents) c
+    WHERE  parent >= task_exec_seq AND NOT missing
+    UNION
+    SELECT w.task_flow_id, w.start, c
+    FROM   walk w
+    JOIN   kr_task_stat t ON t.task_flow_id = w.task_flow_id AND t.task_exec_seq = w.seq AND t.exec_status NOT IN (3, 9)
+    CROSS  JOIN unnest(t.dependents) c
+), hopeless AS (
+    SELECT task_flow_id, task_exec_seq, format('it depends on task %s, which does not exist: insert it, or change what this one depends on', min(parent)) AS error
+    FROM   waiting WHERE missing GROUP BY 1, 2
+    UNION ALL
+    SELECT task_flow_id, start, 'it depends on itself, by way of others: change what it depends on'
+    FROM   walk WHERE seq = start
+), held AS MATERIALIZED (
+    SELECT t.task_flow_id, t.task_exec_seq, h.error
+    FROM   kr_task_stat t
+    JOIN   hopeless h ON h.task_flow_id = t.task_flow_id AND h.task_exec_seq = t.task_exec_seq
+    WHERE  t.exec_status = 0 AND t.unmet > 0
+    ORDER  BY 1, 2
+    LIMIT  1000
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+)
+UPDATE kr_task_stat t
+SET    exec_status = 2, reason = 'invalid', error = h.error
+FROM   held h
+WHERE  t.task_flow_id = h.task_flow_id AND t.task_exec_seq = h.task_exec_seq
+RETURNING t.task_flow_id, t.task_exec_seq`
+
 const leftoverSQL = `
 -- flower: leftovers
 DELETE FROM kr_ready r
@@ -165,6 +207,13 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0)) FROM set_c
 		}
 		for _, r := range stale {
 			swept.Recounted = append(swept.Recounted, r.key())
+		}
+		var hopeless []keyRow
+		if err := tx.SelectContext(ctx, &hopeless, hopelessSQL); err != nil {
+			return err
+		}
+		for _, r := range hopeless {
+			swept.Hopeless = append(swept.Hopeless, r.key())
 		}
 		leftovers, err := tx.ExecContext(ctx, leftoverSQL)
 		if err != nil {

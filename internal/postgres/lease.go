@@ -74,18 +74,22 @@ func (d *DB) Leave(ctx context.Context, watcher string) error {
 }
 
 // heartbeatSQL never brings back a row that was deleted: the watcher was declared dead,
-// and what it runs may be running elsewhere.
+// and what it runs may be running elsewhere. After the clock was set back a watcher is as
+// unstable as after an outage, and a lease that ends later than any can calls for a
+// rescue, which clamps it: or nobody would be declared dead for as long as that was.
 const heartbeatSQL = `
 -- flower: heartbeat
 WITH beat AS (
     UPDATE kr_watcher
-    SET    stable_since = CASE WHEN clock_timestamp() - heartbeat_ts > ` + lateSQL + ` THEN clock_timestamp() ELSE stable_since END,
+    SET    stable_since = CASE WHEN clock_timestamp() - heartbeat_ts > ` + lateSQL + ` OR heartbeat_ts > clock_timestamp()
+                             THEN clock_timestamp() ELSE stable_since END,
            heartbeat_ts = clock_timestamp(), lease_until = clock_timestamp() + ` + leaseSQL + `, busy = $2
     WHERE  watcher_id = $1::uuid
     RETURNING stable_since < clock_timestamp() - ` + leaseSQL + ` AS stable
 )
 SELECT 'alive' AS kind, '' AS task_flow_id, 0 AS task_exec_seq, '' AS claim_id,
-       stable AND EXISTS (SELECT FROM kr_watcher WHERE lease_until < clock_timestamp() AND watcher_id <> $1::uuid) AS rescue
+       stable AND EXISTS (SELECT FROM kr_watcher WHERE watcher_id <> $1::uuid AND (lease_until < clock_timestamp()
+                          OR lease_until > clock_timestamp() + 2 * ` + leaseSQL + `)) AS rescue
 FROM   beat
 UNION ALL
 SELECT 'revoked', g.flow, g.seq, g.claim::text, false

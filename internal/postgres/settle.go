@@ -93,15 +93,67 @@ func (d *DB) settle(ctx context.Context, results []flow.Result, adv *flow.Advanc
 
 // settleEach is the way out when one result of a batch spoils it.
 func (d *DB) settleEach(ctx context.Context, results []flow.Result, cause error, adv *flow.Advanced) error {
+	parts, err := d.split(ctx, results, false, cause, adv)
+	for i := 0; err == nil && i < len(parts); i++ {
+		err = d.settle(ctx, parts[i], adv)
+	}
+	return err
+}
+
+// lockedSQL finds tasks that somebody has locked, or, if $3, of which a dependent is
+// locked. It waits for none of them, so that a person who has locked a whole flow costs
+// the others of a batch one lock_timeout and not one for each task.
+const lockedSQL = `
+-- flower: locked
+WITH near AS MATERIALIZED (
+    SELECT g.flow, g.seq, n.task_exec_seq AS near
+    FROM   unnest($1::text[], $2::int[]) AS g(flow, seq)
+    JOIN   kr_task_stat t ON t.task_flow_id = g.flow AND t.task_exec_seq = g.seq
+    JOIN   kr_task_stat n ON n.task_flow_id = g.flow
+           AND n.task_exec_seq = ANY (CASE WHEN $3 THEN t.task_exec_seq || t.dependents ELSE ARRAY[t.task_exec_seq] END)
+), free AS MATERIALIZED (
+    SELECT t.task_flow_id, t.task_exec_seq FROM kr_task_stat t
+    WHERE  (t.task_flow_id, t.task_exec_seq) IN (SELECT flow, near FROM near)
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT DISTINCT n.flow AS task_flow_id, n.seq AS task_exec_seq
+FROM   near n
+WHERE  NOT EXISTS (SELECT FROM free f WHERE f.task_flow_id = n.flow AND f.task_exec_seq = n.near)`
+
+// split divides a batch that failed: it rejects what is locked, else a single result, and
+// returns what is to be tried again, apart.
+func (d *DB) split(ctx context.Context, results []flow.Result, dependents bool, cause error, adv *flow.Advanced) ([][]flow.Result, error) {
 	if len(results) == 1 {
 		adv.Rejected = append(adv.Rejected, flow.Rejected{Result: results[0], Cause: cause, Busy: retryable(cause)})
-		return nil
+		return nil, nil
+	}
+	if retryable(cause) {
+		keys := newKeys(results)
+		var rows []keyRow
+		if err := d.engine.selectAll(ctx, &rows, lockedSQL, keys.flows, keys.seqs, dependents); err != nil {
+			return nil, translate(fmt.Sprintf("look which of %d tasks are locked", len(results)), err)
+		}
+		locked := make(map[flow.TaskKey]bool, len(rows))
+		for _, r := range rows {
+			locked[r.key()] = true
+		}
+		var free []flow.Result
+		for _, r := range results {
+			if locked[r.Task.TaskKey] {
+				adv.Rejected = append(adv.Rejected, flow.Rejected{Result: r, Cause: cause, Busy: true})
+			} else {
+				free = append(free, r)
+			}
+		}
+		if len(free) < len(results) {
+			if len(free) == 0 {
+				return nil, nil
+			}
+			return [][]flow.Result{free}, nil
+		}
 	}
 	half := len(results) / 2
-	if err := d.settle(ctx, results[:half], adv); err != nil {
-		return err
-	}
-	return d.settle(ctx, results[half:], adv)
+	return [][]flow.Result{results[:half], results[half:]}, nil
 }
 
 func (d *DB) readSettled(ctx context.Context, rows []settledRow, results []flow.Result, adv *flow.Advanced) error {
@@ -132,16 +184,19 @@ func (d *DB) readSettled(ctx context.Context, rows []settledRow, results []flow.
 }
 
 // judgeSQL looks at results for which the fence did not hold. Either an earlier call,
-// whose answer was lost, recorded them: their claim is still in the row, or in a
-// superseded attempt that did not end while it ran. Or the claim was superseded.
+// whose answer was lost, recorded them: then their claim and what they came to are in the
+// row, or in a superseded attempt. Or the claim was superseded: a rescue leaves it in the
+// row, too, but with an end of its own; a person takes it away.
 const judgeSQL = `
 -- flower: judge
 SELECT g.flow AS task_flow_id, g.seq AS task_exec_seq
-FROM   unnest($1::text[], $2::int[], $3::text[]::uuid[]) AS g(flow, seq, claim)
-WHERE  EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = g.flow AND t.task_exec_seq = g.seq
-               AND t.claim_id = g.claim AND t.exec_status <> 1)
-   OR  EXISTS (SELECT FROM kr_task_attempt a WHERE a.task_flow_id = g.flow AND a.task_exec_seq = g.seq
-               AND a.claim_id = g.claim AND a.exec_status <> 1)`
+FROM   unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[]) AS g(flow, seq, claim, outcome)
+LEFT   JOIN kr_task_stat t ON t.task_flow_id = g.flow AND t.task_exec_seq = g.seq AND t.claim_id = g.claim
+LEFT   JOIN kr_task_attempt a ON a.task_flow_id = g.flow AND a.task_exec_seq = g.seq AND a.claim_id = g.claim
+WHERE  CASE WHEN g.outcome = 'finished' THEN t.exec_status = 3 OR a.exec_status = 3
+            WHEN g.outcome IN ('handed back', 'not started')
+                 THEN t.exec_status = 0 AND a.reason IS NULL OR t.exec_status = 2 AND t.reason IN ('lost', 'held')
+            ELSE t.exec_status = 2 AND t.reason IN (g.outcome, 'held') OR a.exec_status = 2 AND a.reason = g.outcome END`
 
 // judge adds a verdict for each of results, all of which are recorded with the given
 // status but for those whose key is open.
@@ -162,8 +217,12 @@ func (d *DB) judge(ctx context.Context, results []flow.Result, open []flow.TaskK
 		return nil
 	}
 	keys := newKeys(doubtful)
+	outcomes := make([]string, len(doubtful))
+	for i, r := range doubtful {
+		outcomes[i] = string(r.Outcome)
+	}
 	var rows []keyRow
-	if err := d.pool.SelectContext(ctx, &rows, judgeSQL, pq.Array(keys.flows), pq.Array(keys.seqs), pq.Array(keys.claims)); err != nil {
+	if err := d.pool.SelectContext(ctx, &rows, judgeSQL, pq.Array(keys.flows), pq.Array(keys.seqs), pq.Array(keys.claims), pq.Array(outcomes)); err != nil {
 		return translate(fmt.Sprintf("look at %d results whose claim is over", len(doubtful)), err)
 	}
 	recorded := make(map[flow.TaskKey]bool, len(rows))

@@ -52,7 +52,9 @@ func newDispatcher(w *Watcher) *dispatcher {
 	n := w.cfg.Workers
 	return &dispatcher{
 		w: w, free: n, look: true,
-		tasks: make(chan flow.Task, n), ended: make(chan ended, n), answers: make(chan answer, maxCalls),
+		// Two reports come from a worker that was stuck: nobody waits to be heard, not
+		// even after the end.
+		tasks: make(chan flow.Task, n), ended: make(chan ended, 2*n), answers: make(chan answer, maxCalls),
 		open: make(map[attemptKey]bool), errs: newErrorLog(w.log), doubts: newDoubts(w),
 	}
 }
@@ -79,7 +81,9 @@ func (d *dispatcher) run(ctx context.Context) error {
 		case a := <-d.answers:
 			d.settle(a)
 		case f := <-d.doubts.found:
-			d.adopt(d.doubts.settle(f))
+			for _, t := range d.doubts.settle(f) {
+				d.take(t)
+			}
 		case <-d.doubts.due:
 			d.doubts.ask()
 		case <-d.w.wake:
@@ -112,7 +116,7 @@ func (d *dispatcher) idle() bool { return d.stopping && d.calls == 0 && len(d.op
 // nothing; it may not hear of it.
 func (d *dispatcher) stop() {
 	d.stopping = true
-	d.w.log.Info("stopping: waiting for running tasks", "component", "watcher", "running", len(d.open),
+	d.w.log.Info("stopping: waiting for running tasks; a second signal ends at once", "component", "watcher", "running", len(d.open),
 		"timeout", d.w.cfg.ShutdownTimeout)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -213,8 +217,7 @@ func (d *dispatcher) settle(a answer) {
 		d.rejected(r)
 	}
 	for _, t := range a.adv.Claimed {
-		d.free--
-		d.hand(t)
+		d.take(t)
 	}
 	if a.err != nil {
 		d.failed(a, settled)
@@ -222,7 +225,9 @@ func (d *dispatcher) settle(a answer) {
 	}
 	d.pause = 0
 	// As many as asked for: there may be more. Some were left in the queue: there are.
-	if a.claim.Free > 0 && (len(a.adv.Claimed) == a.claim.Free || a.adv.Queued > 0) || len(a.adv.Rejected) > 0 {
+	// Workers became free for which the call did not claim: there may be.
+	if a.claim.Free > 0 && (len(a.adv.Claimed) == a.claim.Free || a.adv.Queued > 0) ||
+		len(a.adv.Rejected) > 0 || a.claim.Free < len(a.adv.Verdicts) {
 		d.look = true
 	}
 }
@@ -235,7 +240,7 @@ func (d *dispatcher) failed(a answer, settled map[attemptKey]bool) {
 		}
 	}
 	if a.claim.Free > 0 {
-		d.doubts.add(a.claim)
+		d.doubts.add(a.claim, a.adv.Claimed)
 		d.look = true
 	}
 	d.errs.log("the database did not take results or give tasks: trying again", a.err)
@@ -243,27 +248,17 @@ func (d *dispatcher) failed(a answer, settled map[attemptKey]bool) {
 	d.resume = time.After(jitter(d.pause))
 }
 
-// hand gives a claimed task to a worker, of which one is free.
-func (d *dispatcher) hand(t flow.Task) {
+// take gives a task that is ours to a worker. It goes back as it was where no worker is
+// free, since the answer of its claim was lost, and at a shutdown.
+func (d *dispatcher) take(t flow.Task) {
+	if d.free == 0 || d.stopping {
+		d.open[keyOf(t)] = true // no worker becomes free with it
+		d.results = append(d.results, flow.Result{Task: t, Outcome: flow.OutcomeNotStarted, Error: "its watcher had no worker for it"})
+		return
+	}
+	d.free--
 	d.open[keyOf(t)] = false
 	d.tasks <- t
-}
-
-// adopt takes tasks that are ours by a claim whose answer was lost. They are handed
-// back where no worker is free.
-func (d *dispatcher) adopt(tasks []flow.Task) {
-	for _, t := range tasks {
-		if _, known := d.open[keyOf(t)]; known {
-			continue
-		}
-		if d.free > 0 && !d.stopping {
-			d.free--
-			d.hand(t)
-			continue
-		}
-		d.open[keyOf(t)] = true // no worker becomes free with it
-		d.results = append(d.results, flow.Result{Task: t, Outcome: flow.OutcomeHandedBack, Error: "its watcher had no free worker"})
-	}
 }
 
 // recorded ends an attempt: its worker is free, and the log has its line.
@@ -282,14 +277,17 @@ func (d *dispatcher) recorded(j flow.Judged) {
 }
 
 // rejected keeps a result that could not be recorded while others were: as it is, if
-// its row is locked, else as the failure that it now is.
+// its row is locked or nothing simpler can be said, else as the failure that it now is.
 func (d *dispatcher) rejected(r flow.Rejected) {
-	if r.Busy {
-		d.locked = append(d.locked, r.Result)
+	failure := r.Result
+	if r.Busy || failure.Outcome == flow.OutcomeInvalid {
+		if !r.Busy {
+			d.errs.log("a failure cannot be recorded: trying again", r.Cause)
+		}
+		d.locked = append(d.locked, failure)
 		d.unlocked = time.After(time.Second)
 		return
 	}
-	failure := r.Result
 	d.w.log.Error("a result cannot be recorded as it is", attrs(failure.Task, "err", r.Cause)...)
 	text := fmt.Sprintf("its result cannot be recorded: %v", r.Cause)
 	if failure.Outcome != flow.OutcomeFinished {
@@ -316,7 +314,7 @@ func (w *Watcher) logVerdict(j flow.Judged) {
 			reason = string(flow.ReasonLost)
 		}
 		w.log.Error("task suspended", attrs(r.Task, "took", took, "reason", reason, "error", r.Error)...)
-	case r.Outcome == flow.OutcomeHandedBack:
+	case r.Outcome == flow.OutcomeHandedBack, r.Outcome == flow.OutcomeNotStarted:
 		w.log.Info("task handed back", attrs(r.Task, "took", took)...)
 	default:
 		w.log.Warn("attempt failed: the task will be tried again", attrs(r.Task, "took", took, "reason", r.Outcome,

@@ -17,7 +17,9 @@ const doubtFor = 10 * time.Second
 type doubts struct {
 	w      *Watcher
 	claims []doubt
-	due    <-chan time.Time // when to ask; nil: nothing is in doubt, or asked for already
+	taken  map[attemptKey]bool // what these claims have got, as far as it is known
+	due    <-chan time.Time    // when to ask; nil: nothing is in doubt, or asked for already
+	asking bool
 	found  chan found
 }
 
@@ -33,11 +35,17 @@ type doubt struct {
 	until time.Time // one look after this settles it
 }
 
-func newDoubts(w *Watcher) doubts { return doubts{w: w, found: make(chan found, 1)} }
+func newDoubts(w *Watcher) doubts {
+	return doubts{w: w, taken: make(map[attemptKey]bool), found: make(chan found, 1)}
+}
 
-func (d *doubts) add(c flow.Claim) {
+// add puts a claim in doubt, of which an answer that broke off has told some tasks.
+func (d *doubts) add(c flow.Claim, told []flow.Task) {
 	d.claims = append(d.claims, doubt{c, time.Now().Add(doubtFor)})
-	if d.due == nil {
+	for _, t := range told {
+		d.taken[keyOf(t)] = true
+	}
+	if d.due == nil && !d.asking {
 		d.due = time.After(time.Second)
 	}
 }
@@ -49,8 +57,10 @@ func (d *doubts) ask() {
 	// What a watcher owned under a former id, before it was fenced, is with the others.
 	d.claims = slices.DeleteFunc(d.claims, func(c doubt) bool { return c.claim.Watcher != watcher })
 	if len(d.claims) == 0 {
+		clear(d.taken)
 		return
 	}
+	d.asking = true
 	ids := make([]string, len(d.claims))
 	for i, c := range d.claims {
 		ids[i] = c.claim.ID
@@ -63,13 +73,25 @@ func (d *doubts) ask() {
 	}()
 }
 
-// settle takes an answer: claims that were asked for late enough are in doubt no more.
+// settle takes an answer, and returns the tasks that nobody has taken care of. An answer
+// is old when it comes: a task that it has may have run to its end meanwhile, and must
+// not be run again. Claims that were asked for late enough are in doubt no more.
 func (d *doubts) settle(f found) []flow.Task {
+	d.asking = false
+	var fresh []flow.Task
+	for _, t := range f.tasks {
+		if key := keyOf(t); !d.taken[key] {
+			d.taken[key] = true
+			fresh = append(fresh, t)
+		}
+	}
 	if f.err == nil {
 		d.claims = slices.DeleteFunc(d.claims, func(c doubt) bool { return c.until.Before(f.asked) })
 	}
 	if len(d.claims) > 0 {
 		d.due = time.After(2 * time.Second)
+	} else {
+		clear(d.taken)
 	}
-	return f.tasks
+	return fresh
 }

@@ -106,6 +106,10 @@ func (w *Watcher) sweep(ctx context.Context) error {
 		w.log.Warn("the sweep repaired the queue: somebody changed it behind Flower's back, or a watcher died between two statements",
 			"component", "watcher", "recounted", len(swept.Recounted), "leftovers", swept.Leftovers)
 	}
+	for _, k := range swept.Hopeless {
+		w.log.Error("task suspended", "component", "watcher", "flow", k.Flow, "seq", k.Seq, "reason", "invalid",
+			"error", "what it depends on does not exist, or is itself")
+	}
 	if len(swept.Rescued) > 0 || len(swept.Recounted) > 0 {
 		w.wakeUp()
 	}

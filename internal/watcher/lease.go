@@ -71,8 +71,9 @@ func (l *lease) join(ctx context.Context) error {
 // keep sends heartbeats until ctx ends.
 func (l *lease) keep(ctx context.Context) {
 	errs := newErrorLog(l.w.log)
-	renewed := time.Now() // when the last heartbeat that was answered was sent
-	fenced := false
+	// By a timer, since a heartbeat may wait for its answer for longer than that.
+	fence := time.AfterFunc(fenceAfter, l.fence)
+	defer fence.Stop()
 	for pause := time.Duration(0); rest(ctx, pause, beatPause, l.soon); {
 		sent := time.Now()
 		pulse, err := l.w.store.Beat(ctx, l.id(), l.w.roster.tasks())
@@ -80,19 +81,17 @@ func (l *lease) keep(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			renewed, fenced, pause = sent, false, heartbeat
+			fence.Reset(fenceAfter - time.Since(sent))
+			pause = heartbeat
 			l.renewed.Store(sent.UnixNano())
 			l.obey(ctx, pulse)
 		case errors.Is(err, flow.ErrFenced):
 			l.startAgain(ctx)
-			renewed, fenced, pause = time.Now(), false, heartbeat
+			fence.Reset(fenceAfter)
+			pause = heartbeat
 		default:
 			errs.log("heartbeat failed: trying again", err)
 			pause = 250 * time.Millisecond
-			if !fenced && time.Since(renewed) > fenceAfter {
-				fenced = true
-				l.fence()
-			}
 		}
 	}
 }

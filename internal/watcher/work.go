@@ -39,7 +39,15 @@ func (w *Watcher) worker(tasks <-chan flow.Task, report chan<- ended) {
 		w.log.Info("task started", attrs(t)...)
 		begun := time.Now()
 		done := make(chan flow.Result, 1)
-		go func() { done <- w.attempt(ctx, t, begun) }()
+		go func() {
+			// What is left to report where the program ends its goroutine.
+			result := flow.Result{Task: t, Outcome: flow.OutcomeFailed, Error: "the program ended its goroutine"}
+			defer func() {
+				result.Took = time.Since(begun)
+				done <- result
+			}()
+			result = w.attempt(ctx, t)
+		}()
 
 		result, stuck := await(ctx, done, t, begun)
 		w.roster.remove(t)
@@ -84,15 +92,15 @@ func await(ctx context.Context, done <-chan flow.Result, t flow.Task, begun time
 	}, true
 }
 
-// attempt runs a task's program once. Whatever the program does, there is a result.
-func (w *Watcher) attempt(ctx context.Context, t flow.Task, begun time.Time) flow.Result {
+// attempt runs a task's program once.
+func (w *Watcher) attempt(ctx context.Context, t flow.Task) flow.Result {
 	if t.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, t.Timeout, errTimeout)
 		defer cancel()
 	}
 	output, err := w.call(ctx, t)
-	result := flow.Result{Task: t, Took: time.Since(begun)}
+	result := flow.Result{Task: t}
 	if err == nil {
 		output, err = checkOutput(output)
 	}
@@ -104,20 +112,15 @@ func (w *Watcher) attempt(ctx context.Context, t flow.Task, begun time.Time) flo
 	return result
 }
 
-// call runs the program; a panic, and a Goexit, are errors like others.
+// call runs the program; a panic is an error like others.
 func (w *Watcher) call(ctx context.Context, t flow.Task) (output json.RawMessage, err error) {
-	returned := false
 	defer func() {
 		if p := recover(); p != nil {
 			stack := debug.Stack()
 			output, err = nil, fmt.Errorf("panic: %v\n%s", p, stack[:min(len(stack), maxStack)])
-		} else if !returned {
-			output, err = nil, errors.New("the program ended its goroutine")
 		}
 	}()
-	output, err = w.programs.Run(ctx, t, w.log)
-	returned = true
-	return output, err
+	return w.programs.Run(ctx, t, w.log)
 }
 
 // judge tells why an attempt failed. A program that gave up because its context ended is
@@ -149,10 +152,25 @@ func checkOutput(output json.RawMessage) (json.RawMessage, error) {
 		return nil, fmt.Errorf("its output has %d bytes, and %d are allowed: store it elsewhere and return where", len(output), flow.MaxOutput)
 	case !json.Valid(output):
 		return nil, errors.New("its output is not JSON")
-	case bytes.Contains(output, []byte(`\u0000`)):
+	case hasNUL(output):
 		return nil, errors.New(`its output contains the character U+0000 (\u0000), which PostgreSQL cannot store`)
 	}
 	return output, nil
+}
+
+// hasNUL reports whether a string in JSON has U+0000 in it. `\\u0000` has not: it is a
+// backslash and five letters.
+func hasNUL(text []byte) bool {
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' {
+			continue
+		}
+		i++ // the escaped character
+		if bytes.HasPrefix(text[i:], []byte("u0000")) {
+			return true
+		}
+	}
+	return false
 }
 
 // clean makes an error's text fit for the database: valid, without U+0000, not endless.

@@ -38,6 +38,12 @@ var things = map[string]thing{
 		missing:  func() bool { _, err := pgdev.FindBinDir(); return err != nil },
 		hint:     "or set PG_BINDIR to the directory of its initdb and postgres",
 	},
+	"curl": {
+		is:       "curl",
+		packages: []string{"curl"},
+		missing:  func() bool { _, err := exec.LookPath("curl"); return err != nil },
+		hint:     "which the README's commands use",
+	},
 	"gcc": {
 		is:       "a C compiler, for Go's race detector",
 		packages: []string{"gcc", "libc6-dev"},
@@ -61,7 +67,7 @@ func run(names []string, out io.Writer) error {
 	for _, name := range names {
 		t, known := things[name]
 		if !known {
-			return fmt.Errorf("%q is not known here; postgres and gcc are", name)
+			return fmt.Errorf("%q is not known here; postgres, curl and gcc are", name)
 		}
 		if !t.missing() {
 			continue

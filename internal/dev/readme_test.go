@@ -1,0 +1,260 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
+)
+
+// top is the checkout.
+const top = "../.."
+
+// notRun are the commands of the README that cannot be run here. It says why, in a
+// comment before each; a new block without such a comment is run.
+var notRun = []string{
+	"git clone https://github.com/d-tsuji/flower && cd flower",
+	"make test",
+	"docker-compose up --build",
+}
+
+// TestReadme does what the README says, in a copy of the checkout, and requires what it
+// shows. A sh block goes to a shell, a sql block to psql, a go block into the file that
+// its first line names. A text block is what the block before it prints.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	r := newReader(t)
+	var skipped []string
+	for _, b := range blocks(t, readTop(t, "README.md")) {
+		if b.notRun {
+			skipped = append(skipped, b.code)
+			continue
+		}
+		r.follow(b)
+	}
+	require.Equal(t, notRun, skipped)
+	r.seen, _ = r.psql.do("SELECT 'broken: ' || count(*) FROM v_invariant;\n\\echo " + mark + " 0\n")
+	require.Contains(t, r.seen, "broken: 0\n")
+	r.interrupt()
+}
+
+// block is a fenced part of the README.
+type block struct {
+	line   int
+	lang   string
+	code   string
+	shows  string // what it prints; empty: the README does not say
+	notRun bool
+}
+
+// A block that only looks at something may be run again, until what it shows has come.
+// Flower's functions change something.
+var looks, changes = regexp.MustCompile(`^(SELECT [^;\\]*;$|grep |curl -s "[^"]*"$)`), regexp.MustCompile(`\bflower_`)
+
+func (b block) looks() bool { return looks.MatchString(b.code) && !changes.MatchString(b.code) }
+
+func blocks(t *testing.T, readme string) (all []block) {
+	t.Helper()
+	var open *block
+	var before string // the last line that is not empty
+	for i, line := range strings.Split(readme, "\n") {
+		lang, fence := strings.CutPrefix(line, "```")
+		switch {
+		case open == nil && fence:
+			open = &block{line: i + 1, lang: lang, notRun: strings.HasPrefix(before, "<!-- not run: ")}
+		case open == nil:
+			before = cmp.Or(strings.TrimSpace(line), before)
+		case !fence:
+			open.code += line + "\n"
+		default:
+			switch open.code = strings.TrimSuffix(open.code, "\n"); open.lang {
+			case "": // a picture
+			case "sh", "sql", "go":
+				all = append(all, *open)
+			case "text":
+				require.NotEmpty(t, all, "line %d", open.line)
+				all[len(all)-1].shows = open.code
+			default:
+				t.Fatalf("README.md:%d: what is to be done with a block of %s?", open.line, open.lang)
+			}
+			open, before = nil, "```"
+		}
+	}
+	return all
+}
+
+// A reader follows the README.
+type reader struct {
+	t         *testing.T
+	dir       string // the checkout
+	env       []string
+	port      int
+	run       *exec.Cmd // make run
+	ended     chan struct{}
+	out       *buffer // of make run
+	sh, psql  *terminal
+	lookingAt block
+	seen      string // what the last command has printed
+}
+
+func newReader(t *testing.T) *reader {
+	t.Helper()
+	for _, name := range []string{"make", "psql", "curl"} {
+		_, err := exec.LookPath(name)
+		require.NoError(t, err, "the README needs it")
+	}
+	r := &reader{t: t, dir: checkout(t), env: newcomersEnviron(), port: freePort(t), out: &buffer{}, ended: make(chan struct{})}
+	for _, name := range []string{"cmd", "internal", "migrations"} {
+		require.NoError(t, os.CopyFS(filepath.Join(r.dir, name), os.DirFS(filepath.Join(top, name))))
+	}
+	for _, name := range []string{"Makefile", "go.mod", "go.sum"} {
+		require.NoError(t, os.WriteFile(filepath.Join(r.dir, name), []byte(readTop(t, name)), 0o644))
+	}
+	// On a terminal curl shows no progress.
+	home := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(home, ".curlrc"), []byte("silent\nshow-error\n"), 0o644))
+	r.env = append(r.env, "CURL_HOME="+home)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("README.md:%d:\n%s\nprinted:\n%s\nmake run printed:\n%s", r.lookingAt.line, r.lookingAt.code, r.seen, r.out)
+		}
+	})
+	r.sh = r.open("sh")
+	return r
+}
+
+// newcomersEnviron is our environment without what may have been set for make, Flower or
+// psql.
+func newcomersEnviron() []string {
+	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
+		for _, prefix := range []string{"MAKE", "MFLAGS", "PORT=", "DATABASE_URL=", "DB_", "FLOWER_", "PG", "PSQL", "WORKER_", "POLLING_"} {
+			if strings.HasPrefix(s, prefix) && !strings.HasPrefix(s, "PG_BINDIR=") {
+				return true
+			}
+		}
+		return false
+	})
+	return append(env, "PSQLRC=/dev/null", "LC_ALL=C.UTF-8")
+}
+
+func (r *reader) follow(b block) {
+	r.t.Helper()
+	here := strings.NewReplacer("localhost:8000", fmt.Sprintf("localhost:%d", r.port))
+	b.code, b.shows = here.Replace(b.code), here.Replace(b.shows)
+	r.lookingAt, r.seen = b, ""
+	switch {
+	case b.code == "make run":
+		r.makeRun()
+	case b.code == "make psql":
+		r.psql = r.open("make", "psql")
+	case b.lang == "go":
+		r.write(b)
+	case b.lang == "sql":
+		require.NotNil(r.t, r.psql, "README.md:%d: psql was not opened", b.line)
+		r.do(r.psql, b, b.code+"\n\\echo "+mark+" 0\n")
+	default:
+		file := filepath.Join(r.t.TempDir(), "block")
+		require.NoError(r.t, os.WriteFile(file, []byte(b.code+"\n"), 0o644))
+		r.do(r.sh, b, fmt.Sprintf(". %s </dev/null; code=$?; echo; echo %s $code\n", file, mark))
+	}
+}
+
+// do gives a block to a terminal and requires what the README shows.
+func (r *reader) do(x *terminal, b block, commands string) {
+	r.t.Helper()
+	var ok bool
+	if b.shows == "" {
+		r.seen, ok = x.do(commands)
+		require.True(r.t, ok && !strings.Contains(r.seen, "ERROR"), "README.md:%d fails", b.line)
+		return
+	}
+	want := pattern(b.shows)
+	met := func() bool {
+		r.seen, ok = x.do(commands)
+		return ok && want.MatchString(strings.TrimSpace(r.seen))
+	}
+	if b.looks() {
+		pgtest.Eventually(r.t, time.Minute, fmt.Sprintf("what README.md:%d shows", b.line), met)
+		return
+	}
+	require.True(r.t, met(), "README.md:%d prints something else than it shows:\n%s", b.line, b.shows)
+}
+
+// write makes the file that a go block is, and the edit that goes with it.
+func (r *reader) write(b block) {
+	r.t.Helper()
+	first, _, _ := strings.Cut(b.code, "\n")
+	file, named := strings.CutPrefix(first, "// ")
+	require.True(r.t, named, "README.md:%d names no file", b.line)
+	require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, file), []byte(b.code+"\n"), 0o644))
+
+	edit := regexp.MustCompile("Add the line `([^`]+)` to `Default` in `([^`]+)`").FindStringSubmatch(readTop(r.t, "README.md"))
+	require.NotNil(r.t, edit)
+	registry := filepath.Join(r.dir, edit[2])
+	text, err := os.ReadFile(registry)
+	require.NoError(r.t, err)
+	edited := strings.Replace(string(text), "return Set{\n", "return Set{\n"+edit[1]+"\n", 1)
+	require.NotEqual(r.t, string(text), edited, "Default looks otherwise")
+	require.NoError(r.t, os.WriteFile(registry, []byte(edited), 0o644))
+}
+
+// makeRun starts make run and waits until it says what to try.
+func (r *reader) makeRun() {
+	r.t.Helper()
+	r.run = r.command("make", "run", "PORT="+strconv.Itoa(r.port))
+	r.run.Stdout, r.run.Stderr = r.out, r.out
+	require.NoError(r.t, r.run.Start())
+	go func() {
+		defer close(r.ended)
+		_ = r.run.Wait() // ProcessState says more
+	}()
+	r.t.Cleanup(r.ctrlC)
+	pgtest.Eventually(r.t, 5*time.Minute, "make run says what to try", func() bool {
+		select {
+		case <-r.ended:
+			r.t.Fatal("make run ended")
+		default:
+		}
+		return strings.Contains(r.out.String(), "Flower runs on ")
+	})
+	require.Regexp(r.t, `(?m)^sample .* FINISHED  3 of 3 finished `, r.out.String())
+}
+
+// ctrlC is what the terminal of make run does then. It waits for the end.
+func (r *reader) ctrlC() {
+	select {
+	case <-r.ended:
+	default:
+		_ = syscall.Kill(-r.run.Process.Pid, syscall.SIGINT)
+		<-r.ended
+	}
+}
+
+// interrupt requires that Ctrl-C stops make run, and what it has started.
+func (r *reader) interrupt() {
+	r.t.Helper()
+	r.ctrlC()
+	require.Contains(r.t, r.out.String(), "Stopping watcher, register and the database")
+	require.NotContains(r.t, r.out.String(), "cannot go on")
+	require.NotContains(r.t, r.out.String(), "make: ***")
+	require.NoFileExists(r.t, filepath.Join(r.dir, urlFile))
+}
+
+func readTop(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(top, name))
+	require.NoError(t, err)
+	return string(text)
+}
