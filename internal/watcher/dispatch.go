@@ -151,6 +151,8 @@ func (d *dispatcher) collect(e ended) {
 }
 
 // call gives the store what there is to do, if there is anything and a call is allowed.
+// A call costs about a millisecond whatever it carries: the first one goes at once, a
+// second one beside it only with a good part of what the pool can yield.
 // The workers of the results are free as soon as these are recorded, so that the same
 // call claims for them.
 func (d *dispatcher) call() {
@@ -164,10 +166,10 @@ func (d *dispatcher) call() {
 		return
 	}
 	look := d.look && d.free > 0 && !d.stopping
-	if len(d.results) == 0 && !look {
-		return
-	}
 	n := min(len(d.results), maxBatch)
+	if n == 0 && !look || d.calls > 0 && n < d.w.cfg.Workers/4 {
+		return // nothing to do; or so little that it had better go with what the call in flight sets free
+	}
 	batch := d.results[:n:n]
 	d.results = d.results[n:]
 	free := 0

@@ -1,0 +1,85 @@
+package watcher
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// newHealthy returns a watcher that answers health checks, and where.
+func newHealthy(t *testing.T) (w *Watcher, address string) {
+	t.Helper()
+	logs := &logs{}
+	w, err := New(Config{Workers: 1, PollInterval: time.Second}, &fakeStore{}, taking(0), slog.New(logs))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	serve, err := w.Health(ctx, "127.0.0.1:0")
+	require.NoError(t, err)
+	served := make(chan error, 1)
+	go func() { served <- serve() }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-served)
+	})
+	return w, logs.only(t, "health checks are answered").attrs["address"].(string)
+}
+
+func ask(t *testing.T, url string) (status int, text string) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	require.NoError(t, err)
+	answer, err := client.Do(r)
+	require.NoError(t, err)
+	defer func() { _ = answer.Body.Close() }()
+	body, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	return answer.StatusCode, string(body)
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	w, address := newHealthy(t)
+	for _, test := range []struct {
+		renewed time.Time
+		status  int
+		text    string
+	}{
+		{time.Time{}, http.StatusServiceUnavailable, "waiting for the database\n"},
+		{time.Now(), http.StatusOK, "ready\n"},
+		{time.Now().Add(-fenceAfter - time.Second), http.StatusServiceUnavailable, "the database does not answer heartbeats\n"},
+	} {
+		if !test.renewed.IsZero() {
+			w.lease.renewed.Store(test.renewed.UnixNano())
+		}
+		status, text := ask(t, "http://"+address+"/readyz")
+		require.Equal(t, test.status, status)
+		require.Equal(t, test.text, text)
+
+		status, text = ask(t, "http://"+address+"/healthz")
+		require.Equal(t, http.StatusOK, status, "the process lives")
+		require.Equal(t, "ok\n", text)
+
+		err := Healthcheck(t.Context(), address)
+		if test.status == http.StatusOK {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, test.text[:len(test.text)-1])
+		}
+	}
+	status, _ := ask(t, "http://"+address+"/")
+	require.Equal(t, http.StatusNotFound, status)
+}
+
+func TestHealthPortInUse(t *testing.T) {
+	t.Parallel()
+	w, address := newHealthy(t)
+	_, err := w.Health(t.Context(), address)
+	require.ErrorContains(t, err, "-health-addr")
+	require.ErrorContains(t, Healthcheck(t.Context(), "127.0.0.1:1"), "ask http://127.0.0.1:1/readyz")
+}
