@@ -311,36 +311,37 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- flower_link ties new rows of a flow to the others, in both directions.
+-- flower_link ties new rows of a flow to the others, in both directions. Planned anew at
+-- each call: a plan that was made for a few rows would take hours for thousands.
 -- +goose StatementBegin
 CREATE FUNCTION flower_link(flow varchar, seqs integer[]) RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
+    parents  integer[];
     children integer[];
 BEGIN
     -- What they depend on is locked, so that a finish in flight is waited for, and looked
     -- at in the next statements.
-    PERFORM FROM kr_task_stat p
-    WHERE p.task_flow_id = flow
-      AND p.task_exec_seq IN (SELECT unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs))
-                              FROM kr_task_stat t WHERE t.task_flow_id = flow AND t.task_exec_seq = ANY (seqs))
-    ORDER BY p.task_exec_seq FOR NO KEY UPDATE;
+    parents := ARRAY(SELECT DISTINCT p
+                     FROM kr_task_stat t, unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs)) p
+                     WHERE t.task_flow_id = flow AND t.task_exec_seq = ANY (seqs));
+    PERFORM FROM kr_task_stat
+    WHERE task_flow_id = flow AND task_exec_seq = ANY (parents)
+    ORDER BY task_exec_seq FOR NO KEY UPDATE;
 
-    WITH edge AS MATERIALIZED (
-        SELECT DISTINCT t.task_exec_seq AS child, p AS parent
-        FROM kr_task_stat t, unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs)) p
-        WHERE t.task_flow_id = flow
-    ), fresh AS MATERIALIZED (
-        SELECT DISTINCT seq FROM unnest(seqs) seq
-    ), added AS (
-        SELECT parent, array_agg(child ORDER BY child) AS children
-        FROM edge
-        WHERE child IN (SELECT seq FROM fresh) OR parent IN (SELECT seq FROM fresh)
-        GROUP BY parent
-    )
+    -- What was there first and depends on them: nothing but a look at the whole flow tells.
+    children := ARRAY(SELECT task_exec_seq
+                      FROM kr_task_stat
+                      WHERE task_flow_id = flow AND task_exec_seq <> ALL (seqs)
+                        AND (depends_task_exec_seq = ANY (seqs) OR depends_task_exec_seqs && seqs));
+
     UPDATE kr_task_stat t
     SET dependents = t.dependents || ARRAY(SELECT c FROM unnest(a.children) c WHERE c <> ALL (t.dependents))
-    FROM added a
+    FROM (SELECT p AS parent, array_agg(DISTINCT c.task_exec_seq) AS children
+          FROM kr_task_stat c, unnest(flower_parents(c.depends_task_exec_seq, c.depends_task_exec_seqs)) p
+          WHERE c.task_flow_id = flow AND c.task_exec_seq = ANY (seqs || children)
+                AND (c.task_exec_seq = ANY (seqs) OR p = ANY (seqs))
+          GROUP BY p) a
     WHERE t.task_flow_id = flow AND t.task_exec_seq = a.parent;
 
     UPDATE kr_task_stat t
@@ -350,18 +351,15 @@ BEGIN
 
     -- A task that was there first has counted its missing parent as unmet. Relatively,
     -- since another of its parents may be finishing at this moment.
-    WITH met AS (
-        SELECT c AS child, count(*) AS n
-        FROM kr_task_stat t, unnest(t.dependents) c
-        WHERE t.task_flow_id = flow AND t.task_exec_seq = ANY (seqs) AND t.exec_status IN (3, 9)
-          AND c <> ALL (seqs)
-        GROUP BY c
-    ), updated AS (
-        UPDATE kr_task_stat t SET unmet = t.unmet - met.n
-        FROM met WHERE t.task_flow_id = flow AND t.task_exec_seq = met.child
-        RETURNING t.task_exec_seq
-    )
-    SELECT array_agg(task_exec_seq) INTO children FROM updated;
+    UPDATE kr_task_stat t SET unmet = t.unmet - met.n
+    FROM (SELECT c.task_exec_seq AS child, count(DISTINCT p.task_exec_seq) AS n
+          FROM kr_task_stat c
+          CROSS JOIN unnest(flower_parents(c.depends_task_exec_seq, c.depends_task_exec_seqs)) d
+          JOIN kr_task_stat p ON p.task_flow_id = flow AND p.task_exec_seq = d
+          WHERE c.task_flow_id = flow AND c.task_exec_seq = ANY (children)
+                AND p.task_exec_seq = ANY (seqs) AND p.exec_status IN (3, 9)
+          GROUP BY 1) met
+    WHERE t.task_flow_id = flow AND t.task_exec_seq = met.child;
     PERFORM flower_requeue(flow, seq) FROM unnest(seqs || children) seq;
 END $$;
 -- +goose StatementEnd

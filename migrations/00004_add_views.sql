@@ -99,6 +99,7 @@ LEFT JOIN LATERAL (
 ) b ON t.unmet > 0
 WHERE  t.exec_status = 0;
 COMMENT ON VIEW v_why_waiting IS 'One row per waiting task, with the reason in one word and as a sentence. Use it WITH a WHERE task_flow_id = ''…''.';
+COMMENT ON COLUMN v_why_waiting.waits_for IS 'The tasks that it depends on and that are neither finished nor ignored.';
 COMMENT ON COLUMN v_why_waiting.wait_reason IS 'dependency, blocked (by a suspended task), retry, time (run_after), no_watcher, queued.';
 
 CREATE VIEW v_task AS
@@ -113,6 +114,10 @@ FROM   kr_task_stat t
 LEFT   JOIN v_why_waiting w ON w.task_flow_id = t.task_flow_id AND w.task_exec_seq = t.task_exec_seq
 LEFT   JOIN kr_watcher k ON k.watcher_id = t.watcher_id;
 COMMENT ON VIEW v_task IS 'One row per task, readable. SELECT * FROM v_task WHERE task_flow_id = ''…'' ORDER BY task_exec_seq;';
+COMMENT ON COLUMN v_task.status IS 'waiting, running, finished or ignored; of a suspended task its reason.';
+COMMENT ON COLUMN v_task.why IS 'Why it waits.';
+COMMENT ON COLUMN v_task.waited IS 'From its registration to its present start.';
+COMMENT ON COLUMN v_task.took IS 'Of its present attempt.';
 
 CREATE VIEW v_failed AS
 SELECT t.suspended_ts, t.task_id, t.task_flow_id, t.task_exec_seq, flower_title(t.description, t.program) AS title,
@@ -136,13 +141,14 @@ CREATE VIEW v_failure_group AS
 SELECT count(*) AS tasks, count(DISTINCT task_flow_id) AS flows, task_id, task_seq, min(flower_title(description, program)) AS title,
        program, reason, min(left(split_part(error, E'\n', 1), 200)) AS error, fingerprint,
        min(suspended_ts) AS first_ts, max(suspended_ts) AS last_ts,
-       format('UPDATE kr_task_stat SET exec_status = 0 WHERE exec_status = 2 AND task_id = %L AND task_seq = %s AND reason %s AND flower_fingerprint(error) = %L;',
-              task_id, task_seq, coalesce('= ' || quote_literal(reason), 'IS NULL'), fingerprint) AS rerun
+       format('UPDATE kr_task_stat SET exec_status = 0 WHERE exec_status = 2 AND suspended_ts IS NOT NULL AND task_id = %L AND task_seq = %s AND program %s AND reason %s AND flower_fingerprint(error) = %L;',
+              task_id, task_seq, coalesce('= ' || quote_literal(program), 'IS NULL'), coalesce('= ' || quote_literal(reason), 'IS NULL'), fingerprint) AS rerun
 FROM   (SELECT t.*, flower_fingerprint(t.error) AS fingerprint
         FROM kr_task_stat t
         WHERE t.exec_status = 2 AND t.suspended_ts IS NOT NULL AND coalesce(t.reason, 'failed') NOT IN ('held', 'cancelled')) t
 GROUP  BY task_id, task_seq, program, reason, fingerprint;
 COMMENT ON VIEW v_failure_group IS 'Failures that look alike, with the statement that runs them all again. SELECT * FROM v_failure_group ORDER BY tasks DESC;';
+COMMENT ON COLUMN v_failure_group.rerun IS 'The statement that runs these tasks again, and no others.';
 COMMENT ON COLUMN v_failure_group.fingerprint IS 'The same for errors that differ only in numbers and ids.';
 
 CREATE VIEW v_running AS
@@ -156,6 +162,7 @@ FROM   kr_task_stat t
 LEFT   JOIN kr_watcher w ON w.watcher_id = t.watcher_id
 WHERE  t.exec_status = 1;
 COMMENT ON VIEW v_running IS 'Tasks that run now. SELECT * FROM v_running ORDER BY started_ts;';
+COMMENT ON COLUMN v_running.note IS 'What is odd about it.';
 
 CREATE VIEW v_queue AS
 SELECT row_number() OVER (ORDER BY r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq) AS position,
@@ -173,6 +180,8 @@ SELECT watcher_id, host, pid, version, programs, workers, busy,
        heartbeat_ts, clock_timestamp() - heartbeat_ts AS heartbeat_age, started_ts
 FROM   kr_watcher;
 COMMENT ON VIEW v_watcher IS 'Watchers that run, or that vanished less than a moment ago.';
+COMMENT ON COLUMN v_watcher.state IS 'alive, draining (it ends what runs and claims nothing), late (with its heartbeat) or dead (others take over its tasks).';
+COMMENT ON COLUMN v_watcher.busy IS 'Tasks that it ran at its last heartbeat, of so many workers.';
 
 -- Rules that hold at every moment. It reads the whole table.
 CREATE VIEW v_invariant AS

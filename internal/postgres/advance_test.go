@@ -744,7 +744,7 @@ func TestOwned(t *testing.T) {
 func TestAdvance_CostsLittleBesideManyRows(t *testing.T) {
 	t.Parallel()
 	w := openBroken(t) // reading v_invariant takes long here
-	engine, err := w.open(1, w.cfg.engineSettings()...)
+	engine, err := w.open(1, ioTimeout, w.cfg.engineSettings()...)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, engine.Close()) }()
 	mustExec(t, engine, `PREPARE first_day AS `+advanceSQL)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -140,6 +141,13 @@ func (c Config) sessionSettings() []string {
 	return []string{"statement_timeout=8000", "lock_timeout=2000", "idle_in_transaction_session_timeout=10000"}
 }
 
+func (c Config) slowSettings() []string {
+	if c.Pooler {
+		return nil
+	}
+	return []string{"statement_timeout=60000", "lock_timeout=2000", "idle_in_transaction_session_timeout=10000"}
+}
+
 func (c Config) beatSettings() []string {
 	if c.Pooler {
 		return nil
@@ -163,6 +171,10 @@ func (c Config) engineSettings() []string {
 // redact takes the password out of an error's text.
 func redact(err error, c Config) error {
 	text := err.Error()
+	if strings.Contains(text, "connection info string") {
+		// It names a word that has no "=", which may be a part of the password.
+		return errors.New(`the connection string must be pairs, as in "host=db dbname=flower"`)
+	}
 	for _, secret := range []string{c.Password, urlPassword(c.URL)} {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "…")
@@ -174,7 +186,16 @@ func redact(err error, c Config) error {
 	return errors.New(text)
 }
 
+// pairPassword finds the password in key=value pairs, quoted or not.
+var pairPassword = regexp.MustCompile(`password\s*=\s*(?:'((?:[^'\\]|\\.)*)'?|(\S+))`)
+
 func urlPassword(s string) string {
+	if !isURL(s) {
+		if m := pairPassword.FindStringSubmatch(s); m != nil {
+			return m[1] + m[2]
+		}
+		return ""
+	}
 	if u, err := url.Parse(s); err == nil && u.User != nil {
 		password, _ := u.User.Password()
 		return password

@@ -189,8 +189,8 @@ WHERE  NOT EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = r.task_flow
 // the others return at once.
 func (d *DB) Sweep(ctx context.Context) (flow.Swept, error) {
 	var swept flow.Swept
-	err := d.inTx(ctx, func(tx *sqlx.Tx) error {
-		// The whole table is read, so that the usual limit may be too short.
+	err := inTxOf(ctx, d.slow, func(tx *sqlx.Tx) error {
+		// The whole table is read: the usual limit may be too short, behind a pooler, too.
 		var mine bool
 		if err := tx.GetContext(ctx, &mine, `
 -- flower: one sweeper

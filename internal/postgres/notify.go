@@ -83,7 +83,7 @@ func (d *DB) Listen(ctx context.Context) <-chan struct{} {
 const pingEvery = ioTimeout / 2
 
 func (d *DB) listen(ctx context.Context, hints chan<- struct{}) {
-	l := pq.NewDialListener(dialer{}, d.cfg.dsn(), 100*time.Millisecond, 5*time.Second, nil)
+	l := pq.NewDialListener(dialer{ioTimeout}, d.cfg.dsn(), 100*time.Millisecond, 5*time.Second, nil)
 	// Listen waits for the first connection, for ever if need be: not here.
 	go func() { _ = l.Listen(channel) }()
 	// Close may block on a dead network: nobody waits for it.

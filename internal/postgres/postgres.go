@@ -45,6 +45,7 @@ type DB struct {
 	cfg    Config
 	log    *slog.Logger
 	pool   *sqlx.DB // whatever is not hot
+	slow   *sqlx.DB // what reads whole tables
 	beat   *lanes   // heartbeats alone: they must not wait behind anything else
 	engine *lanes   // the watcher's hot statements
 	writer *lanes   // registrations
@@ -67,13 +68,16 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{cfg: cfg, log: log}
-	var errs [4]error
-	d.pool, errs[0] = d.open(poolConns, cfg.sessionSettings()...)
+	var errs [5]error
+	d.pool, errs[0] = d.open(poolConns, ioTimeout, cfg.sessionSettings()...)
+	d.slow, errs[4] = d.open(1, slowTimeout, cfg.slowSettings()...)
 	d.beat, errs[1] = d.openLanes(1, cfg.beatSettings()...)
 	d.engine, errs[2] = d.openLanes(engineLanes, cfg.engineSettings()...)
 	d.writer, errs[3] = d.openLanes(writerLanes, cfg.sessionSettings()...)
-	if err := errors.Join(errs[:]...); err != nil {
-		return nil, err
+	for _, err := range errs {
+		if err != nil { // the others say the same
+			return nil, err
+		}
 	}
 	d.hints = newNotifier(func(ctx context.Context) error {
 		var sent []string
@@ -83,14 +87,15 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 	return d, nil
 }
 
-// open makes a pool of at most n connections.
-func (d *DB) open(n int, settings ...string) (*sqlx.DB, error) {
+// open makes a pool of at most n connections, on which nothing may take longer than
+// patience; 0 is for ever.
+func (d *DB) open(n int, patience time.Duration, settings ...string) (*sqlx.DB, error) {
 	c, err := pq.NewConnector(d.cfg.dsn(settings...))
 	if err != nil {
 		// Its text may repeat the connection string, and with it the password.
 		return nil, fmt.Errorf("the database's settings cannot be used: %w", redact(err, d.cfg))
 	}
-	c.Dialer(dialer{})
+	c.Dialer(dialer{patience})
 	pool := sqlx.NewDb(sql.OpenDB(pqguard.Wrap(c)), "postgres")
 	pool.SetMaxOpenConns(n)
 	pool.SetMaxIdleConns(n)
@@ -99,7 +104,7 @@ func (d *DB) open(n int, settings ...string) (*sqlx.DB, error) {
 }
 
 func (d *DB) openLanes(n int, settings ...string) (*lanes, error) {
-	pool, err := d.open(n, settings...)
+	pool, err := d.open(n, ioTimeout, settings...)
 	if err != nil {
 		return nil, err
 	}
@@ -110,14 +115,14 @@ func (d *DB) openLanes(n int, settings ...string) (*lanes, error) {
 func (d *DB) Close() error {
 	d.flows.close()
 	d.hints.close()
-	return errors.Join(d.engine.close(), d.writer.close(), d.beat.close(), d.pool.Close())
+	return errors.Join(d.engine.close(), d.writer.close(), d.beat.close(), d.slow.Close(), d.pool.Close())
 }
 
 // Migrate brings the schema up to date. It waits for a database that is away, with a
 // log line now and then, until ctx ends.
 func (d *DB) Migrate(ctx context.Context) error {
 	// A migration may take longer than any statement of ours.
-	pool, err := d.open(2, "statement_timeout=0", "lock_timeout=0")
+	pool, err := d.open(2, 0, "statement_timeout=0", "lock_timeout=0")
 	if err != nil {
 		return err
 	}
@@ -180,7 +185,11 @@ func (d *DB) Ready(ctx context.Context) error {
 // inTx runs f in a transaction, and commits unless f returns an error or panics. f must
 // do nothing but SQL. An error of the commit means that the outcome is unknown.
 func (d *DB) inTx(ctx context.Context, f func(tx *sqlx.Tx) error) error {
-	tx, err := d.pool.BeginTxx(ctx, nil)
+	return inTxOf(ctx, d.pool, f)
+}
+
+func inTxOf(ctx context.Context, pool *sqlx.DB, f func(tx *sqlx.Tx) error) error {
+	tx, err := pool.BeginTxx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}

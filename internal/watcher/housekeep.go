@@ -41,7 +41,7 @@ func (w *Watcher) housekeep(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			errs.log("housekeeping failed: trying again", err)
 		}
-		pause := jitter(w.cfg.PollInterval)
+		pause := jitter(min(w.cfg.PollInterval, strangersEvery))
 		if next > 0 {
 			pause = min(pause, next)
 		}

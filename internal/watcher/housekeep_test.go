@@ -148,9 +148,10 @@ func TestPromotesWhatWasPutOff(t *testing.T) {
 
 // A sweep reads the whole table: once a minute, and less often where it takes long.
 func TestSweeps(t *testing.T) {
-	for name, test := range map[string]struct{ takes, least, most time.Duration }{
-		"quick": {0, 48 * time.Second, 78 * time.Second},
-		"slow":  {2 * time.Second, 200 * time.Second, 210 * time.Second},
+	for name, test := range map[string]struct{ poll, takes, least, most time.Duration }{
+		"quick":                {5 * time.Second, 0, 48 * time.Second, 78 * time.Second},
+		"slow":                 {5 * time.Second, 2 * time.Second, 200 * time.Second, 210 * time.Second},
+		"whatever the poll is": {time.Hour, 0, 48 * time.Second, 84 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -159,7 +160,7 @@ func TestSweeps(t *testing.T) {
 					sweeps.note()
 					time.Sleep(test.takes)
 					return flow.Swept{}, nil
-				}}, taking(0))
+				}}, taking(0), func(c *Config) { c.PollInterval = test.poll })
 				begin := time.Now()
 				pass(time.Hour)
 				at := sweeps.since(begin)

@@ -1,0 +1,45 @@
+// Package e2e tests the two programs as their users meet them: as processes, by HTTP, by
+// SQL and by signals, on a real PostgreSQL. It holds them to what the original promised,
+// point by point, and to each of the faults that the original had.
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
+)
+
+// bin has register and watcher.
+var bin string
+
+func TestMain(m *testing.M) {
+	// Most of the time these tests wait for processes. The command line, which is read
+	// later, counts more.
+	_ = flag.Set("test.parallel", "6")
+	goleak.VerifyTestMain(withPrograms{m})
+}
+
+// withPrograms runs tests that need the programs and databases.
+type withPrograms struct{ m *testing.M }
+
+func (w withPrograms) Run() int {
+	var err error
+	if bin, err = os.MkdirTemp("", "flower-e2e-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(bin) }()
+	build := exec.CommandContext(context.Background(), "go", "build", raceFlag, "-o", bin+"/", "../../cmd/...")
+	if text, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, text)
+		return 1
+	}
+	return pgtest.Run(w.m)
+}

@@ -1,0 +1,305 @@
+package simulation
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// model is what the tables should hold, worked out from the rules alone.
+type model struct {
+	tasks    map[flow.TaskKey]*task
+	attempts map[flow.TaskKey]map[int]attempt // superseded ones
+	watchers map[string]*watcherRow           // those that have a row
+}
+
+func newModel() *model {
+	return &model{
+		tasks:    make(map[flow.TaskKey]*task),
+		attempts: make(map[flow.TaskKey]map[int]attempt),
+		watchers: make(map[string]*watcherRow),
+	}
+}
+
+// task is a row of kr_task_stat.
+type task struct {
+	parents    []int // as written: duplicates and tasks that do not exist may be among them
+	status     flow.Status
+	priority   int
+	registered time.Time
+	program    string
+	attempt    int
+	base       int // attempt when it was last reset by hand
+	failed     int
+	lost       int
+	claim      string
+	watcher    string
+	wait       wait
+	reason     string
+	hold       bool
+	hasError   bool
+	output     string
+	// Which times are set.
+	started, finished, suspended bool
+	// How it runs.
+	maxAttempts int
+	retryLater  bool // a retry waits
+	onLost      flow.OnLost
+}
+
+// wait is whether run_after is set, and to when.
+type wait int
+
+const (
+	notAtAll wait = iota
+	untilLater
+	untilPast // its time has come, but nobody has noticed
+)
+
+type attempt struct {
+	status flow.Status
+	claim  string
+}
+
+type watcherRow struct {
+	programs []string
+	draining bool
+	expired  bool // its lease has ended, and it does not know
+}
+
+func (m *model) unmet(key flow.TaskKey) int {
+	n := 0
+	for _, p := range distinct(m.tasks[key].parents) {
+		parent := m.tasks[flow.TaskKey{Flow: key.Flow, Seq: p}]
+		if parent == nil || !parent.status.Satisfies() {
+			n++
+		}
+	}
+	return n
+}
+
+func distinct(seqs []int) []int {
+	return slices.Compact(slices.Sorted(slices.Values(seqs)))
+}
+
+// children returns the tasks that depend on one.
+func (m *model) children(key flow.TaskKey) []*task {
+	var found []*task
+	for k, t := range m.tasks {
+		if k.Flow == key.Flow && slices.Contains(t.parents, key.Seq) {
+			found = append(found, t)
+		}
+	}
+	return found
+}
+
+func (m *model) ready(key flow.TaskKey) bool {
+	t := m.tasks[key]
+	return t.status == flow.Waiting && t.wait == notAtAll && m.unmet(key) == 0
+}
+
+// queue returns what can be claimed by a watcher with programs, in the documented order.
+func (m *model) queue(programs []string) []flow.TaskKey {
+	var keys []flow.TaskKey
+	for key, t := range m.tasks {
+		if m.ready(key) && slices.Contains(programs, t.program) {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, func(a, b flow.TaskKey) int {
+		x, y := m.tasks[a], m.tasks[b]
+		return cmp.Or(cmp.Compare(x.priority, y.priority), x.registered.Compare(y.registered),
+			cmp.Compare(a.Flow, b.Flow), cmp.Compare(a.Seq, b.Seq))
+	})
+	return keys
+}
+
+// keys returns all tasks, in order.
+func (m *model) keys() []flow.TaskKey {
+	return m.where(func(flow.TaskKey, *task) bool { return true })
+}
+
+func (m *model) where(match func(flow.TaskKey, *task) bool) []flow.TaskKey {
+	var keys []flow.TaskKey
+	for key, t := range m.tasks {
+		if match(key, t) {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, compareKeys)
+	return keys
+}
+
+func compareKeys(a, b flow.TaskKey) int {
+	return cmp.Or(cmp.Compare(a.Flow, b.Flow), cmp.Compare(a.Seq, b.Seq))
+}
+
+func (m *model) flows() []flow.ID {
+	var ids []flow.ID
+	for key := range m.tasks {
+		ids = append(ids, key.Flow)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// free is how many tasks a watcher may claim that asks for n.
+func (m *model) free(id string, n int) int {
+	if w := m.watchers[id]; w == nil || w.draining || w.expired {
+		return 0
+	}
+	return n
+}
+
+func (m *model) claim(key flow.TaskKey, c flow.Claim) {
+	t := m.tasks[key]
+	t.status, t.claim, t.watcher, t.started = flow.Running, c.ID, c.Watcher, true
+	t.attempt++
+}
+
+// record applies a result if the fence holds.
+func (m *model) record(r flow.Result) bool {
+	key := r.Task.TaskKey
+	t := m.tasks[key]
+	if t == nil || t.status != flow.Running || t.claim != r.Task.ClaimID || t.watcher == "" {
+		return false
+	}
+	t.watcher = ""
+	if r.Outcome == flow.OutcomeFinished {
+		t.status, t.output, t.finished, t.hasError = flow.Finished, string(r.Output), true, false
+		return true
+	}
+	t.hasError, t.wait = true, notAtAll
+	back := r.Outcome == flow.OutcomeHandedBack || r.Outcome == flow.OutcomeNotStarted
+	again := r.Outcome == flow.OutcomeNotStarted ||
+		r.Outcome == flow.OutcomeHandedBack && t.onLost == flow.OnLostRerun ||
+		(r.Outcome == flow.OutcomeFailed || r.Outcome == flow.OutcomeTimeout) && t.failed+1 < t.maxAttempts
+	if !back {
+		t.failed++
+	}
+	why := string(r.Outcome)
+	if back {
+		why = "lost"
+	}
+	ended := flow.Suspended
+	if back {
+		ended = flow.Running
+	}
+	m.again(key, again, ended, why)
+	if again && !back && t.retryLater && t.status == flow.Waiting {
+		t.wait = untilLater
+	}
+	return true
+}
+
+// again lets a task wait after an attempt, or suspends it.
+func (m *model) again(key flow.TaskKey, again bool, ended flow.Status, why string) {
+	t := m.tasks[key]
+	switch {
+	case again && t.hold:
+		t.status, t.suspended, t.reason = flow.Suspended, true, "held"
+	case again:
+		m.keep(key, ended)
+		t.status, t.started = flow.Waiting, false
+	default:
+		t.status, t.suspended, t.reason = flow.Suspended, true, why
+	}
+}
+
+// keep puts the present attempt of a task with the superseded ones.
+func (m *model) keep(key flow.TaskKey, ended flow.Status) {
+	t := m.tasks[key]
+	if m.attempts[key] == nil {
+		m.attempts[key] = make(map[int]attempt)
+	}
+	if _, kept := m.attempts[key][t.attempt]; !kept {
+		m.attempts[key][t.attempt] = attempt{ended, t.claim}
+	}
+}
+
+// endsAlike reports whether a task was rescued to an end that a late result looks like, so
+// that nobody can tell which of the two it was.
+func (m *model) endsAlike(r flow.Result) bool {
+	t := m.tasks[r.Task.TaskKey]
+	return r.Outcome != flow.OutcomeFinished && t != nil && t.claim == r.Task.ClaimID && t.status != flow.Running
+}
+
+// lose takes back a task whose watcher vanished.
+func (m *model) lose(key flow.TaskKey) {
+	t := m.tasks[key]
+	again := t.onLost == flow.OnLostRerun && t.lost < 2
+	t.lost++
+	t.watcher, t.hasError, t.wait = "", true, notAtAll
+	m.again(key, again, flow.Running, "lost")
+	if t.status == flow.Waiting && t.lost > 1 {
+		t.wait = untilLater
+	}
+}
+
+// edit sets the statuses of tasks by hand, in one UPDATE. It reports false, and changes
+// nothing, where the database must refuse that.
+func (m *model) edit(changes map[flow.TaskKey]flow.Status) bool {
+	after := func(key flow.TaskKey) flow.Status {
+		if s, changed := changes[key]; changed {
+			return s
+		}
+		return m.tasks[key].status
+	}
+	for key, status := range changes {
+		old := m.tasks[key].status
+		if status == flow.Running && old != flow.Running {
+			return false
+		}
+		if !old.Satisfies() || status.Satisfies() {
+			continue
+		}
+		for child, t := range m.tasks {
+			if child.Flow == key.Flow && slices.Contains(t.parents, key.Seq) && after(child) == flow.Running {
+				return false
+			}
+		}
+	}
+	for key, status := range changes {
+		if m.tasks[key].status != status {
+			m.set(key, status)
+		}
+	}
+	return true
+}
+
+func (m *model) set(key flow.TaskKey, status flow.Status) {
+	t := m.tasks[key]
+	old := t.status
+	if status == flow.Waiting && t.attempt > 0 {
+		m.keep(key, old)
+	}
+	switch {
+	case old == flow.Running && t.watcher != "":
+		t.wait = untilLater // its program is still being stopped
+	case t.wait == untilPast:
+		t.wait = notAtAll
+	}
+	t.status, t.claim, t.watcher = status, "", ""
+	t.started = t.started && status != flow.Waiting
+	t.finished = status == flow.Finished
+	t.suspended = status == flow.Suspended
+	switch {
+	case status != flow.Suspended:
+		t.reason = ""
+	case t.reason == "" && old == flow.Running:
+		t.reason = "cancelled"
+	case t.reason == "":
+		t.reason = "held"
+	}
+	if status == flow.Waiting {
+		t.base, t.failed, t.lost, t.hold = t.attempt, 0, 0, false
+		t.hasError, t.output = false, ""
+	}
+}
+
+func (m *model) remove(key flow.TaskKey) {
+	delete(m.tasks, key)
+	delete(m.attempts, key)
+}

@@ -1,0 +1,177 @@
+package migrations_test
+
+import (
+	"database/sql"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
+	"github.com/d-tsuji/flower/migrations"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var silent = slog.New(slog.DiscardHandler)
+
+// catalogueSQL describes everything in the schema, a line each.
+const catalogueSQL = `
+WITH relation AS (
+    SELECT oid, relname, relkind, reloptions FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE 'goose%'
+)
+SELECT format('relation %s %s %s: %s', relkind, relname, reloptions, obj_description(oid, 'pg_class')) AS line FROM relation
+UNION ALL
+SELECT format('column %s.%s %s %s %s %s %s %s: %s', relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
+              (SELECT collname FROM pg_collation WHERE oid = a.attcollation), pg_get_expr(d.adbin, d.adrelid), col_description(a.attrelid, a.attnum))
+FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+UNION ALL
+SELECT format('constraint %s %s', conname, pg_get_constraintdef(c.oid)) FROM pg_constraint c JOIN relation r ON r.oid = c.conrelid
+UNION ALL
+SELECT format('index %s', pg_get_indexdef(i.indexrelid)) FROM pg_index i JOIN relation r ON r.oid = i.indrelid
+UNION ALL
+SELECT format('view %s %s', relname, pg_get_viewdef(oid)) FROM relation WHERE relkind = 'v'
+UNION ALL
+SELECT format('trigger %s', pg_get_triggerdef(t.oid)) FROM pg_trigger t JOIN relation r ON r.oid = t.tgrelid
+UNION ALL
+SELECT format('function %s: %s', pg_get_functiondef(oid), obj_description(oid, 'pg_proc')) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+UNION ALL
+SELECT format('type %s', typname) FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typname NOT LIKE '%goose%'
+UNION ALL
+SELECT format('definition %s', d) FROM (%s) AS definition(d)
+ORDER BY 1`
+
+func catalogue(t *testing.T, db *pgtest.DB) string {
+	t.Helper()
+	definitions := "SELECT NULL WHERE false"
+	var there bool
+	require.NoError(t, db.Get(&there, `SELECT to_regclass('ms_task_definition') IS NOT NULL`))
+	if there {
+		definitions = "SELECT x::text FROM ms_task_definition x"
+	}
+	var lines []string
+	require.NoError(t, db.Select(&lines, strings.Replace(catalogueSQL, "(%s)", "("+definitions+")", 1)))
+	return strings.Join(lines, "\n")
+}
+
+func TestUpDownUp(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Empty(t)
+	require.Empty(t, catalogue(t, db))
+	require.NoError(t, migrations.Up(t.Context(), db.DB.DB, silent))
+	first := catalogue(t, db)
+	for _, part := range []string{"kr_task_stat", "ms_task_definition", "v_flow", "flower_task_edited", "definition (sample,1,Test1,10", "COLLATE", "kr_task_owner"} {
+		require.Contains(t, first, part, "the catalogue is really looked at")
+	}
+	require.NoError(t, migrations.Up(t.Context(), db.DB.DB, silent), "nothing to do")
+	require.Equal(t, first, catalogue(t, db))
+
+	// With rows of every kind.
+	for _, sql := range []string{
+		`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq) VALUES ('f', 1, 0, 'sample', 1), ('f', 2, 1, 'sample', 2)`,
+		`UPDATE kr_task_stat SET exec_status = 9`,
+	} {
+		_, err := db.Exec(sql)
+		require.NoError(t, err)
+	}
+	require.NoError(t, migrations.Down(t.Context(), db.DB.DB, silent))
+	require.Empty(t, catalogue(t, db), "nothing is left")
+	require.NoError(t, migrations.Up(t.Context(), db.DB.DB, silent))
+	require.Equal(t, first, catalogue(t, db))
+}
+
+// Each migration's Down undoes its Up, and nothing else.
+func TestUp_OneByOne(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Empty(t)
+	before := []string{catalogue(t, db)}
+	for _, m := range files(t) {
+		_, err := db.Exec(m.up)
+		require.NoError(t, err, m.name)
+		before = append(before, catalogue(t, db))
+	}
+	all := files(t)
+	for i := len(all) - 1; i >= 0; i-- {
+		_, err := db.Exec(all[i].down)
+		require.NoError(t, err, all[i].name)
+		require.Equal(t, before[i], catalogue(t, db), all[i].name)
+	}
+}
+
+type file struct{ name, up, down string }
+
+func files(t *testing.T) []file {
+	t.Helper()
+	names, err := fs.Glob(migrations.FS, "*.sql")
+	require.NoError(t, err)
+	all := make([]file, len(names))
+	for i, name := range names {
+		require.True(t, strings.HasPrefix(name, fmt.Sprintf("%05d_", i+1)), "%s: numbered without gaps", name)
+		text, err := fs.ReadFile(migrations.FS, name)
+		require.NoError(t, err)
+		up, down, found := strings.Cut(string(text), "-- +goose Down")
+		require.True(t, found, "%s has no Down", name)
+		require.True(t, strings.HasPrefix(up, "-- +goose Up"), name)
+		all[i] = file{name, up, down}
+	}
+	return all
+}
+
+func TestLatest(t *testing.T) {
+	t.Parallel()
+	latest, err := migrations.Latest()
+	require.NoError(t, err)
+	require.EqualValues(t, len(files(t)), latest)
+	db := pgtest.New(t)
+	var version int64
+	require.NoError(t, db.Get(&version, `SELECT max(version_id) FROM goose_db_version WHERE is_applied`))
+	require.Equal(t, latest, version)
+}
+
+// Both binaries start together, and both migrate.
+func TestUp_TwoAtOnce(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Empty(t)
+	done := make(chan error)
+	const n = 3
+	for range n {
+		go func() {
+			pool, err := sql.Open("postgres", db.DSN)
+			if err == nil {
+				err = migrations.Up(t.Context(), pool, silent)
+				_ = pool.Close()
+			}
+			done <- err
+		}()
+	}
+	for range n {
+		require.NoError(t, <-done)
+	}
+	var applied []string
+	require.NoError(t, db.Select(&applied, `SELECT version_id::text FROM goose_db_version WHERE version_id > 0 ORDER BY id`))
+	require.Len(t, applied, len(files(t)), "each of them once")
+	require.Equal(t, catalogue(t, pgtest.New(t)), catalogue(t, db))
+}
+
+// Definitions that are there already are not touched.
+func TestUp_SamplesDoNotOverwrite(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Empty(t)
+	all := files(t)
+	_, err := db.Exec(all[0].up)
+	require.NoError(t, err)
+	_, err = db.Exec(`INSERT INTO ms_task_definition (task_id, task_seq, program) VALUES ('sample', 1, 'Mine')`)
+	require.NoError(t, err)
+	for _, m := range all[1:] {
+		_, err := db.Exec(m.up)
+		require.NoError(t, err, m.name)
+	}
+	var program string
+	require.NoError(t, db.Get(&program, `SELECT program FROM ms_task_definition WHERE task_id = 'sample' AND task_seq = 1`))
+	require.Equal(t, "Mine", program)
+}
