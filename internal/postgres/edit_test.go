@@ -244,7 +244,7 @@ func TestEdit_NoResetUnderARunningDependent(t *testing.T) {
 		require.Equal(t, "3 1 2", statuses(t, w, id))
 	}
 	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 9 WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(id))
-	refused(t, w, `UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(id))
+	_ = refused(t, w, `UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(id))
 	require.Empty(t, beat(t, w, w.watcher, child).Revoked)
 
 	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1`, string(id))

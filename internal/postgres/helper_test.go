@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -58,7 +57,7 @@ func openBroken(t *testing.T) *world {
 // another opens the database of w once more, as a second process does.
 func another(t *testing.T, w *world) *DB {
 	t.Helper()
-	d, err := Open(Config{URL: w.psql.DSN, Application: "flower-test"}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	d, err := Open(Config{URL: w.psql.DSN, Application: "flower-test"}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
 	return d
