@@ -16,7 +16,7 @@ COMPOSE   = FLOWER_PORT=$(PORT) VERSION=$(VERSION) $(shell docker compose versio
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: build ## PostgreSQL, register and watcher in this terminal; runs the sample. PORT=8000, or DATABASE_URL=…
@@ -74,6 +74,14 @@ cover: ## how much the tests reach; details by go tool cover -html=coverage.out
 bench: ## the engine's speed, beside what PostgreSQL itself takes; BENCH='-only W2 -scale 0.1'
 	@$(NEED) postgres
 	@go run ./internal/bench $(BENCH)
+
+.PHONY: bench-peers
+bench-peers: ## the same beside River and graphile-worker, whose programs it builds (needs npm)
+	@$(NEED) postgres
+	@go build -C internal/bench/peers -o $(CURDIR)/bin/peer-river ./river
+	@npm --prefix internal/bench/peers/graphile ci --no-audit --no-fund --silent
+	@go run ./internal/bench -only W1,W2,W3 -peer River=bin/peer-river \
+		-peer 'graphile-worker=node internal/bench/peers/graphile/bench.mjs' $(BENCH)
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME=30s

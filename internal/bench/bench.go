@@ -22,6 +22,7 @@ type options struct {
 	rounds   int
 	dsn      string
 	jsonFile string
+	peers    peers
 }
 
 // settings of the private server: durable, with room in memory, so that what is measured
@@ -122,7 +123,8 @@ func (b *bench) report(f figure) {
 // inTurn measures several things in turn, b.rounds times, so that a machine whose speed
 // moves slows all of them alike, and reports the median of each: in the unit, and as a
 // ratio to the first, which is called of.
-func (b *bench) inTurn(unit, of string, things ...thing) (medians []float64, err error) {
+func (b *bench) inTurn(unit, of string, first thing, others ...thing) (medians []float64, err error) {
+	things := append([]thing{first}, others...)
 	values := make([][]float64, len(things))
 	for range b.rounds {
 		for i, t := range things {

@@ -176,6 +176,7 @@ func runDiamonds(ctx context.Context, b *bench) error {
 func (b *bench) againstFloor(ctx context.Context, s shape) error {
 	_, err := b.inTurn("tasks/s", "floor",
 		thing{"floor", func() (float64, error) { return b.floor(ctx, s.flows, s.size) }},
-		thing{"one watcher", func() (float64, error) { return b.engine(ctx, s, 1, nil) }})
+		append([]thing{{"one watcher", func() (float64, error) { return b.engine(ctx, s, 1, nil) }}},
+			b.peerThings(ctx, s.flows, 1)...)...)
 	return err
 }

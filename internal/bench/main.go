@@ -53,6 +53,7 @@ func run(ctx context.Context, args []string) error {
 	fs.IntVar(&o.rounds, "rounds", 3, "how often each figure and its floor are measured, in turn; the median counts")
 	fs.StringVar(&o.dsn, "dsn", "", "a server to use instead of a private one; its databases flower_bench_* are dropped")
 	only := fs.String("only", "", "workloads to run, as in W1,W2; empty is all")
+	fs.Var(&o.peers, "peer", "NAME=COMMAND of another queue's program, see peers; may be repeated")
 	fs.StringVar(&o.jsonFile, "json", "", "file to append the results to, as JSON lines")
 	if err := fs.Parse(args); err != nil {
 		return err

@@ -89,7 +89,8 @@ func runRegister(ctx context.Context, b *bench) error {
 		n := b.n(10_000)
 		_, err := b.inTurn("flows/s", "bare inserts",
 			thing{fmt.Sprintf("bare inserts, %d connections", clients), func() (float64, error) { return b.bareInserts(ctx, clients, n) }},
-			thing{fmt.Sprintf("POST /register, %d clients", clients), func() (float64, error) { return b.posts(ctx, clients, n) }})
+			append([]thing{{fmt.Sprintf("POST /register, %d clients", clients), func() (float64, error) { return b.posts(ctx, clients, n) }}},
+				b.peerThings(ctx, n, clients)...)...)
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,7 @@
 // River measures the queue River as the bench asks: it prepares a workload in an empty
 // database, times it, and prints a number: tasks or flows a second.
 //
-//	river W1|W2|W3 COUNT CLIENTS DSN
+//	river W1|W2|W3 COUNT CLIENTS    the database by PGHOST, PGPORT, PGUSER, PGDATABASE
 package main
 
 import (
@@ -71,15 +71,15 @@ func (w *worker) Work(ctx context.Context, job *river.Job[Step]) error {
 }
 
 func run(ctx context.Context, args []string) (float64, error) {
-	if len(args) != 4 {
-		return 0, errors.New("usage: river W1|W2|W3 COUNT CLIENTS DSN")
+	if len(args) != 3 {
+		return 0, errors.New("usage: river W1|W2|W3 COUNT CLIENTS")
 	}
 	count, err1 := strconv.Atoi(args[1])
 	clients, err2 := strconv.Atoi(args[2])
 	if err := errors.Join(err1, err2); err != nil {
 		return 0, err
 	}
-	cfg, err := pgxpool.ParseConfig(args[3])
+	cfg, err := pgxpool.ParseConfig("")
 	if err != nil {
 		return 0, err
 	}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/lib/pq"
+
+	"github.com/d-tsuji/flower/internal/postgres"
+)
+
+// peer is another queue, measured by a program of its own (see the folder peers). It is
+// called with a workload, a count and a number of clients, finds its empty database in
+// PGHOST and the like, and prints tasks or flows a second.
+type peer struct {
+	name    string
+	command []string
+}
+
+type peers []peer
+
+func (p *peers) String() string { return "" }
+
+// Set adds a peer: NAME=COMMAND.
+func (p *peers) Set(s string) error {
+	name, command, found := strings.Cut(s, "=")
+	if !found || command == "" {
+		return fmt.Errorf("%q: must be NAME=COMMAND", s)
+	}
+	*p = append(*p, peer{name, strings.Fields(command)})
+	return nil
+}
+
+// peerThings measures the peers at the present workload.
+func (b *bench) peerThings(ctx context.Context, count, clients int) []thing {
+	var things []thing
+	for _, p := range b.peers {
+		things = append(things, thing{p.name, func() (float64, error) { return b.peer(ctx, p, count, clients) }})
+	}
+	return things
+}
+
+func (b *bench) peer(ctx context.Context, p peer, count, clients int) (rate float64, err error) {
+	err = b.database(ctx, func(_ *sql.DB, cfg postgres.Config) error {
+		at, err := pq.NewConfig(cfg.URL)
+		if err != nil {
+			return err
+		}
+		c := exec.CommandContext(ctx, p.command[0], append(p.command[1:], b.now.name, strconv.Itoa(count), strconv.Itoa(clients))...)
+		c.Env = append(os.Environ(), "PGHOST="+at.Host, "PGPORT="+strconv.Itoa(int(at.Port)), "PGUSER="+at.User,
+			"PGPASSWORD="+at.Password, "PGDATABASE="+at.Database, "PGSSLMODE=disable")
+		c.Stderr = os.Stderr
+		out, err := c.Output()
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		rate, err = strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+		return err
+	})
+	return rate, err
+}
