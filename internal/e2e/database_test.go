@@ -64,7 +64,12 @@ func freePort(t *testing.T) int {
 func (c *cluster) start() {
 	c.t.Helper()
 	var err error
-	c.server, err = pgdev.Start(context.Background(), c.o)
+	// A server that was killed may still be there for a moment, as a process that nobody
+	// has waited for, and the next one then refuses to start on its data.
+	pgtest.Eventually(c.t, 30*time.Second, "PostgreSQL starts again", func() bool {
+		c.server, err = pgdev.Start(context.Background(), c.o)
+		return err == nil
+	})
 	require.NoError(c.t, err)
 }
 
