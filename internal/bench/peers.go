@@ -47,17 +47,17 @@ func (b *bench) peerThings(ctx context.Context, count, clients int) []thing {
 
 func (b *bench) peer(ctx context.Context, p peer, count, clients int) (rate float64, err error) {
 	err = b.database(ctx, func(_ *sql.DB, cfg postgres.Config) error {
-		at, err := pq.NewConfig(cfg.URL)
-		if err != nil {
-			return err
+		at, configErr := pq.NewConfig(cfg.URL)
+		if configErr != nil {
+			return configErr
 		}
 		c := exec.CommandContext(ctx, p.command[0], append(p.command[1:], b.now.name, strconv.Itoa(count), strconv.Itoa(clients))...)
 		c.Env = append(os.Environ(), "PGHOST="+at.Host, "PGPORT="+strconv.Itoa(int(at.Port)), "PGUSER="+at.User,
 			"PGPASSWORD="+at.Password, "PGDATABASE="+at.Database, "PGSSLMODE=disable")
 		c.Stderr = os.Stderr
-		out, err := c.Output()
-		if err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+		out, runErr := c.Output()
+		if runErr != nil {
+			return fmt.Errorf("%s: %w", p.name, runErr)
 		}
 		rate, err = strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
 		return err

@@ -738,6 +738,34 @@ func TestOwned(t *testing.T) {
 	require.Empty(t, found, "what has ended is not owned")
 }
 
+// The answer of a call is lost: it has happened, or it has not.
+func TestAdvance_LostAnswer(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	for when, recorded := range map[cut]bool{beforeSending: false, afterAnswer: true} {
+		id := register(t, w, def(), def(1), def())
+		task := claim(t, w, 1)[0]
+		network := flakyNetwork(t, w, &w.engine)
+		claimID := newID()
+		network.arm(when, claimID)
+		_, err := w.Advance(t.Context(), finished(task), flow.Claim{ID: claimID, Watcher: w.watcher, Free: 2, Programs: programs})
+		require.ErrorIs(t, err, flow.ErrUnavailable)
+		require.Zero(t, network.armed.Load())
+		require.Equal(t, map[bool]string{true: "3 1 1", false: "1 0 0"}[recorded], statuses(t, w, id))
+		sound(t, w)
+
+		// The result is given again, and the claim is asked for.
+		require.Equal(t, flow.VerdictRecorded, verdict(t, w, finished(task)[0]).Verdict)
+		owned, err := w.Owned(t.Context(), w.watcher, []string{claimID})
+		require.NoError(t, err)
+		require.Equal(t, map[bool]int{true: 2, false: 0}[recorded], len(owned))
+		finish(t, w, owned...)
+		run(t, w)
+		require.Equal(t, "3 3 3", statuses(t, w, id))
+		require.Equal(t, 3, value[int](t, w, `SELECT sum(attempt) FROM kr_task_stat WHERE task_flow_id = $1`, string(id)), "nothing ran twice")
+	}
+}
+
 // A claim costs the same whatever waits, has finished, or is for others; also where the
 // statement was planned when the tables were empty, as on the first day, and nobody has
 // gathered statistics.

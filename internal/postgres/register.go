@@ -49,7 +49,7 @@ WITH given AS MATERIALIZED (
     INSERT INTO kr_flow (task_flow_id, task_id, registered_by, note, parameters, idempotency_key, fingerprint)
     SELECT id, workflow, nullif(by, ''), nullif(note, ''), parameters::jsonb, nullif(key, ''), nullif(fingerprint, '')
     FROM   given
-    ORDER  BY n
+    ORDER  BY key, n  -- in one order for everybody: two batches may have keys in common
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE SET replayed_ts = clock_timestamp()
     RETURNING task_flow_id, task_id, registered_ts, fingerprint, idempotency_key, replayed_ts
 ), task AS (

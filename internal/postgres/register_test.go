@@ -260,6 +260,71 @@ func TestRegister_OneKeyAThousandTimesAtOnce(t *testing.T) {
 	require.Equal(t, 1, value[int](t, w, `SELECT count(*) FROM kr_flow`))
 }
 
+// Batches of two processes have the same keys, in any order.
+func TestRegister_ManyKeysAtOnce(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	dbs := []*DB{w.DB, another(t, w)}
+	const keys, times = 40, 20
+	var group errgroup.Group
+	group.SetLimit(128)
+	started := time.Now()
+	for _, i := range rand.New(rand.NewPCG(5, 6)).Perm(keys * times) {
+		group.Go(func() error {
+			key := fmt.Sprint("key ", i%keys)
+			f, err := dbs[i%2].Register(background, flow.Registration{
+				FlowID: flow.ID(fmt.Sprintf("flow %d", i)), WorkflowID: "sample", IdempotencyKey: key, Fingerprint: key,
+			})
+			if err == nil && f.Replayed == (f.ID == flow.ID(fmt.Sprintf("flow %d", i))) {
+				return fmt.Errorf("flow %d: %v", i, f)
+			}
+			return err
+		})
+	}
+	require.NoError(t, group.Wait())
+	t.Log(keys*times, "registrations with", keys, "keys in", time.Since(started).Round(time.Millisecond))
+	require.Equal(t, keys, value[int](t, w, `SELECT count(*) FROM kr_flow`))
+	require.Equal(t, 3*keys, value[int](t, w, `SELECT count(*) FROM kr_task_stat`))
+	require.Zero(t, value[int](t, w, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`))
+}
+
+// One bad registration does not spoil those that share its statement.
+func TestRegister_ABadOneAmongMany(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "broken", def(2), def(1))
+	var group errgroup.Group
+	for i := range 300 {
+		group.Go(func() error {
+			r := flow.Registration{FlowID: flow.ID(fmt.Sprint("flow ", i)), WorkflowID: "sample"}
+			switch i % 10 {
+			case 1:
+				r.Note = "a\x00b"
+			case 2:
+				r.WorkflowID = "none"
+			case 3:
+				r.WorkflowID = "broken"
+			case 4:
+				r.WorkflowID = "\xff"
+			case 5:
+				r.Parameters = object(`{"a": "\ud800"}`)
+			}
+			_, err := w.Register(background, r)
+			var invalid *flow.InvalidError
+			switch {
+			case i%10 == 0 || i%10 > 5:
+				return err
+			case i%10 == 2 && !errors.Is(err, flow.ErrNotFound), i%10 != 2 && !errors.As(err, &invalid):
+				return fmt.Errorf("flow %d: %w", i, err)
+			}
+			return nil
+		})
+	}
+	require.NoError(t, group.Wait())
+	require.Equal(t, 150, value[int](t, w, `SELECT count(*) FROM kr_flow`))
+	require.Equal(t, 450, value[int](t, w, `SELECT count(*) FROM kr_task_stat`))
+}
+
 // The server commits, and its answer is lost on the way.
 func TestRegister_LostAnswerMakesOneFlow(t *testing.T) {
 	t.Parallel()
@@ -268,7 +333,7 @@ func TestRegister_LostAnswerMakesOneFlow(t *testing.T) {
 			t.Parallel()
 			w := open(t)
 			for _, when := range []cut{beforeSending, afterAnswer} {
-				network := flakyNetwork(t, w)
+				network := flakyNetwork(t, w, &w.writer)
 				id := flow.ID("flow of " + newID())
 				registration := flow.Registration{FlowID: id, WorkflowID: "sample", IdempotencyKey: key, Fingerprint: "print"}
 				if key != "" {
@@ -302,15 +367,16 @@ type network struct {
 	mark  atomic.Pointer[string]
 }
 
-// flakyNetwork puts a network in front of the registrations of w.
-func flakyNetwork(t *testing.T, w *world) *network {
+// flakyNetwork puts a network in front of some lanes.
+func flakyNetwork(t *testing.T, w *world, l **lanes) *network {
 	t.Helper()
-	n := &network{}
+	n := &network{dialer: dialer{ioTimeout}}
 	c, err := pq.NewConnector(w.cfg.dsn(w.cfg.sessionSettings()...))
 	require.NoError(t, err)
 	c.Dialer(n)
-	require.NoError(t, w.writer.close())
-	w.writer = newLanes(sqlx.NewDb(sql.OpenDB(pqguard.Wrap(c)), "postgres"), writerLanes, true)
+	size := cap((*l).free)
+	require.NoError(t, (*l).close())
+	*l = newLanes(sqlx.NewDb(sql.OpenDB(pqguard.Wrap(c)), "postgres"), size, true)
 	return n
 }
 
