@@ -128,7 +128,7 @@ BEGIN
     UPDATE kr_task_stat t
     SET claim_id = NULL,
         watcher_id = NULL,
-        run_after = CASE WHEN owned THEN clock_timestamp() + interval '5 s'
+        run_after = CASE WHEN owned THEN greatest(t.run_after, clock_timestamp() + interval '5 s')
                          WHEN t.run_after > clock_timestamp() THEN t.run_after END,
         started_ts = CASE WHEN t.exec_status <> 0 THEN t.started_ts END,
         finished_ts = CASE WHEN t.exec_status = 3 THEN clock_timestamp() END,

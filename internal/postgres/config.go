@@ -164,7 +164,7 @@ func (c Config) engineSettings() []string {
 	}
 	// A batch that waits for a row that somebody has locked is given up soon: the others
 	// of the batch are not to wait with it.
-	return append(c.sessionSettings(), "lock_timeout=300", "plan_cache_mode=force_generic_plan", "jit=off",
+	return append(c.sessionSettings(), "lock_timeout=1000", "plan_cache_mode=force_generic_plan", "jit=off",
 		"enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off", "enable_bitmapscan=off")
 }
 

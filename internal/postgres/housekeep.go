@@ -60,7 +60,7 @@ WHERE  t.exec_status = 1 AND t.watcher_id = $1::uuid AND t.claim_id = ANY ($2::t
 // reads the whole table: for after an outage.
 func (d *DB) Owned(ctx context.Context, watcher string, claims []string) ([]flow.Task, error) {
 	var rows []taskRow
-	if err := d.pool.SelectContext(ctx, &rows, ownedSQL, watcher, pq.Array(claims)); err != nil {
+	if err := d.slow.SelectContext(ctx, &rows, ownedSQL, watcher, pq.Array(claims)); err != nil {
 		return nil, translate("look for tasks of unanswered claims", err)
 	}
 	tasks := make([]flow.Task, len(rows))
@@ -129,54 +129,11 @@ const staleSQL = `
 SELECT t.task_flow_id, t.task_exec_seq
 FROM   kr_task_stat t
 WHERE  t.exec_status = 0
-       AND (t.unmet IS DISTINCT FROM (SELECT count(DISTINCT d) FROM unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs)) d
-                                      WHERE NOT EXISTS (SELECT FROM kr_task_stat p WHERE p.task_flow_id = t.task_flow_id
-                                                        AND p.task_exec_seq = d AND p.exec_status IN (3, 9)))
+       AND (t.unmet IS DISTINCT FROM flower_unmet(t.task_flow_id, flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs))
             OR (t.unmet = 0 AND t.run_after IS NULL)
                IS DISTINCT FROM EXISTS (SELECT FROM kr_ready r WHERE r.task_priority = t.task_priority AND r.registered_ts = t.registered_ts
                                         AND r.task_flow_id = t.task_flow_id AND r.task_exec_seq = t.task_exec_seq))
 LIMIT  1000`
-
-// hopelessSQL suspends tasks that can never go: of rows put in by hand, one that depends on
-// a task that does not exist, or, directly or not, on itself. A minute must have passed,
-// since rows may come one by one. Registered flows number parents before children, so that
-// only a dependency the other way round can close a cycle.
-const hopelessSQL = `
--- flower: hopeless
-WITH RECURSIVE waiting AS MATERIALIZED (
-    SELECT t.task_flow_id, t.task_exec_seq, t.dependents, d AS parent,
-           NOT EXISTS (SELECT FROM kr_task_stat p WHERE p.task_flow_id = t.task_flow_id AND p.task_exec_seq = d) AS missing
-    FROM   kr_task_stat t, unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs)) d
-    WHERE  t.exec_status = 0 AND t.unmet > 0 AND t.registered_ts < now() - interval '1 minute'
-), walk AS (
-    SELECT task_flow_id, task_exec_seq AS start, c AS seq
-    FROM   waiting, unnest(dependents) c
-    WHERE  parent >= task_exec_seq AND NOT missing
-    UNION
-    SELECT w.task_flow_id, w.start, c
-    FROM   walk w
-    JOIN   kr_task_stat t ON t.task_flow_id = w.task_flow_id AND t.task_exec_seq = w.seq AND t.exec_status NOT IN (3, 9)
-    CROSS  JOIN unnest(t.dependents) c
-), hopeless AS (
-    SELECT task_flow_id, task_exec_seq, format('it depends on task %s, which does not exist: insert it, or change what this one depends on', min(parent)) AS error
-    FROM   waiting WHERE missing GROUP BY 1, 2
-    UNION ALL
-    SELECT task_flow_id, start, 'it depends on itself, by way of others: change what it depends on'
-    FROM   walk WHERE seq = start
-), held AS MATERIALIZED (
-    SELECT t.task_flow_id, t.task_exec_seq, h.error
-    FROM   kr_task_stat t
-    JOIN   hopeless h ON h.task_flow_id = t.task_flow_id AND h.task_exec_seq = t.task_exec_seq
-    WHERE  t.exec_status = 0 AND t.unmet > 0
-    ORDER  BY 1, 2
-    LIMIT  1000
-    FOR NO KEY UPDATE OF t SKIP LOCKED
-)
-UPDATE kr_task_stat t
-SET    exec_status = 2, reason = 'invalid', error = h.error
-FROM   held h
-WHERE  t.task_flow_id = h.task_flow_id AND t.task_exec_seq = h.task_exec_seq
-RETURNING t.task_flow_id, t.task_exec_seq`
 
 const leftoverSQL = `
 -- flower: leftovers
@@ -197,10 +154,7 @@ func (d *DB) Sweep(ctx context.Context) (flow.Swept, error) {
 SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0)) FROM set_config('statement_timeout', '60000', true)`); err != nil || !mine {
 			return err
 		}
-		var err error
-		if swept.Rescued, err = rescue(ctx, tx, nil); err != nil {
-			return err
-		}
+		// What only reads comes first, so that nothing is locked for long.
 		var stale []keyRow
 		if err := tx.SelectContext(ctx, &stale, staleSQL); err != nil {
 			return err
@@ -208,18 +162,21 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0)) FROM set_c
 		for _, r := range stale {
 			swept.Recounted = append(swept.Recounted, r.key())
 		}
-		var hopeless []keyRow
-		if err := tx.SelectContext(ctx, &hopeless, hopelessSQL); err != nil {
+		circular, err := findCircular(ctx, tx)
+		if err != nil {
 			return err
-		}
-		for _, r := range hopeless {
-			swept.Hopeless = append(swept.Hopeless, r.key())
 		}
 		leftovers, err := tx.ExecContext(ctx, leftoverSQL)
 		if err != nil {
 			return err
 		}
-		swept.Leftovers, err = leftovers.RowsAffected()
+		if swept.Leftovers, err = leftovers.RowsAffected(); err != nil {
+			return err
+		}
+		if swept.Hopeless, err = suspendHopeless(ctx, tx, circular); err != nil {
+			return err
+		}
+		swept.Rescued, err = rescue(ctx, tx, nil)
 		return err
 	})
 	if err != nil {

@@ -219,6 +219,52 @@ func TestSweep_Hopeless(t *testing.T) {
 	require.Equal(t, "3 3", statuses(t, w, "fine"))
 }
 
+// Flows may be numbered the other way round, and are legal.
+func TestSweep_FlowsInReverse(t *testing.T) {
+	t.Parallel()
+	w := openBroken(t) // v_invariant is asked where it does not take long
+	mustExec(t, w.psql, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, registered_ts)
+	                     SELECT 'chain', i, CASE i WHEN 5000 THEN 0 ELSE i + 1 END, 'sample', 1, now() - interval '1 h' FROM generate_series(1, 5000) i`)
+	started := time.Now()
+	require.Equal(t, flow.Swept{}, sweep(t, w))
+	t.Log("swept in", time.Since(started).Round(time.Millisecond))
+	require.Less(t, time.Since(started), 10*time.Second)
+
+	mustExec(t, w.psql, `UPDATE kr_task_stat SET depends_task_exec_seq = 4000 WHERE task_exec_seq = 5000`)
+	require.Equal(t, []flow.TaskKey{{Flow: "chain", Seq: 4000}}, sweep(t, w).Hopeless)
+	require.Equal(t, flow.Swept{}, sweep(t, w))
+	sound(t, w)
+}
+
+func TestCircular(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		blockedBy map[int][]int64
+		want      []int
+	}{
+		"chain":                      {map[int][]int64{2: {1}, 3: {2}, 1: {9}}, nil},
+		"chain in reverse":           {map[int][]int64{1: {2}, 2: {3}, 3: {9}}, nil},
+		"two":                        {map[int][]int64{1: {2}, 2: {1}}, []int{1}},
+		"a cycle and what follows":   {map[int][]int64{2: {4}, 3: {2}, 4: {3}, 5: {4}, 1: {5}}, []int{2}},
+		"two cycles":                 {map[int][]int64{1: {2}, 2: {1}, 7: {9}, 8: {7}, 9: {8}}, []int{1, 7}},
+		"a cycle beside a way out":   {map[int][]int64{1: {5, 2}, 2: {1, 6}, 5: {6}, 6: {99}}, []int{1}},
+		"a diamond in reverse":       {map[int][]int64{1: {2, 3}, 2: {4}, 3: {4}, 4: {99}}, nil},
+		"a parent twice":             {map[int][]int64{1: {2, 2}, 2: {3, 3}, 3: {99}}, nil},
+		"what waits for two cycles":  {map[int][]int64{1: {2}, 2: {1}, 3: {4}, 4: {3}, 5: {1, 3}, 6: {5}}, []int{1, 3}},
+		"two cycles through a task":  {map[int][]int64{1: {2, 3}, 2: {1}, 3: {1}}, []int{1}},
+		"first seen at its far end":  {map[int][]int64{1: {5}, 5: {6}, 6: {7}, 7: {5}}, []int{5}},
+		"found by a later walk only": {map[int][]int64{1: {9}, 3: {4}, 4: {3}}, []int{3}},
+	} {
+		var rows []tangledRow
+		for seq := range 100 {
+			if parents, blocked := c.blockedBy[seq]; blocked {
+				rows = append(rows, tangledRow{keyRow{FlowID: "f", Seq: seq}, parents})
+			}
+		}
+		require.Equal(t, c.want, circular(rows), name)
+	}
+}
+
 func TestSweep_OneAtATime(t *testing.T) {
 	t.Parallel()
 	w := open(t)

@@ -69,8 +69,11 @@ SELECT watcher_id::text FROM ended UNION ALL SELECT watcher_id::text FROM gone`
 // Leave says that a watcher has ended. What it still owns is rescued with the next
 // heartbeat of another one.
 func (d *DB) Leave(ctx context.Context, watcher string) error {
-	var rows []string
-	return translate("leave", d.beat.selectAll(ctx, &rows, leaveSQL, watcher))
+	err := inTxOf(ctx, d.slow, func(tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, leaveSQL, watcher)
+		return err
+	})
+	return translate("leave", err)
 }
 
 // heartbeatSQL never brings back a row that was deleted: the watcher was declared dead,
@@ -206,7 +209,7 @@ type rescuedRow struct {
 // Only a watcher whose Pulse said so may call it.
 func (d *DB) Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error) {
 	var rescued []flow.Rescued
-	err := d.inTx(ctx, func(tx *sqlx.Tx) error {
+	err := inTxOf(ctx, d.slow, func(tx *sqlx.Tx) error { // it reads the whole table
 		if _, err := tx.ExecContext(ctx, clampSQL); err != nil {
 			return fmt.Errorf("clamp leases: %w", err)
 		}
