@@ -190,8 +190,8 @@ SELECT 'unmet counts what is not satisfied' AS rule, t.task_flow_id, t.task_exec
 FROM   kr_task_stat t
 WHERE  t.exec_status = 0
        AND t.unmet IS DISTINCT FROM (SELECT count(DISTINCT d) FROM unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs)) d
-                                     WHERE NOT EXISTS (SELECT FROM kr_task_stat p WHERE p.task_flow_id = t.task_flow_id
-                                                       AND p.task_exec_seq = d AND p.exec_status IN (3, 9)))
+                                     WHERE ((SELECT p.exec_status FROM kr_task_stat p WHERE p.task_flow_id = t.task_flow_id
+                                             AND p.task_exec_seq = d) IN (3, 9)) IS NOT TRUE)
 UNION ALL
 SELECT 'what can go is in the queue', t.task_flow_id, t.task_exec_seq, 'no entry in kr_ready'
 FROM   kr_task_stat t

@@ -174,7 +174,11 @@ func TestEdit_ARevokedTaskWaitsForItsProgram(t *testing.T) {
 	require.Equal(t, 1, n)
 	claimOne(t, w)
 
-	// run_after together with the status, as a person may want it.
+	// run_after together with the status, as a person may want it: later than the pause.
+	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 0, run_after = now() + interval '2 h' WHERE task_flow_id = $1`, string(id))
+	require.InDelta(t, 7200, *look(t, w, id, 1).RunIn, 30)
+	byHand(t, w, `UPDATE kr_task_stat SET run_after = NULL WHERE task_flow_id = $1`, string(id))
+	claimOne(t, w)
 	verdict(t, w, ended(flow.Task{TaskKey: flow.TaskKey{Flow: id, Seq: 1}, ClaimID: look(t, w, id, 1).Claim}, flow.OutcomeFailed))
 	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 0, run_after = now() + interval '1 h' WHERE task_flow_id = $1`, string(id))
 	require.InDelta(t, 3600, *look(t, w, id, 1).RunIn, 30)
@@ -280,6 +284,52 @@ func TestEdit_AResetRacesAClaim(t *testing.T) {
 	require.NoError(t, held.Commit())
 	require.ErrorContains(t, wait(), "task 2 depends on it and is running")
 	require.Equal(t, "3 1", statuses(t, w, id))
+}
+
+// Two people skip the two parents of a task at once.
+func TestEdit_TwoPersonsMeetAtTheChild(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	for _, undo := range []bool{false, true} {
+		id := register(t, w, def(), def(), def(1, 2))
+		const skip = `UPDATE kr_task_stat SET exec_status = 9 WHERE task_flow_id = $1 AND task_exec_seq = $2`
+		tx := begin(t, w)
+		mustExec(t, tx, skip, string(id), 1)
+		wait := async(func() error {
+			_, err := w.psql.Exec(skip, string(id), 2)
+			return err
+		})
+		awaitBlocked(t, w, 1)
+		if undo {
+			require.NoError(t, tx.Rollback())
+		} else {
+			require.NoError(t, tx.Commit())
+		}
+		require.NoError(t, wait())
+		sound(t, w)
+		require.Equal(t, !undo, look(t, w, id, 3).Ready)
+		byHand(t, w, `UPDATE kr_task_stat SET exec_status = 9 WHERE task_flow_id = $1`, string(id))
+	}
+}
+
+// A repair has to wait for somebody who is just changing what the task depends on.
+func TestEdit_ARecountMeetsAChangeOfDependencies(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, def(), def(), def(1))
+	finish(t, w, claim(t, w, 1)...)
+	tx := begin(t, w)
+	mustExec(t, tx, `UPDATE kr_task_stat SET depends_task_exec_seq = 2 WHERE task_flow_id = $1 AND task_exec_seq = 3`, string(id))
+	wait := async(func() error {
+		return w.recount(background, []flow.TaskKey{{Flow: id, Seq: 3}})
+	})
+	awaitBlocked(t, w, 1)
+	require.NoError(t, tx.Commit())
+	require.NoError(t, wait())
+	sound(t, w)
+	require.Equal(t, 1, *look(t, w, id, 3).Unmet)
+	finish(t, w, claimOne(t, w))
+	require.True(t, look(t, w, id, 3).Ready)
 }
 
 func TestEdit_WhatFlowerKeepsIsRefused(t *testing.T) {

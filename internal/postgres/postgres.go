@@ -57,6 +57,7 @@ type DB struct {
 // for the engine: one works while the other's commit is flushed.
 const (
 	poolConns   = 8
+	slowConns   = 3 // sweep, rescue, leave: none is to wait for another
 	engineLanes = 2
 	writerLanes = 4
 )
@@ -70,7 +71,7 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 	d := &DB{cfg: cfg, log: log}
 	var errs [5]error
 	d.pool, errs[0] = d.open(poolConns, ioTimeout, cfg.sessionSettings()...)
-	d.slow, errs[4] = d.open(1, slowTimeout, cfg.slowSettings()...)
+	d.slow, errs[4] = d.open(slowConns, slowTimeout, cfg.slowSettings()...)
 	d.beat, errs[1] = d.openLanes(1, cfg.beatSettings()...)
 	d.engine, errs[2] = d.openLanes(engineLanes, cfg.engineSettings()...)
 	d.writer, errs[3] = d.openLanes(writerLanes, cfg.sessionSettings()...)
