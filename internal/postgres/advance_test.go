@@ -19,7 +19,11 @@ import (
 
 func TestAdvance_ClaimsInTheDocumentedOrder(t *testing.T) {
 	t.Parallel()
-	w := open(t)
+	both(t, claimsInTheDocumentedOrder)
+}
+
+func claimsInTheDocumentedOrder(t *testing.T, w *world) {
+	t.Helper()
 	// flow, seq, priority, registered so many seconds ago; listed in the order of claims
 	want := []string{"c/1", "a/3", "b/1", "b/2", "b/10", "a/1", "a/2", "d/1"}
 	byHand(t, w, `
@@ -74,7 +78,11 @@ func TestAdvance_AClaimIsWritten(t *testing.T) {
 // One task releases 28, and three workers are free.
 func TestAdvance_NeverClaimsMoreThanFree(t *testing.T) {
 	t.Parallel()
-	w := open(t)
+	both(t, neverClaimsMoreThanFree)
+}
+
+func neverClaimsMoreThanFree(t *testing.T, w *world) {
+	t.Helper()
 	defs := []flow.TaskDefinition{def()}
 	var leaves []int
 	for i := range 28 {
@@ -125,7 +133,11 @@ func TestAdvance_ClaimsOnlyProgramsOfTheWatcher(t *testing.T) {
 // stands in the queue and comes first.
 func TestAdvance_ReleasedTasksDoNotOvertakeTheQueue(t *testing.T) {
 	t.Parallel()
-	w := open(t)
+	both(t, releasedTasksDoNotOvertakeTheQueue)
+}
+
+func releasedTasksDoNotOvertakeTheQueue(t *testing.T, w *world) {
+	t.Helper()
 	for name, c := range map[string]struct {
 		queued   int // priority of a task that is in the queue; what is released has 0
 		earlier  bool
@@ -164,7 +176,11 @@ func TestAdvance_ReleasedTasksDoNotOvertakeTheQueue(t *testing.T) {
 // With several free workers the best of both are taken, in whatever mixture.
 func TestAdvance_TakesTheBestOfReleasedAndQueued(t *testing.T) {
 	t.Parallel()
-	w := open(t)
+	both(t, takesTheBestOfReleasedAndQueued)
+}
+
+func takesTheBestOfReleasedAndQueued(t *testing.T, w *world) {
+	t.Helper()
 	for _, c := range []struct {
 		released, queued []int // priorities
 		free             int
@@ -230,7 +246,11 @@ func priorities(t *testing.T, w *world, tasks []flow.Task) []int {
 
 func TestAdvance_ManyClaimersShareNoTask(t *testing.T) {
 	t.Parallel()
-	w := open(t)
+	both(t, manyClaimersShareNoTask)
+}
+
+func manyClaimersShareNoTask(t *testing.T, w *world) {
+	t.Helper()
 	const tasks, claimers, processes = 2000, 20, 5
 	register(t, w, independent(tasks)...)
 	dbs := []*DB{w.DB}
@@ -289,7 +309,11 @@ func independent(n int) []flow.TaskDefinition {
 
 func TestAdvance_LeavesLockedTasksAlone(t *testing.T) {
 	t.Parallel()
-	w := open(t)
+	both(t, leavesLockedTasksAlone)
+}
+
+func leavesLockedTasksAlone(t *testing.T, w *world) {
+	t.Helper()
 	id := register(t, w, independent(3)...)
 	tx := begin(t, w)
 	mustExec(t, tx, `SELECT FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = 1 FOR UPDATE`, string(id))
@@ -775,6 +799,12 @@ func TestAdvance_CostsLittleBesideManyRows(t *testing.T) {
 	engine, err := w.open(1, ioTimeout, w.cfg.engineSettings()...)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, engine.Close()) }()
+	// Behind a pooler there are no settings, and no prepared statements: planned each time.
+	pooled, err := w.open(1, ioTimeout)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, pooled.Close()) }()
+	mustExec(t, pooled, `SET plan_cache_mode = force_custom_plan`)
+	mustExec(t, pooled, `PREPARE pooled AS `+advancePooledSQL)
 	mustExec(t, engine, `PREPARE first_day AS `+advanceSQL)
 	mustExec(t, engine, `EXECUTE first_day('{}', '{}', '{}', '{}', gen_random_uuid(), gen_random_uuid(), 5, '{NoOp}')`)
 
@@ -791,15 +821,21 @@ func TestAdvance_CostsLittleBesideManyRows(t *testing.T) {
 	require.Equal(t, []int{1, 2, 3}, seqsOf(tasks))
 
 	check := func(statement, when string) {
-		buffers := buffersOf(t, w, engine, statement, tasks, 5)
+		session := engine
+		if statement == "pooled" {
+			session = pooled
+		}
+		buffers := buffersOf(t, w, session, statement, tasks, 5)
 		t.Logf("planned on the %s: %d buffers to finish 3 tasks and claim 5", when, buffers)
 		require.Less(t, buffers, 500, when)
 	}
 	check("first_day", "first day, with empty tables")
 	mustExec(t, engine, `PREPARE second_day AS `+advanceSQL)
 	check("second_day", "second day, without statistics")
+	check("pooled", "second day, without statistics, by a pooler")
 	mustExec(t, engine, `ANALYZE`)
 	check("second_day", "third day, with statistics")
+	check("pooled", "third day, with statistics, by a pooler")
 }
 
 // buffersOf returns how many buffers a prepared advanceSQL touches, and undoes what it

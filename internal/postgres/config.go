@@ -157,7 +157,9 @@ func (c Config) beatSettings() []string {
 
 // engineSettings are rails for the planner. The hot statement finds every row by its
 // key, in the order of an index. Whatever the statistics of a queue that was empty a
-// second ago say, sorting or hashing the backlog is never better.
+// second ago say, sorting or hashing the backlog is never better: planned with empty
+// tables, the statement otherwise goes from all tasks to the queue, and sorts that (110 ms
+// instead of 2 with 150,000 rows).
 func (c Config) engineSettings() []string {
 	if c.Pooler {
 		return nil
@@ -165,7 +167,8 @@ func (c Config) engineSettings() []string {
 	// A batch that waits for a row that somebody has locked is given up soon: the others
 	// of the batch are not to wait with it.
 	return append(c.sessionSettings(), "lock_timeout=1000", "plan_cache_mode=force_generic_plan", "jit=off",
-		"enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off", "enable_bitmapscan=off")
+		"enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off", "enable_bitmapscan=off",
+		"enable_sort=off", "enable_material=off")
 }
 
 // redact takes the password out of an error's text.

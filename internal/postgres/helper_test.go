@@ -31,6 +31,7 @@ type world struct {
 	*DB
 	psql    *pgtest.DB
 	watcher string
+	pooler  bool
 }
 
 // open makes a world. When the test ends, v_invariant must be empty.
@@ -45,6 +46,23 @@ func open(t *testing.T) *world {
 	return w
 }
 
+// both runs a test in two worlds: with the session settings of the engine and, as behind
+// a pooler, without.
+func both(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	t.Run("direct", func(t *testing.T) {
+		t.Parallel()
+		test(t, open(t))
+	})
+	t.Run("pooled", func(t *testing.T) {
+		t.Parallel()
+		w := open(t)
+		w.pooler = true
+		w.DB = another(t, w)
+		test(t, w)
+	})
+}
+
 // openBroken makes a world whose test leaves things wrong on purpose.
 func openBroken(t *testing.T) *world {
 	t.Helper()
@@ -57,7 +75,7 @@ func openBroken(t *testing.T) *world {
 // another opens the database of w once more, as a second process does.
 func another(t *testing.T, w *world) *DB {
 	t.Helper()
-	d, err := Open(Config{URL: w.psql.DSN, Application: "flower-test"}, slog.New(slog.DiscardHandler))
+	d, err := Open(Config{URL: w.psql.DSN, Application: "flower-test", Pooler: w.pooler}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
 	return d
