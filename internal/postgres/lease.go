@@ -3,23 +3,17 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jmoiron/sqlx"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
-// Times of the lease; the database compares them with its own clock alone. A heartbeat
-// that comes Late makes a watcher unstable for a Lease, in which it declares nobody dead:
-// after an outage, everybody was late. Lease > Late + Heartbeat + the longest reconnect
-// (3 s), or a short outage that one watcher sees costs it its tasks.
-const (
-	Heartbeat = 2 * time.Second
-	Lease     = 10 * time.Second
-	Late      = 2 * Heartbeat
-)
-
+// Times of the lease; the database compares them with its own clock alone. Watchers send
+// a heartbeat every 2 s. One that comes late makes its watcher unstable for a lease, in
+// which it declares nobody dead: after an outage, everybody was late. A lease is longer
+// than late, a heartbeat and the longest reconnect (3 s) together, or a short outage that
+// one watcher sees costs it its tasks.
 const (
 	leaseSQL = `interval '10 s'`
 	lateSQL  = `interval '4 s'`

@@ -30,6 +30,7 @@ type dispatcher struct {
 	results  []flow.Result       // to be recorded
 	locked   []flow.Result       // somebody holds their rows: tried again after a while
 	calls    int                 // in flight
+	aside    int                 // of these, with locked results: they may take long, and nobody waits for them
 	look     bool                // there may be something in the queue
 	stopping bool
 	doubts   doubts
@@ -44,6 +45,7 @@ type dispatcher struct {
 type answer struct {
 	results []flow.Result
 	claim   flow.Claim
+	aside   bool
 	adv     flow.Advanced
 	err     error
 }
@@ -159,15 +161,16 @@ func (d *dispatcher) call() {
 	if d.resume != nil || d.calls == maxCalls {
 		return
 	}
-	if len(d.locked) > 0 && d.unlocked == nil {
+	if len(d.locked) > 0 && d.unlocked == nil && d.aside == 0 {
 		batch := d.locked
 		d.locked = nil
-		d.send(batch, 0) // alone: they would hold up the others again
+		d.aside++
+		d.send(batch, 0, true) // alone: they would hold up the others again
 		return
 	}
 	look := d.look && d.free > 0 && !d.stopping
 	n := min(len(d.results), maxBatch)
-	if n == 0 && !look || d.calls > 0 && n < d.w.cfg.Workers/4 {
+	if n == 0 && !look || d.calls > d.aside && n < d.w.cfg.Workers/4 {
 		return // nothing to do; or so little that it had better go with what the call in flight sets free
 	}
 	batch := d.results[:n:n]
@@ -178,7 +181,7 @@ func (d *dispatcher) call() {
 		d.free = 0
 	}
 	d.look = false
-	d.send(batch, free)
+	d.send(batch, free, false)
 }
 
 // workersOf counts the workers that are free once results are recorded.
@@ -192,20 +195,23 @@ func (d *dispatcher) workersOf(results []flow.Result) int {
 	return n
 }
 
-func (d *dispatcher) send(batch []flow.Result, free int) {
+func (d *dispatcher) send(batch []flow.Result, free int, aside bool) {
 	claim := flow.Claim{ID: newID(), Watcher: d.w.lease.id(), Free: free, Programs: d.w.programs.Names()}
 	d.calls++
 	go func() {
 		// Not the context of run: what ended must be recorded after a stop, too. The
 		// store's own limits end a call.
 		adv, err := d.w.store.Advance(context.Background(), batch, claim)
-		d.answers <- answer{batch, claim, adv, err}
+		d.answers <- answer{batch, claim, aside, adv, err}
 	}()
 }
 
 // settle takes an answer of the store.
 func (d *dispatcher) settle(a answer) {
 	d.calls--
+	if a.aside {
+		d.aside--
+	}
 	if a.claim.Free > 0 {
 		d.free += a.claim.Free - d.workersOf(a.results) // those that were free before
 	}

@@ -393,6 +393,41 @@ func TestRejectedBusy(t *testing.T) {
 	})
 }
 
+// While a locked result is given again, which may take as long as a lock is waited for,
+// the results of a few others do not wait for many to go with.
+func TestRejectedBusyHoldsUpNobody(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		const n = 40
+		q := newQueue(t, n, n)
+		var recorded times
+		unlocked := time.Now().Add(100 * time.Second)
+		start(t, &fakeStore{advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+			locked := slices.IndexFunc(results, func(r flow.Result) bool { return r.Task.Seq == 1 })
+			if locked < 0 || time.Now().After(unlocked) {
+				if len(results) > 0 {
+					recorded.note()
+				}
+				return q.advance(results, c)
+			}
+			require.Len(t, results, 1)
+			time.Sleep(time.Minute)
+			return flow.Advanced{Rejected: []flow.Rejected{{Result: results[0], Busy: true, Cause: errBug}}}, nil
+		}}, fakePrograms(func(ctx context.Context, t flow.Task) (json.RawMessage, error) {
+			switch t.Seq {
+			case 1:
+				return taking(time.Second)(ctx, t)
+			case 2:
+				return taking(70*time.Second)(ctx, t) // while the result of 1 is tried again
+			}
+			return taking(200*time.Second)(ctx, t)
+		}), workers(n))
+		begin := time.Now()
+		pass(80 * time.Second)
+		require.Equal(t, []time.Duration{70 * time.Second}, recorded.since(begin))
+		pass(10 * time.Minute)
+	})
+}
+
 // The worker of a result that was locked is not left idle until the next poll.
 func TestRejectedBusyFreesItsWorker(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
-// Times of the lease, as the database counts them (see postgres.Lease).
+// Times of the lease, of which the database counts the other half (postgres, lease.go).
 const (
 	heartbeat = 2 * time.Second
 	beatPause = 100 * time.Millisecond // at least, between heartbeats that somebody asked for
@@ -26,6 +27,9 @@ type lease struct {
 	ident   atomic.Pointer[string] // its present id; another one after it was fenced
 	renewed atomic.Int64           // when the lease was last renewed, in Unix nanoseconds; for health checks
 	soon    chan struct{}          // of capacity 1: beat now
+
+	rescuing atomic.Bool    // one at a time
+	rescues  sync.WaitGroup // what keep has begun
 }
 
 func newLease(w *Watcher) *lease {
@@ -74,6 +78,7 @@ func (l *lease) keep(ctx context.Context) {
 	// By a timer, since a heartbeat may wait for its answer for longer than that.
 	fence := time.AfterFunc(fenceAfter, l.fence)
 	defer fence.Stop()
+	defer l.rescues.Wait()
 	for pause := time.Duration(0); rest(ctx, pause, beatPause, l.soon); {
 		sent := time.Now()
 		pulse, err := l.w.store.Beat(ctx, l.id(), l.w.roster.tasks())
@@ -101,9 +106,17 @@ func (l *lease) obey(ctx context.Context, pulse flow.Pulse) {
 	for _, t := range pulse.Revoked {
 		l.w.roster.cancel(t, errRevoked)
 	}
-	if !pulse.Rescue {
-		return
+	// Beside the heartbeats: a rescue may read a large table, and the one who does it must
+	// not look dead meanwhile.
+	if pulse.Rescue && l.rescuing.CompareAndSwap(false, true) {
+		l.rescues.Go(func() {
+			defer l.rescuing.Store(false)
+			l.rescue(ctx)
+		})
 	}
+}
+
+func (l *lease) rescue(ctx context.Context) {
 	rescued, err := l.w.store.Rescue(ctx, l.id())
 	if err != nil {
 		l.w.log.Error("rescue failed: trying again with the next heartbeat", "component", "watcher", "err", err)

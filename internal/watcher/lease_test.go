@@ -307,6 +307,30 @@ func TestRescue(t *testing.T) {
 	})
 }
 
+// A rescue reads a whole table: its watcher lives on meanwhile, and does not begin another.
+func TestRescueTakesLong(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var beats, rescues times
+		start(t, &fakeStore{
+			beat: func(string, []flow.Task) (flow.Pulse, error) {
+				beats.note()
+				return flow.Pulse{Rescue: true}, nil
+			},
+			rescue: func(string) ([]flow.Rescued, error) {
+				rescues.note()
+				time.Sleep(29 * time.Second)
+				return nil, nil
+			},
+		}, taking(0))
+		begin := time.Now()
+		pass(25 * time.Second)
+		require.Len(t, beats.since(begin), 13)
+		require.Len(t, rescues.since(begin), 1)
+		pass(10 * time.Second)
+		require.Len(t, rescues.since(begin), 2)
+	})
+}
+
 func TestRescueFails(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var tries times
