@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"slices"
 	"strings"
 )
@@ -55,8 +56,20 @@ func run(ctx context.Context, args []string) error {
 	only := fs.String("only", "", "workloads to run, as in W1,W2; empty is all")
 	fs.Var(&o.peers, "peer", "NAME=COMMAND of another queue's program, see peers; may be repeated")
 	fs.StringVar(&o.jsonFile, "json", "", "file to append the results to, as JSON lines")
+	profile := fs.String("cpuprofile", "", "file for a profile of this process: the watcher's and register's code")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	b, err := start(ctx, o)
 	if err != nil {
