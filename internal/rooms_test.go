@@ -41,7 +41,7 @@ var rooms = map[string][]string{
 	"migrations":                {},
 
 	// For tests, measurements and local runs only.
-	"internal/bench":        {"internal/flow", "internal/pgdev", "internal/postgres", "internal/register", "internal/watcher", "migrations"},
+	"internal/bench":        {"internal/cli", "internal/flow", "internal/pgdev", "internal/postgres", "internal/register", "internal/watcher", "migrations"},
 	"internal/dev":          {"internal/pgdev"},
 	"internal/dev/need":     {"internal/pgdev"},
 	"internal/pgdev":        {},

@@ -53,7 +53,7 @@ func (b *bench) drain(ctx context.Context, cfg postgres.Config, watchers, tasks 
 		}
 		defer func() { _ = db.Close() }()
 		w, err := watcher.New(watcher.Config{
-			Workers: b.workers / watchers, PollInterval: time.Second, ShutdownTimeout: time.Minute, Host: "bench", PID: i,
+			Workers: b.workers, PollInterval: time.Second, ShutdownTimeout: time.Minute, Host: "bench", PID: i,
 		}, db, programs, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -12,37 +13,43 @@ import (
 )
 
 // The floor is what PostgreSQL itself takes for the same changes of state, durable, in
-// batches, over two connections: the barest table that has a text key and a time, and
-// statements that know no dependencies, owners, fences, retries or errors.
+// batches, over two connections: the barest table that has a text key and a time, with
+// an index by which waiting rows are found in order, and statements that know no
+// dependencies, owners, fences, retries or errors. Both connections together hold as
+// many rows as two calls of the engine do.
 const (
-	floorBatch = 200 // as many rows as the engine's calls carry at most, with its workers
+	floorBatch = defaultWorkers / 3 // a third of the workers' tasks is in each of two calls, a third in their hands
 
 	floorTableSQL = `
 CREATE TABLE floor (flow varchar(256) COLLATE "C" NOT NULL, seq integer NOT NULL, status smallint NOT NULL DEFAULT 0,
 	registered timestamptz NOT NULL, started timestamptz, finished timestamptz, program text NOT NULL DEFAULT 'NoOp',
-	parameters jsonb NOT NULL DEFAULT '{}', PRIMARY KEY (flow, seq)) WITH (fillfactor = 50)`
+	parameters jsonb NOT NULL DEFAULT '{}', next integer[] NOT NULL, PRIMARY KEY (flow, seq)) WITH (fillfactor = 50)`
 
 	floorFillSQL = `
-INSERT INTO floor (flow, seq, registered)
-SELECT lpad(to_hex(n), 8, '0') || '-' || substr(md5(n::text), 10, 28), s, now() + n * interval '1 ms'
+INSERT INTO floor (flow, seq, registered, next)
+SELECT lpad(to_hex(n), 8, '0') || '-' || substr(md5(n::text), 10, 28), s, now() + n * interval '1 ms',
+	CASE WHEN s < $2 THEN ARRAY[s + 1] ELSE '{}' END
 FROM generate_series(1, $1) n, generate_series(1, $2) s ORDER BY n, s`
 
+	// A claim leaves the index, a finish does not touch it (HOT).
+	floorIndexSQL = `CREATE INDEX ON floor (registered, flow, seq) WHERE started IS NULL`
+
 	// Independent rows must be found: the oldest that nobody holds.
-	floorIndexSQL = `CREATE INDEX ON floor (registered, flow, seq) WHERE status = 0`
-	floorTakeSQL  = `
+	floorTakeSQL = `
 UPDATE floor t SET status = 1, started = clock_timestamp()
-FROM (SELECT flow, seq FROM floor WHERE status = 0 ORDER BY registered, flow, seq LIMIT 200 FOR NO KEY UPDATE SKIP LOCKED) c
+FROM (SELECT flow, seq FROM floor WHERE started IS NULL ORDER BY registered, flow, seq LIMIT 200 FOR NO KEY UPDATE SKIP LOCKED) c
 WHERE t.flow = c.flow AND t.seq = c.seq
 RETURNING t.flow, t.seq, t.program, t.parameters::text`
 
-	// What follows in a chain is known by its key.
+	// What follows in a chain stands in the row, and is claimed by its key.
 	floorClaimSQL = `
 UPDATE floor t SET status = 1, started = clock_timestamp()
 FROM unnest($1::text[], $2::int[]) u(flow, seq) WHERE t.flow = u.flow AND t.seq = u.seq AND t.status = 0
 RETURNING t.flow, t.seq, t.program, t.parameters::text`
 	floorFinishSQL = `
 UPDATE floor t SET status = 3, finished = clock_timestamp()
-FROM unnest($1::text[], $2::int[]) u(flow, seq) WHERE t.flow = u.flow AND t.seq = u.seq AND t.status = 1`
+FROM unnest($1::text[], $2::int[]) u(flow, seq) WHERE t.flow = u.flow AND t.seq = u.seq AND t.status = 1
+RETURNING t.flow, coalesce(t.next[1], 0), '', ''`
 )
 
 // floor takes flows of size tasks through it, and returns tasks a second.
@@ -54,11 +61,7 @@ func (b *bench) floor(ctx context.Context, flows, size int) (rate float64, err e
 		if _, err := db.ExecContext(ctx, floorFillSQL, flows, size); err != nil {
 			return err
 		}
-		after := []string{"VACUUM ANALYZE floor", "CHECKPOINT"}
-		if size == 1 {
-			after = append([]string{floorIndexSQL}, after...)
-		}
-		for _, q := range after {
+		for _, q := range []string{floorIndexSQL, "VACUUM ANALYZE floor", "CHECKPOINT"} {
 			if _, err := db.ExecContext(ctx, q); err != nil {
 				return err
 			}
@@ -113,7 +116,7 @@ func floorIndependent(ctx context.Context, conn *sql.Conn) error {
 		if err != nil || len(flows) == 0 {
 			return err
 		}
-		if _, err := finish.ExecContext(ctx, flows, seqs); err != nil {
+		if _, _, err := keysOf(finish.QueryContext(ctx, flows, seqs)); err != nil {
 			return err
 		}
 	}
@@ -135,18 +138,14 @@ func floorChains(ctx context.Context, conn *sql.Conn, size, lane int) error {
 		return err
 	}
 	defer func() { _ = finish.Close() }()
-	seqs := make([]int32, floorBatch)
 	for ; len(all) > 0; all = all[min(len(all), floorBatch):] {
-		batch := all[:min(len(all), floorBatch)]
-		for seq := 1; seq <= size; seq++ {
-			for i := range seqs {
-				seqs[i] = int32(seq)
-			}
-			flows, claimed, err := keysOf(claim.QueryContext(ctx, batch, seqs[:len(batch)]))
-			if err != nil {
+		flows := all[:min(len(all), floorBatch)]
+		seqs := slices.Repeat([]int32{1}, len(flows))
+		for range size {
+			if flows, seqs, err = keysOf(claim.QueryContext(ctx, flows, seqs)); err != nil {
 				return err
 			}
-			if _, err := finish.ExecContext(ctx, flows, claimed); err != nil {
+			if flows, seqs, err = keysOf(finish.QueryContext(ctx, flows, seqs)); err != nil {
 				return err
 			}
 		}

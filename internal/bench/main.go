@@ -15,10 +15,13 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strings"
+
+	"github.com/d-tsuji/flower/internal/cli"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	cli.LessGC() // as both programs have it
 	err := run(ctx, os.Args[1:])
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
@@ -26,6 +29,9 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// defaultWorkers fills calls with 200 tasks.
+const defaultWorkers = 600
 
 // workload measures one thing, some figures, on an empty database of its own.
 type workload struct {
@@ -50,7 +56,7 @@ func run(ctx context.Context, args []string) error {
 	var o options
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.Float64Var(&o.scale, "scale", 1, "size of the workloads: 0.01 is a hundredth")
-	fs.IntVar(&o.workers, "workers", 200, "workers of a watcher")
+	fs.IntVar(&o.workers, "workers", defaultWorkers, "workers of a watcher")
 	fs.IntVar(&o.rounds, "rounds", 3, "how often each figure and its floor are measured, in turn; the median counts")
 	fs.StringVar(&o.dsn, "dsn", "", "a server to use instead of a private one; its databases flower_bench_* are dropped")
 	only := fs.String("only", "", "workloads to run, as in W1,W2; empty is all")

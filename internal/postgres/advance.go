@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lib/pq"
@@ -26,7 +27,7 @@ const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t
 
 // taskColumns is what a watcher must know of a task that it claimed.
 const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.parameters::text AS parameters,
-       t.attempt, t.attempt_base, t.claim_id::text AS claim_id, t.on_lost,
+       t.attempt, t.attempt_base, t.on_lost,
        (extract(epoch FROM t.timeout) * 1000)::bigint AS timeout_ms`
 
 // advanceText is the heart of the engine: one statement, one commit, one round trip for a
@@ -107,7 +108,7 @@ WITH given AS MATERIALIZED (
            started_ts = CASE WHEN ` + mayClaimDirectly + ` THEN clock_timestamp() ELSE t.started_ts END
     FROM   chosen p
     WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.seq
-    RETURNING t.exec_status, t.unmet, t.run_after, t.task_priority, t.registered_ts, ` + taskColumns + `
+    RETURNING t.exec_status, t.unmet, t.run_after, t.task_priority, t.registered_ts, t.claim_id, ` + taskColumns + `
 ), queued AS (
     INSERT INTO kr_ready (` + order + `)
     SELECT ` + order + ` FROM counted WHERE exec_status = 0 AND unmet = 0 AND run_after IS NULL
@@ -127,20 +128,20 @@ WITH given AS MATERIALIZED (
            AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
     RETURNING ` + taskColumns + `
 )
-SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, claim_id, on_lost, timeout_ms
-FROM   counted WHERE exec_status = 1 AND claim_id = $6::uuid::text
+SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, timeout_ms
+FROM   counted WHERE exec_status = 1 AND claim_id = $6::uuid
 UNION ALL
-SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, claim_id, on_lost, timeout_ms
+SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, timeout_ms
 FROM   claimed
 UNION ALL
-SELECT 'queued', '', count(*), '', '', '', 0, 0, '', '', NULL FROM queued HAVING count(*) > 0
+SELECT 'queued', '', count(*), '', '', '', 0, 0, '', NULL FROM queued HAVING count(*) > 0
 UNION ALL
-SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', '', NULL
+SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', NULL
 FROM   released r
 WHERE  (SELECT count(*) FROM released) <> (SELECT count(*) FROM counted)  -- or it would compare all with all, for nothing
        AND NOT EXISTS (SELECT FROM counted c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
 UNION ALL
-SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', '', NULL
+SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', NULL
 FROM   given g
 WHERE  (SELECT count(*) FROM given) <> (SELECT count(*) FROM done)
        AND NOT EXISTS (SELECT FROM done d WHERE d.task_flow_id = g.flow AND d.task_exec_seq = g.seq)`
@@ -191,7 +192,7 @@ type taskRow struct {
 	Parameters  string `db:"parameters"`
 	Attempt     int    `db:"attempt"`
 	AttemptBase int    `db:"attempt_base"`
-	ClaimID     string `db:"claim_id"`
+	ClaimID     string `db:"claim_id"` // not in the answer of a claim: whoever claimed knows it
 	OnLost      string `db:"on_lost"`
 	TimeoutMS   *int64 `db:"timeout_ms"`
 }
@@ -241,6 +242,7 @@ func (d *DB) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (
 // partition tells finished attempts, which the hot statement takes, from all others, and
 // sorts both by key, so that everybody locks in one order.
 func partition(results []flow.Result) (finished, others []flow.Result) {
+	finished = make([]flow.Result, 0, len(results)) // most finish
 	for _, r := range sorted(results) {
 		if r.Outcome == flow.OutcomeFinished {
 			finished = append(finished, r)
@@ -264,20 +266,22 @@ func (d *DB) advance(ctx context.Context, finished []flow.Result, c flow.Claim, 
 	if d.cfg.Pooler {
 		query = advancePooledSQL
 	}
-	var rows []advanceRow
+	rows := make([]advanceRow, 0, c.Free+3) // for a full answer
 	err := d.engine.selectAll(ctx, &rows, query, keys.flows, keys.seqs, keys.claims, pq.Array(outputs),
 		c.Watcher, c.ID, c.Free, c.Programs)
 	if err != nil {
 		return translate(fmt.Sprintf("finish %d tasks and claim %d", len(finished), c.Free), err)
 	}
-	return d.readAdvance(ctx, rows, finished, adv)
+	return d.readAdvance(ctx, rows, finished, c.ID, adv)
 }
 
-func (d *DB) readAdvance(ctx context.Context, rows []advanceRow, finished []flow.Result, adv *flow.Advanced) error {
+func (d *DB) readAdvance(ctx context.Context, rows []advanceRow, finished []flow.Result, claim string, adv *flow.Advanced) error {
 	var missed, open []flow.TaskKey
+	adv.Claimed = slices.Grow(adv.Claimed, len(rows))
 	for _, r := range rows {
 		switch r.Kind {
 		case "claimed":
+			r.ClaimID = claim
 			adv.Claimed = append(adv.Claimed, r.task())
 		case "queued":
 			adv.Queued += r.Seq

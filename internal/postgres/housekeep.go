@@ -52,7 +52,7 @@ func (d *DB) Promote(ctx context.Context) (promoted int, next time.Duration, err
 
 const ownedSQL = `
 -- flower: owned
-SELECT ` + taskColumns + `
+SELECT ` + taskColumns + `, t.claim_id::text AS claim_id
 FROM   kr_task_stat t
 WHERE  t.exec_status = 1 AND t.watcher_id = $1::uuid AND t.claim_id = ANY ($2::text[]::uuid[])`
 

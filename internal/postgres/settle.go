@@ -206,6 +206,7 @@ func (d *DB) judge(ctx context.Context, results []flow.Result, open []flow.TaskK
 		isOpen[key] = true
 	}
 	var doubtful []flow.Result
+	adv.Verdicts = slices.Grow(adv.Verdicts, len(results))
 	for _, r := range results {
 		if isOpen[r.Task.TaskKey] {
 			doubtful = append(doubtful, r)

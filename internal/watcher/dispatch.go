@@ -215,20 +215,17 @@ func (d *dispatcher) settle(a answer) {
 	if a.claim.Free > 0 {
 		d.free += a.claim.Free - d.workersOf(a.results) // those that were free before
 	}
-	settled := make(map[attemptKey]bool, len(a.adv.Verdicts)+len(a.adv.Rejected))
 	for _, j := range a.adv.Verdicts {
-		settled[keyOf(j.Result.Task)] = true
 		d.recorded(j)
 	}
 	for _, r := range a.adv.Rejected {
-		settled[keyOf(r.Result.Task)] = true
 		d.rejected(r)
 	}
 	for _, t := range a.adv.Claimed {
 		d.take(t)
 	}
 	if a.err != nil {
-		d.failed(a, settled)
+		d.failed(a)
 		return
 	}
 	d.pause = 0
@@ -241,7 +238,14 @@ func (d *dispatcher) settle(a answer) {
 }
 
 // failed keeps what a failed call did not settle, and waits before the next one.
-func (d *dispatcher) failed(a answer, settled map[attemptKey]bool) {
+func (d *dispatcher) failed(a answer) {
+	settled := make(map[attemptKey]bool, len(a.adv.Verdicts)+len(a.adv.Rejected))
+	for _, j := range a.adv.Verdicts {
+		settled[keyOf(j.Result.Task)] = true
+	}
+	for _, r := range a.adv.Rejected {
+		settled[keyOf(r.Result.Task)] = true
+	}
 	for _, r := range a.results {
 		if !settled[keyOf(r.Task)] {
 			d.results = append(d.results, r)

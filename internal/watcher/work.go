@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -30,75 +31,86 @@ type ended struct {
 	free   bool         // the worker can take a task again
 }
 
-// worker runs tasks until there are no more. It is stuck for as long as a program
-// ignores that its context has ended; the attempt's result is reported all the same.
+// worker runs tasks until there are no more. A program may end its goroutine, which is
+// this one: another worker takes its place.
 func (w *Watcher) worker(tasks <-chan flow.Task, report chan<- ended) {
-	for t := range tasks {
-		ctx, cancel := context.WithCancelCause(context.Background())
-		w.roster.add(t, cancel)
-		w.log.Info("task started", attrs(t)...)
-		begun := time.Now()
-		done := make(chan flow.Result, 1)
-		go func() {
-			// What is left to report where the program ends its goroutine.
-			result := flow.Result{Task: t, Outcome: flow.OutcomeFailed, Error: "the program ended its goroutine"}
-			defer func() {
-				result.Took = time.Since(begun)
-				done <- result
-			}()
-			result = w.attempt(ctx, t)
-		}()
-
-		result, stuck := await(ctx, done, t, begun)
-		w.roster.remove(t)
-		report <- ended{result: &result, free: !stuck}
-		if stuck {
-			w.log.Error("a program ignores that it was cancelled: its worker is stuck", attrs(t)...)
-			<-done
-			report <- ended{free: true}
+	whole := false
+	defer func() {
+		if !whole {
+			go w.worker(tasks, report)
 		}
-		cancel(nil)
+	}()
+	for t := range tasks {
+		w.work(t, report)
 	}
+	whole = true
 }
 
-// await returns the result of an attempt, or makes one up when its program goes on for
-// too long after its context has ended. The timeout is watched here, too, since a
-// program may do nothing but compute.
-func await(ctx context.Context, done <-chan flow.Result, t flow.Task, begun time.Time) (result flow.Result, stuck bool) {
-	var late <-chan time.Time
+// work runs one attempt and reports what it came to, once. The worker is stuck for as
+// long as the program ignores that its context has ended; the attempt's result is
+// reported all the same, by watch.
+func (w *Watcher) work(t flow.Task, report chan<- ended) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	w.roster.add(t, cancel)
 	if t.Timeout > 0 {
-		late = time.After(t.Timeout + grace)
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, t.Timeout, errTimeout)
+		defer stop()
 	}
-	cause := errTimeout
-	select {
-	case r := <-done:
-		return r, false
-	case <-late:
-	case <-ctx.Done():
-		select {
-		case r := <-done:
-			return r, false
-		case <-time.After(grace):
-			cause = context.Cause(ctx)
+	w.log.Info("task started", attrs(t)...)
+	a := &attempt{begun: time.Now(), over: make(chan struct{})}
+	unwatch := context.AfterFunc(ctx, func() { w.watch(ctx, t, a, report) })
+
+	// What is left to report where the program ends its goroutine.
+	result := flow.Result{Task: t, Outcome: flow.OutcomeFailed, Error: "the program ended its goroutine"}
+	defer func() {
+		unwatch()
+		close(a.over)
+		if a.reported.Swap(true) {
+			report <- ended{free: true}
+			return
 		}
+		result.Took = time.Since(a.begun)
+		w.roster.remove(t)
+		report <- ended{result: &result, free: true}
+	}()
+	result = w.try(ctx, t)
+}
+
+// attempt is one that is being worked on.
+type attempt struct {
+	begun    time.Time
+	over     chan struct{} // closed when its program has returned
+	reported atomic.Bool   // whoever sets it reports
+}
+
+// watch makes up the result of an attempt whose program goes on for too long after its
+// context has ended. It is told by the context alone, since a program may do nothing but
+// compute.
+func (w *Watcher) watch(ctx context.Context, t flow.Task, a *attempt, report chan<- ended) {
+	select {
+	case <-a.over:
+		return
+	case <-time.After(grace):
 	}
-	outcome := flow.OutcomeFailed
+	if a.reported.Swap(true) {
+		return
+	}
+	cause, outcome := context.Cause(ctx), flow.OutcomeFailed
 	if errors.Is(cause, errTimeout) {
 		outcome = flow.OutcomeTimeout
 	}
-	return flow.Result{
-		Task: t, Outcome: outcome, Took: time.Since(begun),
+	w.roster.remove(t)
+	w.log.Error("a program ignores that it was cancelled: its worker is stuck", attrs(t)...)
+	report <- ended{result: &flow.Result{
+		Task: t, Outcome: outcome, Took: time.Since(a.begun),
 		Error: fmt.Sprintf("%v, and the program went on for %s: it may still be running", cause, grace),
-	}, true
+	}}
 }
 
-// attempt runs a task's program once.
-func (w *Watcher) attempt(ctx context.Context, t flow.Task) flow.Result {
-	if t.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, t.Timeout, errTimeout)
-		defer cancel()
-	}
+// try runs a task's program once and says what it came to.
+func (w *Watcher) try(ctx context.Context, t flow.Task) flow.Result {
 	output, err := w.call(ctx, t)
 	result := flow.Result{Task: t}
 	if err == nil {
