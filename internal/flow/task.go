@@ -27,6 +27,7 @@ type Task struct {
 	ClaimID     string          // the fence: a UUID
 	Timeout     time.Duration   // 0 is none
 	OnLost      OnLost
+	Limited     bool // its workflow has a limit: its end may make room for another task
 }
 
 // IdempotencyKey is the same for every retry and rescue of a task, and another one

@@ -23,11 +23,11 @@ const claimSet = `exec_status = 1, attempt = t.attempt + 1, claim_id = $6::uuid,
 
 // mayClaimDirectly decides, on the newest version of a dependent (t) that is locked by the
 // update itself, whether it is claimed in the same breath.
-const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t.run_after IS NULL AND t.program = ANY ($8::text[])`
+const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t.run_after IS NULL AND t.gate = 0 AND t.program = ANY ($8::text[])`
 
 // taskColumns is what a watcher must know of a task that it claimed.
 const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.parameters::text AS parameters,
-       t.attempt, t.attempt_base, t.on_lost,
+       t.attempt, t.attempt_base, t.on_lost, t.gate > 0 AS limited,
        (extract(epoch FROM t.timeout) * 1000)::bigint AS timeout_ms`
 
 // advanceText is the heart of the engine: one statement, one commit, one round trip for a
@@ -61,7 +61,8 @@ WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[]) AS g(flow, seq, claim, output)
 ), done AS (
     UPDATE kr_task_stat t
-    SET    exec_status = 3, finished_ts = clock_timestamp(), watcher_id = NULL, output = g.output::jsonb, error = NULL
+    SET    exec_status = 3, finished_ts = clock_timestamp(), watcher_id = NULL, output = g.output::jsonb, error = NULL,
+           gate = least(t.gate, 1)
     FROM   given g
     WHERE  t.task_flow_id = g.flow AND t.task_exec_seq = g.seq AND t.exec_status = 1 AND t.claim_id = g.claim
            AND t.watcher_id IS NOT NULL
@@ -75,10 +76,10 @@ WITH given AS MATERIALIZED (
                              AND lease_until > clock_timestamp()) THEN $7::int ELSE 0 END AS free
 ), predicted AS MATERIALIZED (
     SELECT r.task_flow_id, r.seq, r.n, t.task_priority, t.registered_ts,
-           row_number() OVER (ORDER BY NOT (t.exec_status = 0 AND t.unmet = r.n AND t.run_after IS NULL
+           row_number() OVER (ORDER BY NOT (t.exec_status = 0 AND t.unmet = r.n AND t.run_after IS NULL AND t.gate = 0
                                             AND t.program = ANY ($8::text[])),
                                        t.task_priority, t.registered_ts, t.task_flow_id, t.task_exec_seq) AS rank,
-           count(*) FILTER (WHERE t.exec_status = 0 AND t.unmet = r.n AND t.run_after IS NULL
+           count(*) FILTER (WHERE t.exec_status = 0 AND t.unmet = r.n AND t.run_after IS NULL AND t.gate = 0
                                   AND t.program = ANY ($8::text[])) OVER () AS likely
     FROM   released r
     JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.seq
@@ -101,6 +102,7 @@ WITH given AS MATERIALIZED (
 ), counted AS (
     UPDATE kr_task_stat t
     SET    unmet = t.unmet - p.n,
+           gate = CASE WHEN t.gate = 1 AND t.exec_status = 0 AND t.unmet = p.n AND t.run_after IS NULL THEN 2 ELSE t.gate END,
            exec_status = CASE WHEN ` + mayClaimDirectly + ` THEN 1 ELSE t.exec_status END,
            attempt = CASE WHEN ` + mayClaimDirectly + ` THEN t.attempt + 1 ELSE t.attempt END,
            claim_id = CASE WHEN ` + mayClaimDirectly + ` THEN $6::uuid ELSE t.claim_id END,
@@ -108,10 +110,10 @@ WITH given AS MATERIALIZED (
            started_ts = CASE WHEN ` + mayClaimDirectly + ` THEN clock_timestamp() ELSE t.started_ts END
     FROM   chosen p
     WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.seq
-    RETURNING t.exec_status, t.unmet, t.run_after, t.task_priority, t.registered_ts, t.claim_id, ` + taskColumns + `
+    RETURNING t.exec_status, t.unmet, t.run_after, t.gate, t.task_priority, t.registered_ts, t.claim_id, ` + taskColumns + `
 ), queued AS (
     INSERT INTO kr_ready (` + order + `)
-    SELECT ` + order + ` FROM counted WHERE exec_status = 0 AND unmet = 0 AND run_after IS NULL
+    SELECT ` + order + ` FROM counted WHERE exec_status = 0 AND unmet = 0 AND run_after IS NULL AND gate = 0
     ON CONFLICT DO NOTHING
     RETURNING 1
 ), taken AS (
@@ -128,20 +130,20 @@ WITH given AS MATERIALIZED (
            AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
     RETURNING ` + taskColumns + `
 )
-SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, timeout_ms
+SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, limited, timeout_ms
 FROM   counted WHERE exec_status = 1 AND claim_id = $6::uuid
 UNION ALL
-SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, timeout_ms
+SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, limited, timeout_ms
 FROM   claimed
 UNION ALL
-SELECT 'queued', '', count(*), '', '', '', 0, 0, '', NULL FROM queued HAVING count(*) > 0
+SELECT 'queued', '', count(*), '', '', '', 0, 0, '', false, NULL FROM queued HAVING count(*) > 0
 UNION ALL
-SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', NULL
+SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', false, NULL
 FROM   released r
 WHERE  (SELECT count(*) FROM released) <> (SELECT count(*) FROM counted)  -- or it would compare all with all, for nothing
        AND NOT EXISTS (SELECT FROM counted c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
 UNION ALL
-SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', NULL
+SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', false, NULL
 FROM   given g
 WHERE  (SELECT count(*) FROM given) <> (SELECT count(*) FROM done)
        AND NOT EXISTS (SELECT FROM done d WHERE d.task_flow_id = g.flow AND d.task_exec_seq = g.seq)`
@@ -160,7 +162,7 @@ const headJoin = `
     SELECT r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq, r.ctid AS place
     FROM   kr_ready r
     JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
-    WHERE  t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.program = ANY ($8::text[])
+    WHERE  t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.gate IN (0, 3) AND t.program = ANY ($8::text[])
     ORDER  BY r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq
     LIMIT  (SELECT CASE WHEN direct > 0 THEN free - direct + 1 ELSE free END FROM room)
     FOR NO KEY UPDATE OF t SKIP LOCKED
@@ -172,7 +174,8 @@ const headLateral = `
     CROSS  JOIN LATERAL (
         SELECT FROM kr_task_stat t
         WHERE  t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
-               AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.program = ANY ($8::text[])
+               AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.gate IN (0, 3)
+               AND t.program = ANY ($8::text[])
         FOR NO KEY UPDATE SKIP LOCKED) t
     ORDER  BY ` + order + `
     LIMIT  (SELECT CASE WHEN direct > 0 THEN free - direct + 1 ELSE free END FROM room)
@@ -194,6 +197,7 @@ type taskRow struct {
 	AttemptBase int    `db:"attempt_base"`
 	ClaimID     string `db:"claim_id"` // not in the answer of a claim: whoever claimed knows it
 	OnLost      string `db:"on_lost"`
+	Limited     bool   `db:"limited"`
 	TimeoutMS   *int64 `db:"timeout_ms"`
 }
 
@@ -209,6 +213,7 @@ func (r taskRow) task() flow.Task {
 		AttemptBase: r.AttemptBase,
 		ClaimID:     r.ClaimID,
 		OnLost:      flow.OnLost(r.OnLost),
+		Limited:     r.Limited,
 	}
 	if r.TimeoutMS != nil {
 		t.Timeout = time.Duration(*r.TimeoutMS) * time.Millisecond
@@ -224,19 +229,25 @@ func (r taskRow) task() flow.Task {
 // result that the database will not take as it is, or whose task somebody has locked,
 // fails alone: see Rejected.
 func (d *DB) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
-	finished, others := partition(results)
 	var adv flow.Advanced
-	if err := d.settle(ctx, others, &adv); err != nil {
-		return adv, err
+	err := d.advanceAll(ctx, results, c, &adv)
+	d.admitAfter(ctx, &adv)
+	return adv, err
+}
+
+func (d *DB) advanceAll(ctx context.Context, results []flow.Result, c flow.Claim, adv *flow.Advanced) error {
+	finished, others := partition(results)
+	if err := d.settle(ctx, others, adv); err != nil {
+		return err
 	}
 	if len(finished) == 0 && c.Free == 0 {
-		return adv, nil
+		return nil
 	}
-	err := d.advance(ctx, finished, c, &adv)
+	err := d.advance(ctx, finished, c, adv)
 	if err != nil && len(finished) > 0 && splittable(err) {
-		return adv, d.advanceEach(ctx, finished, c, err, &adv)
+		return d.advanceEach(ctx, finished, c, err, adv)
 	}
-	return adv, err
+	return err
 }
 
 // partition tells finished attempts, which the hot statement takes, from all others, and

@@ -36,8 +36,9 @@ type promotedRow struct {
 	NextMS   *int64 `db:"next_ms"`
 }
 
-// Promote puts tasks whose run_after has passed into the queue. It returns how many, and
-// in how long the next one is due; 0: none waits for a time.
+// Promote puts tasks into the queue whose run_after has passed, or for which their
+// workflow's limit has room. It returns how many, and in how long the next one is due; 0:
+// none waits for a time.
 func (d *DB) Promote(ctx context.Context) (promoted int, next time.Duration, err error) {
 	var rows []promotedRow
 	if err := d.writer.selectAll(ctx, &rows, promoteSQL); err != nil {
@@ -47,7 +48,8 @@ func (d *DB) Promote(ctx context.Context) (promoted int, next time.Duration, err
 	if r.NextMS != nil {
 		next = max(time.Duration(*r.NextMS)*time.Millisecond, time.Millisecond)
 	}
-	return r.Promoted, next, nil
+	admitted, err := d.admitWaiting(ctx)
+	return r.Promoted + admitted, next, err
 }
 
 const ownedSQL = `
@@ -128,9 +130,12 @@ const staleSQL = `
 -- flower: stale
 SELECT t.task_flow_id, t.task_exec_seq
 FROM   kr_task_stat t
-WHERE  t.exec_status = 0
+WHERE  t.exec_status NOT IN (0, 1) AND t.gate > 1
+       OR t.exec_status = 0
        AND (t.unmet IS DISTINCT FROM flower_unmet(t.task_flow_id, flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs))
-            OR (t.unmet = 0 AND t.run_after IS NULL)
+            OR t.gate NOT BETWEEN (CASE WHEN NOT flower_limited(t.task_id) THEN 0 WHEN t.unmet = 0 AND t.run_after IS NULL THEN 2 ELSE 1 END)
+                          AND (CASE WHEN NOT flower_limited(t.task_id) THEN 0 WHEN t.unmet = 0 AND t.run_after IS NULL THEN 3 ELSE 1 END)
+            OR (t.unmet = 0 AND t.run_after IS NULL AND t.gate IN (0, 3))
                IS DISTINCT FROM EXISTS (SELECT FROM kr_ready r WHERE r.task_priority = t.task_priority AND r.registered_ts = t.registered_ts
                                         AND r.task_flow_id = t.task_flow_id AND r.task_exec_seq = t.task_exec_seq))
 LIMIT  1000`

@@ -179,6 +179,7 @@ WITH lost AS MATERIALIZED (
 UPDATE kr_task_stat t
 SET    exec_status  = CASE WHEN h.again THEN 0 ELSE 2 END,
        watcher_id   = NULL,
+       gate         = least(t.gate, 1),
        lost_count   = h.losses,
        -- a task with two losses behind it may be what kills its watchers: give it time
        run_after    = CASE WHEN h.again AND h.losses > 1 THEN clock_timestamp() + ` + leaseSQL + ` END,

@@ -45,6 +45,8 @@ const registerSQL = `
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[])
              WITH ORDINALITY AS g(id, workflow, by, note, parameters, key, fingerprint, priority, n)
+), limited AS MATERIALIZED (
+    SELECT task_id FROM ms_workflow WHERE task_id = ANY ($2::text[]) AND (max_running_flows IS NOT NULL OR max_running_tasks IS NOT NULL)
 ), flow AS (
     INSERT INTO kr_flow (task_flow_id, task_id, registered_by, note, parameters, idempotency_key, fingerprint)
     SELECT id, workflow, nullif(by, ''), nullif(note, ''), parameters::jsonb, nullif(key, ''), nullif(fingerprint, '')
@@ -54,10 +56,12 @@ WITH given AS MATERIALIZED (
     RETURNING task_flow_id, task_id, registered_ts, fingerprint, idempotency_key, replayed_ts
 ), task AS (
     INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, exec_status,
-        task_priority, unmet, depends_task_exec_seqs, dependents, program, parameters, max_attempts, retry_delay,
+        task_priority, unmet, gate, depends_task_exec_seqs, dependents, program, parameters, max_attempts, retry_delay,
         timeout, on_lost, description)
     SELECT g.id, d.exec_seq, coalesce(d.parents[1], 0), g.workflow, d.seq, 0,
-           coalesce(g.priority, d.priority), cardinality(d.parents), CASE WHEN cardinality(d.parents) > 1 THEN d.parents END,
+           coalesce(g.priority, d.priority), cardinality(d.parents),
+           CASE WHEN g.workflow NOT IN (SELECT task_id FROM limited) THEN 0 WHEN cardinality(d.parents) = 0 THEN 2 ELSE 1 END,
+           CASE WHEN cardinality(d.parents) > 1 THEN d.parents END,
            d.dependents, d.program, d.parameters || coalesce(g.parameters::jsonb, '{}'), d.max_attempts,
            d.retry_delay, d.timeout, d.on_lost, nullif(d.description, '')
     FROM   given g
@@ -70,12 +74,13 @@ WITH given AS MATERIALIZED (
                       retry_delay, timeout, on_lost, description)
             OFFSET 0) d ON d.workflow = g.workflow  -- OFFSET: texts are parsed once per task of a workflow, not per flow
     ORDER  BY g.n, d.exec_seq
-    RETURNING task_priority, registered_ts, task_flow_id, task_exec_seq, unmet
+    RETURNING task_priority, registered_ts, task_flow_id, task_exec_seq, unmet, gate
 ), ready AS (
     INSERT INTO kr_ready (task_priority, registered_ts, task_flow_id, task_exec_seq)
-    SELECT task_priority, registered_ts, task_flow_id, task_exec_seq FROM task WHERE unmet = 0
+    SELECT task_priority, registered_ts, task_flow_id, task_exec_seq FROM task WHERE unmet = 0 AND gate = 0
 )
-SELECT task_flow_id, task_id, registered_ts, coalesce(fingerprint, '') AS fingerprint, coalesce(idempotency_key, '') AS idempotency_key
+SELECT task_flow_id, task_id, registered_ts, coalesce(fingerprint, '') AS fingerprint, coalesce(idempotency_key, '') AS idempotency_key,
+       task_id IN (SELECT task_id FROM limited) AS limited
 FROM   flow`
 
 // foundSQL finds the flow that an earlier call made, whose answer was lost; by a write,
@@ -92,6 +97,7 @@ type flowRow struct {
 	RegisteredTS time.Time `db:"registered_ts"`
 	Fingerprint  string    `db:"fingerprint"`
 	Key          string    `db:"idempotency_key"`
+	Limited      bool      `db:"limited"` // its workflow has a limit; not told of a found flow
 }
 
 // flow turns the flow that a registration came to into its answer.
@@ -137,6 +143,7 @@ func (d *DB) registerAll(ctx context.Context, batch []*registration) {
 		d.registerEach(ctx, whole, err)
 		return
 	}
+	d.admitOf(ctx, rows)
 	d.hints.notify()
 	answerEach(whole, rows)
 }

@@ -45,6 +45,7 @@ WITH given AS MATERIALIZED (
     UPDATE kr_task_stat t
     SET    exec_status  = CASE WHEN h.again THEN 0 ELSE 2 END,
            watcher_id   = NULL,
+           gate         = least(t.gate, 1),
            failed_count = t.failed_count + (NOT h.back)::int,
            run_after    = CASE WHEN h.again AND NOT h.back AND h.retry_delay > '0 s'
                                -- doubled with each failure, up to an hour, and spread by a tenth

@@ -105,8 +105,16 @@ func (s *storm) register(t *testing.T, n int) {
 			id, seq, rand.IntN(5)-2, parents, 1+rand.IntN(3), rand.IntN(2)*100, rand.IntN(10) == 0,
 			[]string{"rerun", "rerun", "rerun", "suspend"}[rand.IntN(4)])
 	}
-	_, err := s.store.Register(t.Context(), flow.Registration{FlowID: flow.ID(uuid.NewString()), WorkflowID: flow.WorkflowID(id)})
-	require.NoError(t, err)
+	copies := 1
+	if rand.IntN(3) == 0 { // a workflow with limits, and more of it than they allow
+		copies = 2
+		exec(t, s.db, `INSERT INTO ms_workflow (task_id, max_running_flows, max_running_tasks) VALUES ($1, nullif($2, 2), $3)`,
+			id, 1+rand.IntN(2), 1+rand.IntN(3))
+	}
+	for range copies {
+		_, err := s.store.Register(t.Context(), flow.Registration{FlowID: flow.ID(uuid.NewString()), WorkflowID: flow.WorkflowID(id)})
+		require.NoError(t, err)
+	}
 }
 
 // watch runs watchers; stop ends them, and must find that they end well.
@@ -212,7 +220,10 @@ func (s *storm) observed(ctx context.Context) error {
 	if err := s.db.SelectContext(ctx, &broken, `
 		SELECT rule || ': ' || task_flow_id || '/' || task_exec_seq || ' ' || detail FROM v_invariant
 		UNION ALL
-		SELECT 'it runs too early: ' || task_flow_id || '/' || task_exec_seq FROM kr_task_stat t WHERE `+notDue); err != nil {
+		SELECT 'it runs too early: ' || task_flow_id || '/' || task_exec_seq FROM kr_task_stat t WHERE `+notDue+`
+		UNION ALL
+		SELECT 'more than its limit of ' || task_id || ' runs' FROM kr_task_stat t JOIN ms_workflow w USING (task_id) WHERE exec_status = 1
+		GROUP BY task_id HAVING count(*) > min(max_running_tasks) OR count(DISTINCT task_flow_id) > min(max_running_flows)`); err != nil {
 		return err
 	}
 	if len(broken) > 0 {
