@@ -29,11 +29,13 @@ WITH due AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM promoted WHERE exec_status = 0) AS promoted,
        (SELECT ceil(extract(epoch FROM min(run_after) - clock_timestamp()) * 1000)::bigint
-        FROM kr_task_stat WHERE run_after > clock_timestamp() AND exec_status = 0) AS next_ms`
+        FROM kr_task_stat WHERE run_after > clock_timestamp() AND exec_status = 0) AS next_ms,
+       EXISTS (SELECT FROM ms_workflow) AS limits`
 
 type promotedRow struct {
 	Promoted int    `db:"promoted"`
 	NextMS   *int64 `db:"next_ms"`
+	Limits   bool   `db:"limits"` // there may be some
 }
 
 // Promote puts tasks into the queue whose run_after has passed, or for which their
@@ -47,6 +49,9 @@ func (d *DB) Promote(ctx context.Context) (promoted int, next time.Duration, err
 	r := rows[0]
 	if r.NextMS != nil {
 		next = max(time.Duration(*r.NextMS)*time.Millisecond, time.Millisecond)
+	}
+	if !r.Limits {
+		return r.Promoted, next, nil
 	}
 	admitted, err := d.admitWaiting(ctx)
 	return r.Promoted + admitted, next, err
