@@ -9,6 +9,7 @@ import (
 
 	"github.com/d-tsuji/flower/internal/cli"
 	"github.com/d-tsuji/flower/internal/postgres"
+	"github.com/d-tsuji/flower/internal/program"
 	"github.com/d-tsuji/flower/internal/register"
 )
 
@@ -38,6 +39,8 @@ func run(ctx context.Context, env *cli.Env) error {
 	if err != nil {
 		return err
 	}
+	// Whatever the watchers are allowed to run.
+	db.CheckParameters(program.Default(program.Config{}).CheckWorkflow)
 	return errors.Join(serve(ctx, cfg, db, log), db.Close())
 }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,12 +39,11 @@ func run(ctx context.Context, env *cli.Env) error {
 	if err := flags.Parse(env); err != nil {
 		return err
 	}
-	programs := program.Default(cfg.programs)
 	switch {
 	case cfg.healthcheck:
 		return watcher.Healthcheck(ctx, cfg.healthAddr)
 	case cfg.list:
-		return programs.List(env.Stdout)
+		return program.Default(cfg.programs).List(env.Stdout)
 	}
 	log := env.Logger(cfg.log)
 	flags.Report(log.With("component", "watcher"))
@@ -51,12 +51,19 @@ func run(ctx context.Context, env *cli.Env) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(work(ctx, cfg, db, programs, log), db.Close())
+	return errors.Join(work(ctx, cfg, db, log), db.Close())
+}
+
+// programs are what tasks can run here: the watcher and they do not know each other.
+type programs struct{ program.Set }
+
+func (p programs) Run(ctx context.Context, a watcher.Attempt) (json.RawMessage, error) {
+	return p.Set.Run(ctx, program.Attempt(a))
 }
 
 // work waits for the database and runs tasks until ctx ends and they are done.
-func work(ctx context.Context, cfg config, db *postgres.DB, programs program.Set, log *slog.Logger) error {
-	w, err := watcher.New(cfg.watcher, db, programs, log)
+func work(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) error {
+	w, err := watcher.New(cfg.watcher, db, programs{program.Default(cfg.programs).Enabled()}, log)
 	if err != nil {
 		return err
 	}

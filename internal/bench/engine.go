@@ -29,9 +29,9 @@ func newCounting(target int) *counting {
 
 func (c *counting) Names() []string { return []string{"NoOp"} }
 
-func (c *counting) Run(_ context.Context, t flow.Task, _ *slog.Logger) (json.RawMessage, error) {
+func (c *counting) Run(_ context.Context, a watcher.Attempt) (json.RawMessage, error) {
 	if c.each != nil {
-		c.each(t)
+		c.each(a.Task)
 	}
 	if c.started.Add(1) == c.target {
 		close(c.done)

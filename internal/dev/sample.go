@@ -90,7 +90,7 @@ A flow that fails, and its rerun from the failure, with the parameter corrected:
   curl -X POST {site}/register/sample-fails
   make psql    # which is: {psql}
   SELECT task_id, task_exec_seq, title, reason, error FROM v_failed;
-  UPDATE kr_task_stat SET exec_status = 0, parameters = '{"SLEEP_TIME_SECOND": "1"}'
+  UPDATE kr_task_stat SET exec_status = 0, parameters = '{"SLEEP_TIME_SECOND": "0.5"}'
    WHERE task_id = 'sample-fails' AND exec_status = 2;
   SELECT task_exec_seq, title, status, attempt, took FROM v_task WHERE task_id = 'sample-fails';
 

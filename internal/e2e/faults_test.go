@@ -204,19 +204,18 @@ func TestFault06_AFlowKeepsWhatItWasRegisteredWith(t *testing.T) {
 // 7. One row with a bad parameter failed the whole poll, for ever.
 func TestFault07_ABadRowHarmsOnlyItself(t *testing.T) {
 	w := newWorld(t)
-	w.define("bad", task{program: "EchoParamTimeSleep", parameters: `{"SLEEP_TIME_SECOND": {"no": "number"}}`}, task{program: "NoOp"})
-	w.define("missing", task{program: "EchoParamTimeSleep"}, task{program: "NoOp"})
 	w.define("good", task{program: "EchoParamTimeSleep", parameters: `{"SLEEP_TIME_SECOND": "0.01"}`}, task{program: "EchoParamTimeSleep", parameters: `{"SLEEP_TIME_SECOND": 0.01}`})
 	w.exec(`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, program, parameters, task_priority)
-		VALUES ('worse', 1, '', 0, 'HTTPPostRequest', '{"URL": ["not", "a", "url"], "BODY": 1e300}', -20), ('worse', 2, '', 0, 'HTTPPostRequest', '{"URL": "http://[::1"}', -20)`)
+		VALUES ('worse', 1, '', 0, 'HTTPPostRequest', '{"URL": ["not", "a", "url"], "BODY": 1e300}', -20), ('worse', 2, '', 0, 'HTTPPostRequest', '{"URL": "http://[::1"}', -20),
+		       ('bad', 1, '', 0, 'EchoParamTimeSleep', '{"SLEEP_TIME_SECOND": {"no": "number"}}', -20), ('missing', 1, '', 0, 'EchoParamTimeSleep', '{}', -20)`)
 	s := w.register()
-	bad, missing, good := s.post("bad"), s.post("missing"), s.post("good")
+	good := s.post("good")
 	watcher := w.watcher("-workers", "1")
 	w.await(good, "3 3")
-	w.await(bad, "2 0")
-	w.await(missing, "2 0")
+	w.await("bad", "2")
+	w.await("missing", "2")
 	w.await("worse", "2 2")
-	for flow, name := range map[string]string{bad: "SLEEP_TIME_SECOND", missing: "SLEEP_TIME_SECOND", "worse": "URL"} {
+	for flow, name := range map[string]string{"bad": "SLEEP_TIME_SECOND", "missing": "SLEEP_TIME_SECOND", "worse": "URL"} {
 		r := w.rows(flow)[0]
 		require.Equal(t, "invalid", r.Reason)
 		require.Contains(t, r.Error, name)

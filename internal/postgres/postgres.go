@@ -28,6 +28,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,6 +37,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
+	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/postgres/pqguard"
 	"github.com/d-tsuji/flower/migrations"
 )
@@ -51,6 +53,7 @@ type DB struct {
 	writer *lanes   // registrations
 	hints  *notifier
 	flows  *registrar
+	check  func(w flow.Workflow, request json.RawMessage) error
 }
 
 // Sizes of the pools, whatever the number of workers or clients. Two lanes are enough
@@ -85,7 +88,14 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 		return d.writer.selectAll(ctx, &sent, notifySQL)
 	})
 	d.flows = newRegistrar(d.registerAll)
+	d.check = func(flow.Workflow, json.RawMessage) error { return nil }
 	return d, nil
+}
+
+// CheckParameters has Register refuse what check refuses, which gets the workflow and the
+// parameters of the request. Call it before Register.
+func (d *DB) CheckParameters(check func(w flow.Workflow, request json.RawMessage) error) {
+	d.check = check
 }
 
 // open makes a pool of at most n connections, on which nothing may take longer than

@@ -13,7 +13,8 @@ import (
 // with the same r.FlowID, and repeats itself where an answer was lost. Registrations that
 // come at the same time share a statement and its commit (see registrar).
 //
-// Errors: flow.ErrNotFound, no such workflow; *flow.InvalidError, its graph is broken;
+// Errors: flow.ErrNotFound, no such workflow; *flow.InvalidError, its graph is broken, or a
+// program cannot run with its parameters (see CheckParameters);
 // flow.ErrKeyReused; flow.ErrUnavailable, after which it is not known whether the flow
 // exists: only the same r.FlowID or the same r.IdempotencyKey makes another try safe.
 func (d *DB) Register(ctx context.Context, r flow.Registration) (flow.Flow, error) {
@@ -125,12 +126,8 @@ func (d *DB) registerAll(ctx context.Context, batch []*registration) {
 	}
 	var whole []*registration
 	for _, r := range batch {
-		p := plans[r.request.WorkflowID]
-		if p.err == nil {
-			p.err = checkSize(r.request, len(p.tasks))
-		}
-		if p.err != nil {
-			r.answer(flow.Flow{}, p.err)
+		if err := d.refuse(r.request, plans[r.request.WorkflowID]); err != nil {
+			r.answer(flow.Flow{}, err)
 			continue
 		}
 		whole = append(whole, r)
@@ -146,6 +143,17 @@ func (d *DB) registerAll(ctx context.Context, batch []*registration) {
 	d.admitOf(ctx, rows)
 	d.hints.notify()
 	answerEach(whole, rows)
+}
+
+// refuse says why a workflow cannot become the flow that a request asks for.
+func (d *DB) refuse(r flow.Registration, p plan) error {
+	if p.err != nil {
+		return p.err
+	}
+	if err := checkSize(r, len(p.tasks)); err != nil {
+		return err
+	}
+	return d.check(p.workflow, r.Parameters)
 }
 
 // registerEach is the way out when one registration may have spoiled a batch: each is

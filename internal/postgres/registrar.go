@@ -112,8 +112,9 @@ func (g *registrar) loop() {
 
 // plan is the tasks of a workflow, or why it has none.
 type plan struct {
-	tasks []flow.PlannedTask
-	err   error
+	workflow flow.Workflow
+	tasks    []flow.PlannedTask
+	err      error
 }
 
 // plans reads and checks the workflows that a batch names.
@@ -137,7 +138,7 @@ func (d *DB) plans(ctx context.Context, batch []*registration) (map[flow.Workflo
 			continue
 		}
 		tasks, err := w.Plan()
-		plans[id] = plan{tasks, err}
+		plans[id] = plan{w, tasks, err}
 	}
 	return plans, nil
 }

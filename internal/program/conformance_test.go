@@ -52,7 +52,7 @@ func TestConformance(t *testing.T) {
 
 func conformParameters(t *testing.T, set Set, name string) {
 	t.Helper()
-	types := []Type{String, Integer, Number, Boolean, Object, Array, URL, Any}
+	types := []Type{String, Integer, Number, Boolean, Object, Array, Strings, Map, URL, Any}
 	declared := set[name].Parameters()
 	require.Equal(t, declared, set[name].Parameters(), "it changes what it declares")
 	seen := map[string]bool{}
@@ -69,7 +69,7 @@ func conformParameters(t *testing.T, set Set, name string) {
 		}
 	}
 	for _, parameters := range []string{`[]`, `"x"`, `1`, `null`, `{`} {
-		_, err := set.Run(t.Context(), newTask(name, parameters), nil)
+		_, err := set.Run(t.Context(), Attempt{Task: newTask(name, parameters)})
 		require.ErrorAs(t, err, new(*flow.InvalidError), parameters)
 	}
 }
@@ -82,7 +82,7 @@ func conformCancel(t *testing.T, set Set, task flow.Task, start func(), started 
 	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		_, err := set.Run(ctx, task, slog.New(onLine(start)))
+		_, err := set.Run(ctx, Attempt{Task: task, Log: slog.New(onLine(start))})
 		done <- err
 	}()
 	var err error
@@ -97,10 +97,10 @@ func conformCancel(t *testing.T, set Set, task flow.Task, start func(), started 
 	}
 
 	// The same without the set's own look at the context.
-	params, err := decode(set[task.Program].Parameters(), task.Parameters)
+	p, params, err := set.prepare(task.Program, task.Parameters)
 	require.NoError(t, err)
 	go func() {
-		_, again := set[task.Program].Run(ctx, Input{Task: task, Params: params, Log: slog.New(slog.DiscardHandler)})
+		_, again := p.Run(ctx, Input{Attempt: Attempt{Task: task}.whole(), Params: params})
 		done <- again
 	}()
 	if err = within(t, time.Second, done); err != nil {

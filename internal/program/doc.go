@@ -18,8 +18,23 @@
 //		return nil, nil
 //	}
 //
-// It joins the others under the name that ms_task_definition.program says:
-// programs["Greet"] = greet{}. Programs that come with Flower stand in [Default].
+// It joins the others in [Default], a line there, under the name that
+// ms_task_definition.program says, and gets a line in TestConformance, which holds it to
+// what follows. [Input] has what else there is: the task, where to print, what earlier
+// tasks have returned.
+//
+// Two more methods are optional. Check(Values) error has rules for parameters together.
+// OffWithout() string names the setting that a watcher lacks if it must not run the
+// program; such a program is known all the same, so that its parameters can be checked.
+//
+// # Parameters
+//
+// What a workflow's tasks are given is checked when a flow is registered, by
+// [Set.CheckWorkflow]: a mistake is answered at once, with the task and the parameter.
+// Rows by hand are not registered, so each run checks again. A name that the program does
+// not declare is a mistake in a definition; in a request it is not, since a request's
+// parameters go to every task. A request may replace what the definition says unless a
+// parameter is Fixed: whatever decides what runs, or where it goes, should be.
 //
 // # The promise, and what is asked in return
 //
@@ -31,6 +46,9 @@
 // A program stops soon after its context ends, and then returns [context.Cause] of it:
 // a task that was cancelled, timed out or is handed back at shutdown holds its worker
 // until the program returns. It is called for several tasks at once.
+//
+// What the work prints goes to Input.Stdout and Input.Stderr, and what the program itself
+// has to say to Input.Log; neither is for secrets.
 //
 // # Errors
 //

@@ -14,7 +14,7 @@ import (
 
 func TestNoOp(t *testing.T) {
 	t.Parallel()
-	output, err := Default(Config{}).Run(t.Context(), newTask("NoOp", `{"ANY": "thing"}`), nil)
+	output, err := Default(Config{}).Run(t.Context(), Attempt{Task: newTask("NoOp", `{"ANY": "thing"}`)})
 	require.NoError(t, err)
 	require.Nil(t, output)
 }
@@ -27,7 +27,7 @@ func TestEchoRandom_SleepsUpToTwoSeconds(t *testing.T) {
 			for range 20 {
 				var lines bytes.Buffer
 				start := time.Now()
-				_, err := Default(Config{}).Run(t.Context(), newTask(name, `{}`), slog.New(slog.NewTextHandler(&lines, nil)))
+				_, err := Default(Config{}).Run(t.Context(), Attempt{Task: newTask(name, `{}`), Log: slog.New(slog.NewTextHandler(&lines, nil))})
 				require.NoError(t, err)
 				took := time.Since(start)
 				require.Less(t, took, 2*time.Second)
@@ -51,7 +51,7 @@ func TestEchoParam_SleepsAsLongAsItSays(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var lines bytes.Buffer
 			start := time.Now()
-			output, err := Default(Config{}).Run(t.Context(), newTask("EchoParamTimeSleep", parameters), slog.New(slog.NewTextHandler(&lines, nil)))
+			output, err := Default(Config{}).Run(t.Context(), Attempt{Task: newTask("EchoParamTimeSleep", parameters), Log: slog.New(slog.NewTextHandler(&lines, nil))})
 			require.NoError(t, err)
 			require.Nil(t, output)
 			require.Equal(t, want, time.Since(start))
@@ -72,7 +72,7 @@ func TestEchoParam_WrongParameters(t *testing.T) {
 		`{}`:                             `it is missing, and must be a number of seconds from 0 to 86400`,
 		`{"SLEEP_TIME_SECONDS": 1}`:      `it is missing, and must be a number of seconds from 0 to 86400; this program does not know "SLEEP_TIME_SECONDS"`,
 	} {
-		_, err := Default(Config{}).Run(t.Context(), newTask("EchoParamTimeSleep", parameters), nil)
+		_, err := Default(Config{}).Run(t.Context(), Attempt{Task: newTask("EchoParamTimeSleep", parameters)})
 		requireInvalid(t, err, `parameter "SLEEP_TIME_SECOND": `+want)
 	}
 }
@@ -84,7 +84,7 @@ func TestEcho_StopsAtOnce(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Minute, func() { cancel(stop) })
 		start := time.Now()
-		_, err := Default(Config{}).Run(ctx, newTask("EchoParamTimeSleep", `{"SLEEP_TIME_SECOND": 3600}`), nil)
+		_, err := Default(Config{}).Run(ctx, Attempt{Task: newTask("EchoParamTimeSleep", `{"SLEEP_TIME_SECOND": 3600}`)})
 		require.Equal(t, stop, err)
 		require.Equal(t, time.Minute, time.Since(start))
 	})

@@ -6,7 +6,7 @@ import (
 )
 
 // echoParam says in the log that it runs and sleeps for as long as a parameter says.
-type echoParam struct{}
+type echoParam struct{ original }
 
 func (echoParam) Parameters() []Parameter {
 	return []Parameter{{

@@ -12,7 +12,7 @@ const maxRandomSleep = 2 * time.Second
 
 // echoRandom says in the log that it runs and sleeps a random while. It stands for work
 // in the sample workflows.
-type echoRandom struct{}
+type echoRandom struct{ original }
 
 func (echoRandom) Parameters() []Parameter { return nil }
 

@@ -27,7 +27,7 @@ func Example() {
 	programs["Greet"] = greet{}
 
 	task := flow.Task{Program: "Greet", Parameters: json.RawMessage(`{"WHO": "world"}`)}
-	output, err := programs.Run(context.Background(), task, nil)
+	output, err := programs.Run(context.Background(), program.Attempt{Task: task})
 	fmt.Println(string(output), err)
 
 	fmt.Println(programs.Check("Greet", json.RawMessage(`{"WHOM": "world"}`)))

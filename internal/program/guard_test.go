@@ -103,7 +103,7 @@ func TestGuard_RefusesAtTheDialer(t *testing.T) {
 	} {
 		for _, url := range c.urls {
 			dialer, connected := newTestDialer(t, c.allow, func(string) string { return "169.254.169.254" })
-			_, err := Set{"P": newHTTPPost(dialer, 0)}.Run(t.Context(), newTask("P", mustJSON(t, map[string]any{"URL": url})), nil)
+			_, err := Set{"P": newHTTPPost(dialer, 0)}.Run(t.Context(), Attempt{Task: newTask("P", mustJSON(t, map[string]any{"URL": url}))})
 			require.Error(t, err, url)
 			require.Zero(t, connected.Load(), "%s was dialled", url)
 			var invalid *flow.InvalidError
@@ -135,7 +135,7 @@ func TestGuard_Texts(t *testing.T) {
 		},
 	} {
 		dialer, _ := newTestDialer(t, c.allow, func(string) string { return "100.100.100.200" })
-		_, err := Set{"P": newHTTPPost(dialer, 0)}.Run(t.Context(), newTask("P", mustJSON(t, map[string]any{"URL": c.url})), nil)
+		_, err := Set{"P": newHTTPPost(dialer, 0)}.Run(t.Context(), Attempt{Task: newTask("P", mustJSON(t, map[string]any{"URL": c.url}))})
 		requireInvalid(t, err, c.want)
 	}
 }
@@ -178,12 +178,12 @@ func TestGuard_Rebinding(t *testing.T) {
 	set := Set{"P": newHTTPPost(dialer, 0)}
 	task := newTask("P", mustJSON(t, map[string]any{"URL": "http://rebind.test:" + port}))
 
-	_, err = set.Run(t.Context(), task, nil)
+	_, err = set.Run(t.Context(), Attempt{Task: task})
 	require.NoError(t, err)
 	require.Equal(t, int32(1), connected.Load())
 
 	addr.Store("169.254.169.254")
-	_, err = set.Run(t.Context(), task, nil)
+	_, err = set.Run(t.Context(), Attempt{Task: task})
 	require.ErrorAs(t, err, new(*flow.InvalidError))
 	require.Equal(t, int32(1), connected.Load())
 }
@@ -194,7 +194,7 @@ func TestGuard_RedirectToMetadata(t *testing.T) {
 		http.Redirect(w, r, "http://169.254.169.254/", http.StatusTemporaryRedirect)
 	})
 	dialer, connected := newTestDialer(t, "", nil)
-	_, err := Set{"P": newHTTPPost(dialer, 0)}.Run(t.Context(), newTask("P", mustJSON(t, map[string]any{"URL": server.URL})), nil)
+	_, err := Set{"P": newHTTPPost(dialer, 0)}.Run(t.Context(), Attempt{Task: newTask("P", mustJSON(t, map[string]any{"URL": server.URL}))})
 	require.EqualError(t, err, "POST "+server.URL+": 307 Temporary Redirect (redirects are not followed)")
 	require.Equal(t, int32(1), connected.Load())
 }

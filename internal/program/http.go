@@ -29,6 +29,7 @@ const (
 // with an Idempotency-Key for one that it may repeat by itself when a kept connection
 // turns out to be dead, sends exactly one request per attempt.
 type httpPost struct {
+	original
 	transport *http.Transport
 	timeout   time.Duration
 }

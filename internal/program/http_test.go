@@ -39,7 +39,7 @@ func newServer(t *testing.T, handler func(w http.ResponseWriter, r *http.Request
 // post runs HTTPPostRequest.
 func post(t *testing.T, parameters map[string]any) (string, error) {
 	t.Helper()
-	output, err := Default(Config{}).Run(t.Context(), newTask("HTTPPostRequest", mustJSON(t, parameters)), nil)
+	output, err := Default(Config{}).Run(t.Context(), Attempt{Task: newTask("HTTPPostRequest", mustJSON(t, parameters))})
 	return string(output), err
 }
 
@@ -70,7 +70,7 @@ func TestHTTPPost_SendsTheBodyAsItIs(t *testing.T) {
 			var request *http.Request
 			server := newServer(t, func(_ http.ResponseWriter, r *http.Request) { request = r })
 			parameters := `{` + c.given + `"URL": "` + server.URL + `/a%2fb?q=1&q=%20"}`
-			_, err := Default(Config{}).Run(t.Context(), newTask("HTTPPostRequest", parameters), nil)
+			_, err := Default(Config{}).Run(t.Context(), Attempt{Task: newTask("HTTPPostRequest", parameters)})
 			require.NoError(t, err)
 
 			body, err := io.ReadAll(request.Body)
@@ -97,7 +97,7 @@ func TestHTTPPost_IdempotencyKeyOfAnyFlowID(t *testing.T) {
 		server := newServer(t, func(_ http.ResponseWriter, r *http.Request) { header = r.Header })
 		task := newTask("HTTPPostRequest", mustJSON(t, map[string]any{"URL": server.URL}))
 		task.Flow, task.AttemptBase = id, 1
-		_, err := Default(Config{}).Run(t.Context(), task, nil)
+		_, err := Default(Config{}).Run(t.Context(), Attempt{Task: task})
 		require.NoError(t, err)
 		require.Equal(t, want, header.Get("Idempotency-Key"))
 	}
@@ -146,7 +146,7 @@ func TestHTTPPost_Stops(t *testing.T) {
 				cancel(stop)
 				<-r.Context().Done()
 			})
-			_, err := Default(Config{}).Run(ctx, newTask("HTTPPostRequest", mustJSON(t, map[string]any{"URL": server.URL})), nil)
+			_, err := Default(Config{}).Run(ctx, Attempt{Task: newTask("HTTPPostRequest", mustJSON(t, map[string]any{"URL": server.URL}))})
 			require.ErrorIs(t, err, stop)
 			require.EqualError(t, err, "POST "+server.URL+": stop")
 		})
@@ -171,7 +171,7 @@ func TestHTTPPost_OwnTimeout(t *testing.T) {
 		hangs(200, "so far"):  "no complete answer within 100ms",
 		hangs(502, "oh well"): "502 Bad Gateway: oh well",
 	} {
-		_, err := set.Run(t.Context(), newTask("HTTPPostRequest", mustJSON(t, map[string]any{"URL": url})), nil)
+		_, err := set.Run(t.Context(), Attempt{Task: newTask("HTTPPostRequest", mustJSON(t, map[string]any{"URL": url}))})
 		require.EqualError(t, err, "POST "+url+": "+want)
 		// The task's own timeout is another thing, and the watcher tells them apart.
 		require.NotErrorIs(t, err, context.DeadlineExceeded)
@@ -188,9 +188,9 @@ func TestHTTPPost_OneAttemptSendsOneRequest(t *testing.T) {
 	})
 	set := Default(Config{})
 	task := newTask("HTTPPostRequest", mustJSON(t, map[string]any{"URL": server.URL}))
-	_, err := set.Run(t.Context(), task, nil)
+	_, err := set.Run(t.Context(), Attempt{Task: task})
 	require.NoError(t, err)
-	_, err = set.Run(t.Context(), task, nil)
+	_, err = set.Run(t.Context(), Attempt{Task: task})
 	require.EqualError(t, err, "POST "+server.URL+": EOF")
 	require.Equal(t, int32(2), requests.Load())
 }

@@ -10,7 +10,11 @@ import (
 func (s Set) List(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, name := range s.Names() {
-		fmt.Fprintln(table, name)
+		title := name
+		if flag := offWithout(s[name]); flag != "" {
+			title += " (off: the watcher needs " + flag + ")"
+		}
+		fmt.Fprintln(table, title)
 		for _, p := range s[name].Parameters() {
 			need := "optional"
 			switch {
@@ -18,6 +22,9 @@ func (s Set) List(w io.Writer) error {
 				need = "required"
 			case p.Default != nil:
 				need = "default " + string(p.Default)
+			}
+			if p.Fixed {
+				need += ", fixed"
 			}
 			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", p.Name, p.Type, need, p.Description)
 		}

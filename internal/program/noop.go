@@ -6,7 +6,7 @@ import (
 )
 
 // noOp does nothing: to join the branches of a graph, and to try one out.
-type noOp struct{}
+type noOp struct{ original }
 
 func (noOp) Parameters() []Parameter { return nil }
 

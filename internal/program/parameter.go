@@ -16,15 +16,24 @@ import (
 
 // Parameter describes one parameter of a program.
 type Parameter struct {
-	Name        string
-	Type        Type
-	Required    bool
-	Default     json.RawMessage // taken when the task has none; nil is none
-	Description string          // what it is for, in full sentences
+	Name        string          `json:"name"`
+	Type        Type            `json:"type"`
+	Required    bool            `json:"required,omitempty"`
+	Default     json.RawMessage `json:"default,omitempty"` // taken when the task has none; nil is none
+	Description string          `json:"description"`       // what it is for, in full sentences
+
+	// Fixed: a request cannot replace what the definition says, since that would let
+	// whoever may register decide what runs, or where secrets go. Parameters of a request
+	// are data, from outside.
+	Fixed bool `json:"fixed,omitempty"`
+
+	// Of strings only: what it can be.
+	OneOf []string `json:"oneOf,omitempty"`
 
 	// Of numbers only: what is counted, and the bounds, inclusive.
-	Unit     string
-	Min, Max *float64
+	Unit string   `json:"unit,omitempty"`
+	Min  *float64 `json:"min,omitempty"`
+	Max  *float64 `json:"max,omitempty"`
 }
 
 // Type is the kind of value that a parameter takes.
@@ -38,18 +47,17 @@ const (
 	Boolean Type = "boolean" // likewise: "true"
 	Object  Type = "object"
 	Array   Type = "array"
-	URL     Type = "url" // an absolute http or https URL
+	Strings Type = "array of strings"  // numbers are taken as well, as they are written
+	Map     Type = "object of strings" // likewise
+	URL     Type = "url"               // an absolute http or https URL
 	Any     Type = "any"
 )
 
 // decode checks parameters against what a program declares and returns their values.
 // Parameters of tasks are typed by people: where a value can be meant in only one way it
-// is taken, and otherwise the error says what would be right.
-func decode(declared []Parameter, parameters json.RawMessage) (Values, error) {
-	given, err := members(parameters)
-	if err != nil {
-		return nil, err
-	}
+// is taken, and otherwise the error says what would be right. A value that is open is not
+// known yet, and has no value.
+func decode(declared []Parameter, given map[string]json.RawMessage, open func(json.RawMessage) bool) (Values, error) {
 	values := make(Values, len(declared))
 	for _, p := range declared {
 		raw := given[p.Name]
@@ -60,6 +68,10 @@ func decode(declared []Parameter, parameters json.RawMessage) (Values, error) {
 			if p.Required {
 				return nil, p.missing(declared, given)
 			}
+			values[p.Name] = nil
+			continue
+		}
+		if open(raw) {
 			values[p.Name] = nil
 			continue
 		}
@@ -98,12 +110,11 @@ func (p Parameter) invalid(problem string) error {
 // names nobody reads.
 func (p Parameter) missing(declared []Parameter, given map[string]json.RawMessage) error {
 	problem := "it is missing, and must be " + p.wanted()
-	for _, d := range declared {
-		delete(given, d.Name)
-	}
-	if len(given) > 0 {
+	unknown := slices.DeleteFunc(slices.Sorted(maps.Keys(given)), func(name string) bool {
+		return slices.ContainsFunc(declared, func(d Parameter) bool { return d.Name == name })
+	})
+	if len(unknown) > 0 {
 		const most = 3 // of names that may be as long as somebody liked
-		unknown := slices.Sorted(maps.Keys(given))
 		more := len(unknown) - most
 		for i, name := range unknown[:min(most, len(unknown))] {
 			unknown[i] = quote(name)
@@ -120,7 +131,14 @@ func (p Parameter) missing(declared []Parameter, given map[string]json.RawMessag
 func (p Parameter) wanted() string {
 	switch p.Type {
 	case String:
+		if len(p.OneOf) > 0 {
+			return "one of " + strings.Join(p.OneOf, ", ")
+		}
 		return "a string"
+	case Strings:
+		return "a JSON array of strings"
+	case Map:
+		return "a JSON object of strings"
 	case Boolean:
 		return "true or false"
 	case Object, Array:
@@ -163,20 +181,66 @@ func (p Parameter) value(raw json.RawMessage) (any, error) {
 			return raw, nil
 		}
 		return nil, mismatch
+	case Strings, Map:
+		return p.texts(raw, kind)
 	case Integer, Number, Boolean:
 		return p.scalar(raw, kind)
+	case URL:
+		if kind != "a string" {
+			return nil, mismatch
+		}
+		return parseURL(unquote(raw))
 	}
-	text := string(raw) // of a number: as it is written
-	switch {
-	case kind == "a string":
-		text = unquote(raw)
-	case kind != "a number" || p.Type == URL:
+	text, ok := asText(raw)
+	if !ok {
 		return nil, mismatch
 	}
-	if p.Type == URL {
-		return parseURL(text)
+	if len(p.OneOf) > 0 && !slices.Contains(p.OneOf, text) {
+		return nil, errors.New(quote(text) + " is not " + p.wanted())
 	}
 	return text, nil
+}
+
+// asText returns a string, or a number as it is written.
+func asText(raw json.RawMessage) (string, bool) {
+	switch kindOf(raw) {
+	case "a string":
+		return unquote(raw), true
+	case "a number":
+		return string(raw), true
+	}
+	return "", false
+}
+
+// texts decodes an array or an object of strings.
+func (p Parameter) texts(raw json.RawMessage, kind string) (any, error) {
+	switch {
+	case p.Type == Strings && kind == "an array":
+		var items []json.RawMessage
+		_ = json.Unmarshal(raw, &items) // it is valid
+		list := make([]string, len(items))
+		for i, item := range items {
+			text, ok := asText(item)
+			if !ok {
+				return nil, fmt.Errorf("item %d is %s, not a string", i+1, kindOf(item))
+			}
+			list[i] = text
+		}
+		return list, nil
+	case p.Type == Map && kind == "an object":
+		var items map[string]json.RawMessage
+		_ = json.Unmarshal(raw, &items)
+		texts := make(map[string]string, len(items))
+		for _, name := range slices.Sorted(maps.Keys(items)) {
+			text, ok := asText(items[name])
+			if !ok {
+				return nil, fmt.Errorf("%s is %s, not a string", quote(name), kindOf(items[name]))
+			}
+			texts[name] = text
+		}
+		return texts, nil
+	}
+	return nil, errors.New(kind + " is not " + p.wanted())
 }
 
 // scalar decodes a number or a boolean, either of which may stand in a string.
@@ -248,6 +312,8 @@ func kindOf(raw json.RawMessage) string {
 		return "an array"
 	case 't', 'f':
 		return "a boolean"
+	case 'n':
+		return "null"
 	}
 	return "a number"
 }

@@ -22,7 +22,18 @@ var (
 	array    = Parameter{Name: "P", Type: Array}
 	address  = Parameter{Name: "P", Type: URL}
 	anything = Parameter{Name: "P", Type: Any}
+	list     = Parameter{Name: "P", Type: Strings}
+	texts    = Parameter{Name: "P", Type: Map}
+	choice   = Parameter{Name: "P", Type: String, OneOf: []string{"GET", "PUT"}}
 )
+
+func decodeJSON(declared []Parameter, parameters json.RawMessage) (Values, error) {
+	given, err := members(parameters)
+	if err != nil {
+		return nil, err
+	}
+	return decode(declared, given, func(json.RawMessage) bool { return false })
+}
 
 func TestDecode_Accepts(t *testing.T) {
 	t.Parallel()
@@ -55,6 +66,11 @@ func TestDecode_Accepts(t *testing.T) {
 		{boolean, `{"P": "false"}`, false},
 		{object, `{"P":  { "b": 1, "a": [ ] } }`, raw(`{ "b": 1, "a": [ ] }`)},
 		{array, `{"P": [1,  "x"] }`, raw(`[1,  "x"]`)},
+		{list, `{"P": ["a", "", 1.50]}`, []string{"a", "", "1.50"}},
+		{list, `{"P": []}`, []string{}},
+		{texts, `{"P": {"A": "x", "B": 1}}`, map[string]string{"A": "x", "B": "1"}},
+		{texts, `{"P": {}}`, map[string]string{}},
+		{choice, `{"P": "PUT"}`, "PUT"},
 		{anything, `{"P": "s" }`, raw(`"s"`)},
 		{anything, `{"P": 1e400 }`, raw(`1e400`)},
 		{anything, `{"P": {"a": null}}`, raw(`{"a": null}`)},
@@ -68,7 +84,7 @@ func TestDecode_Accepts(t *testing.T) {
 		// The last of two of a name counts, and case counts.
 		{text, `{"P": 1, "p": 2, "P": "x"}`, "x"},
 	} {
-		got, err := decode([]Parameter{c.parameter}, raw(c.parameters))
+		got, err := decodeJSON([]Parameter{c.parameter}, raw(c.parameters))
 		require.NoError(t, err, c.parameters)
 		require.Equal(t, Values{"P": c.want}, got, c.parameters)
 	}
@@ -116,6 +132,14 @@ func TestDecode_Refuses(t *testing.T) {
 		{object, `{"P": "secret"}`, `a string is not a JSON object`},
 		{object, `{"P": []}`, `an array is not a JSON object`},
 		{array, `{"P": {}}`, `an object is not a JSON array`},
+		{list, `{"P": "a"}`, `a string is not a JSON array of strings`},
+		{list, `{"P": {}}`, `an object is not a JSON array of strings`},
+		{list, `{"P": ["a", null]}`, `item 2 is null, not a string`},
+		{list, `{"P": [["a"]]}`, `item 1 is an array, not a string`},
+		{texts, `{"P": []}`, `an array is not a JSON object of strings`},
+		{texts, `{"P": {"B": true, "A": {}}}`, `"A" is an object, not a string`},
+		{choice, `{"P": "get"}`, `"get" is not one of GET, PUT`},
+		{choice, `{"P": true}`, `a boolean is not one of GET, PUT`},
 		{address, `{"P": 1}`, `a number is not a URL like https://example.com/path`},
 		{address, `{"P": {}}`, `an object is not a URL like https://example.com/path`},
 		{required(text), `{}`, `it is missing, and must be a string`},
@@ -130,7 +154,7 @@ func TestDecode_Refuses(t *testing.T) {
 			`it is missing, and must be a string; this program does not know "a", "b", "c", 2 more`,
 		},
 	} {
-		_, err := decode([]Parameter{c.parameter}, json.RawMessage(c.parameters))
+		_, err := decodeJSON([]Parameter{c.parameter}, json.RawMessage(c.parameters))
 		requireInvalid(t, err, `parameter "P": `+c.want)
 	}
 }
@@ -138,7 +162,7 @@ func TestDecode_Refuses(t *testing.T) {
 func TestDecode_ParametersMustBeAnObject(t *testing.T) {
 	t.Parallel()
 	for _, parameters := range []string{`null`, `[]`, `"x"`, `1`, `true`, `{`, ` `, `{"a":1} x`, "\x00"} {
-		_, err := decode(nil, json.RawMessage(parameters))
+		_, err := decodeJSON(nil, json.RawMessage(parameters))
 		requireInvalid(t, err, `parameters: they are not a JSON object like {"NAME": "value"}`)
 	}
 }
@@ -169,7 +193,7 @@ func TestDecode_RefusedURLsAreNotRepeated(t *testing.T) {
 	} {
 		encoded, err := json.Marshal(map[string]string{"P": parameter})
 		require.NoError(t, err)
-		_, err = decode([]Parameter{address}, encoded)
+		_, err = decodeJSON([]Parameter{address}, encoded)
 		requireInvalid(t, err, `parameter "P": `+want)
 	}
 }
@@ -178,7 +202,8 @@ func TestValues(t *testing.T) {
 	t.Parallel()
 	target := &url.URL{Host: "h"}
 	v := Values{
-		"S": "s", "I": int64(1), "F": 1.5, "B": true, "U": target, "J": json.RawMessage(`{}`), "NONE": nil,
+		"S": "s", "I": int64(1), "F": 1.5, "B": true, "U": target, "J": json.RawMessage(`{}`),
+		"L": []string{"a"}, "M": map[string]string{"a": "b"}, "NONE": nil,
 	}
 	require.Equal(t, "s", v.String("S"))
 	require.Equal(t, int64(1), v.Int("I"))
@@ -188,7 +213,12 @@ func TestValues(t *testing.T) {
 	require.Same(t, target, v.URL("U"))
 	require.Equal(t, json.RawMessage(`{}`), v.JSON("J"))
 
+	require.Equal(t, []string{"a"}, v.Strings("L"))
+	require.Equal(t, map[string]string{"a": "b"}, v.Map("M"))
+
 	require.Empty(t, v.String("NONE"))
+	require.Empty(t, v.Strings("NONE"))
+	require.Empty(t, v.Map("NONE"))
 	require.Zero(t, v.Int("NONE"))
 	require.Zero(t, v.Float("NONE"))
 	require.Zero(t, v.Seconds("NONE"))
@@ -212,6 +242,9 @@ func FuzzCheck(f *testing.F) {
 		{Name: "A", Type: Array},
 		{Name: "U", Type: URL},
 		{Name: "X", Type: Any},
+		{Name: "L", Type: Strings},
+		{Name: "M", Type: Map},
+		{Name: "C", Type: String, OneOf: []string{"GET"}},
 	}
 	set := Default(Config{})
 	set["Every"] = fake{parameters: every}
@@ -256,6 +289,10 @@ func requireType(t *testing.T, p Parameter, v Values) {
 		}
 	case Boolean:
 		v.Bool(p.Name)
+	case Strings:
+		v.Strings(p.Name)
+	case Map:
+		v.Map(p.Name)
 	case URL:
 		if u := v.URL(p.Name); u != nil {
 			require.NotEmpty(t, u.Hostname())

@@ -3,13 +3,11 @@ package program
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"io"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -28,9 +26,27 @@ type Program interface {
 
 // Input is what a program gets for one attempt at a task.
 type Input struct {
-	Task   flow.Task
-	Params Values       // the task's parameters, checked against Parameters
-	Log    *slog.Logger // says already which task this is
+	Attempt
+	Params Values // the task's parameters, checked against Parameters
+}
+
+// Attempt is what the one who runs a program has for it. Set.Run fills in what is nil, so
+// that a program never finds anything missing.
+type Attempt struct {
+	Task flow.Task
+
+	// Log is for what the program itself has to say. It says already which attempt at
+	// which task that is.
+	Log *slog.Logger
+
+	// Stdout and Stderr take what the work prints: the lines of a command, of a
+	// container. Both may be used at once; neither ever fails or blocks for long, and
+	// what is too much is dropped with a mark.
+	Stdout, Stderr io.Writer
+
+	// Outputs returns what tasks that this one comes after have returned, by the
+	// task_seq of their definition; those without an output are missing.
+	Outputs func(ctx context.Context, seqs ...int) (map[int]json.RawMessage, error)
 }
 
 // Set is programs by the name that a task definition uses for them.
@@ -39,31 +55,59 @@ type Set map[string]Program
 // Names returns the names of the programs, sorted.
 func (s Set) Names() []string { return slices.Sorted(maps.Keys(s)) }
 
-// Run runs the program that t names, for one attempt. A name that the set lacks, and
+// Enabled returns the programs without those that their settings keep off.
+func (s Set) Enabled() Set {
+	on := maps.Clone(s)
+	maps.DeleteFunc(on, func(_ string, p Program) bool { return offWithout(p) != "" })
+	return on
+}
+
+// offWithout returns the setting that would let a program run, if it must not run now.
+func offWithout(p Program) string {
+	if guarded, ok := p.(interface{ OffWithout() string }); ok {
+		return guarded.OffWithout()
+	}
+	return ""
+}
+
+// Run runs the program that a.Task names, for one attempt. A name that the set lacks, and
 // parameters that the program cannot use, give a *flow.InvalidError. A context that has
 // ended gives its cause, and nothing is run. A panic of the program passes through.
-//
-// The program's log lines go to log, with attributes added that say which attempt at
-// which task wrote them; nil drops them.
-func (s Set) Run(ctx context.Context, t flow.Task, log *slog.Logger) (json.RawMessage, error) {
+func (s Set) Run(ctx context.Context, a Attempt) (json.RawMessage, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	p, params, err := s.prepare(t.Program, t.Parameters)
+	p, params, err := s.prepare(a.Task.Program, a.Task.Parameters)
 	if err != nil {
 		return nil, err
 	}
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	return p.Run(ctx, Input{Attempt: a.whole(), Params: params})
+}
+
+// whole returns a with nothing missing.
+func (a Attempt) whole() Attempt {
+	if a.Log == nil {
+		a.Log = slog.New(slog.DiscardHandler)
 	}
-	log = log.With("component", "program", "flow", t.Flow, "seq", t.Seq, "task", t.WorkflowID,
+	t := a.Task
+	a.Log = a.Log.With("component", "program", "flow", t.Flow, "seq", t.Seq, "task", t.WorkflowID,
 		"program", t.Program, "attempt", t.Attempt)
-	return p.Run(ctx, Input{Task: t, Params: params, Log: log})
+	if a.Stdout == nil {
+		a.Stdout = io.Discard
+	}
+	if a.Stderr == nil {
+		a.Stderr = io.Discard
+	}
+	if a.Outputs == nil {
+		a.Outputs = func(context.Context, ...int) (map[int]json.RawMessage, error) { return nil, nil }
+	}
+	return a
 }
 
 // Check reports, as a *flow.InvalidError, why the program called name could not be run
 // with parameters: the set lacks it, or a parameter is missing or of the wrong kind.
-// Parameters that the program does not know are ignored.
+// Parameters that the program does not know are ignored, since a request's go to every
+// task of its flow.
 func (s Set) Check(name string, parameters json.RawMessage) error {
 	_, _, err := s.prepare(name, parameters)
 	return err
@@ -77,42 +121,21 @@ func (s Set) prepare(name string, parameters json.RawMessage) (Program, Values, 
 			Problem: "there is none of that name; known are " + strings.Join(s.Names(), ", "),
 		}
 	}
-	params, err := decode(p.Parameters(), parameters)
-	return p, params, err
-}
-
-// Config says what the built-in programs may do. Its zero value is the default.
-type Config struct {
-	// HTTPAllow has the networks that requests may go to. Empty is all but the
-	// addresses that are always refused: link-local, metadata services, multicast.
-	HTTPAllow []netip.Prefix
-
-	// HTTPTimeout bounds one request, its answer included. 0 is 30 seconds.
-	HTTPTimeout time.Duration
-}
-
-// Validate checks the settings.
-func (c Config) Validate() error {
-	if c.HTTPTimeout < 0 {
-		return fmt.Errorf("HTTP timeout %s: must not be negative", c.HTTPTimeout)
+	given, err := members(parameters)
+	if err != nil {
+		return nil, nil, err
 	}
-	for _, p := range c.HTTPAllow {
-		if !p.IsValid() {
-			return fmt.Errorf("HTTP allow list: %s is not a network", p)
-		}
+	params, err := decode(p.Parameters(), given, func(json.RawMessage) bool { return false })
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, params, checkTogether(p, params)
+}
+
+// checkTogether asks a program that has rules beyond those of each parameter.
+func checkTogether(p Program, params Values) error {
+	if c, ok := p.(interface{ Check(v Values) error }); ok {
+		return c.Check(params)
 	}
 	return nil
-}
-
-// Default returns the programs that come with Flower.
-func Default(cfg Config) Set {
-	return Set{
-		"NoOp":                noOp{},
-		"Test1":               echoRandom{},
-		"Test2":               echoRandom{},
-		"Test3":               echoRandom{},
-		"EchoRandomTimeSleep": echoRandom{},
-		"EchoParamTimeSleep":  echoParam{},
-		"HTTPPostRequest":     newHTTPPost(newDialer(cfg.HTTPAllow), cfg.HTTPTimeout),
-	}
 }

@@ -67,7 +67,7 @@ func TestRun_GivesTheProgramItsInputAndReturnsWhatItReturns(t *testing.T) {
 		},
 	}}
 	var lines bytes.Buffer
-	output, err := set.Run(t.Context(), task, slog.New(slog.NewTextHandler(&lines, nil)))
+	output, err := set.Run(t.Context(), Attempt{Task: task, Log: slog.New(slog.NewTextHandler(&lines, nil))})
 	require.Equal(t, failure, err)
 	require.JSONEq(t, `1`, string(output))
 	require.Contains(t, lines.String(), "msg=working component=program flow=f1 seq=2 task=w program=P attempt=3\n")
@@ -86,7 +86,7 @@ func TestRun_UnknownProgram(t *testing.T) {
 		strings.Repeat("long", 1000): `"` + strings.Repeat("long", 16) + `…"`,
 	} {
 		want := "program " + shown + ": there is none of that name; known are A, B"
-		_, err := set.Run(t.Context(), newTask(name, `{}`), nil)
+		_, err := set.Run(t.Context(), Attempt{Task: newTask(name, `{}`)})
 		requireInvalid(t, err, want)
 		requireInvalid(t, set.Check(name, nil), want)
 	}
@@ -100,7 +100,7 @@ func TestRun_DoesNotStartWhatIsOver(t *testing.T) {
 	set := Set{"P": fake{run: func(context.Context, Input) (json.RawMessage, error) {
 		panic("it was started")
 	}}}
-	_, err := set.Run(ctx, newTask("P", `{}`), nil)
+	_, err := set.Run(ctx, Attempt{Task: newTask("P", `{}`)})
 	require.Equal(t, over, err)
 }
 
@@ -110,7 +110,7 @@ func TestRun_LetsPanicsThrough(t *testing.T) {
 		return nil, errors.New(in.Params.String("UNDECLARED"))
 	}}}
 	require.PanicsWithValue(t, `program: it does not declare the parameter "UNDECLARED" that it reads`, func() {
-		_, _ = set.Run(t.Context(), newTask("P", `{}`), nil)
+		_, _ = set.Run(t.Context(), Attempt{Task: newTask("P", `{}`)})
 	})
 }
 

@@ -37,6 +37,12 @@ func (v Values) Bool(name string) bool { return value[bool](v, name) }
 // URL returns the value of a URL parameter. It is shared: change a copy.
 func (v Values) URL(name string) *url.URL { return value[*url.URL](v, name) }
 
+// Strings returns the value of a Strings parameter. It is shared: change a copy.
+func (v Values) Strings(name string) []string { return value[[]string](v, name) }
+
+// Map returns the value of a Map parameter. It is shared: change a copy.
+func (v Values) Map(name string) map[string]string { return value[map[string]string](v, name) }
+
 // JSON returns the value of an Object, Array or Any parameter, as it was written.
 func (v Values) JSON(name string) json.RawMessage { return value[json.RawMessage](v, name) }
 

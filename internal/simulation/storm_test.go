@@ -145,7 +145,8 @@ func (work) Names() []string { return []string{"Work"} }
 
 var errStorm = errors.New("it rains")
 
-func (s work) Run(ctx context.Context, t flow.Task, _ *slog.Logger) (json.RawMessage, error) {
+func (s work) Run(ctx context.Context, a watcher.Attempt) (json.RawMessage, error) {
+	t := a.Task
 	r := &run{task: t, begin: time.Now()}
 	s.note(r)
 	s.isDue(t)

@@ -37,6 +37,7 @@ var errAway = fmt.Errorf("connection refused: %w", flow.ErrUnavailable)
 type fakeStore struct {
 	advance   func(results []flow.Result, c flow.Claim) (flow.Advanced, error)
 	owned     func(watcher string, claims []string) ([]flow.Task, error)
+	outputs   func(of flow.TaskKey, seqs []int) (map[int]json.RawMessage, error)
 	hints     chan struct{}
 	join      func(w flow.Watcher) error
 	beat      func(watcher string, running []flow.Task) (flow.Pulse, error)
@@ -74,6 +75,13 @@ func (f *fakeStore) Owned(_ context.Context, watcher string, claims []string) ([
 		return nil, nil
 	}
 	return f.owned(watcher, claims)
+}
+
+func (f *fakeStore) Outputs(_ context.Context, of flow.TaskKey, seqs []int) (map[int]json.RawMessage, error) {
+	if f.outputs == nil {
+		return nil, nil
+	}
+	return f.outputs(of, seqs)
 }
 
 func (f *fakeStore) Listen(context.Context) <-chan struct{} { return f.hints }
@@ -146,8 +154,8 @@ type fakePrograms func(ctx context.Context, t flow.Task) (json.RawMessage, error
 
 func (fakePrograms) Names() []string { return []string{"Fake"} }
 
-func (f fakePrograms) Run(ctx context.Context, t flow.Task, _ *slog.Logger) (json.RawMessage, error) {
-	return f(ctx, t)
+func (f fakePrograms) Run(ctx context.Context, a Attempt) (json.RawMessage, error) {
+	return f(ctx, a.Task)
 }
 
 // taking is a program that takes a time, and gives up when its context ends.

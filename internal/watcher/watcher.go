@@ -25,6 +25,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -43,6 +44,10 @@ type Queue interface {
 
 	// Owned returns the running tasks that a watcher claimed with the given claims.
 	Owned(ctx context.Context, watcher string, claims []string) ([]flow.Task, error)
+
+	// Outputs returns what tasks that a task comes after have returned, by the task_seq
+	// of their definition.
+	Outputs(ctx context.Context, of flow.TaskKey, seqs []int) (map[int]json.RawMessage, error)
 
 	// Listen returns a channel of hints that it is worth looking, until ctx ends.
 	Listen(ctx context.Context) <-chan struct{}
@@ -81,7 +86,15 @@ type Store interface {
 // Programs is what tasks can run.
 type Programs interface {
 	Names() []string
-	Run(ctx context.Context, t flow.Task, log *slog.Logger) (output json.RawMessage, err error)
+	Run(ctx context.Context, a Attempt) (output json.RawMessage, err error)
+}
+
+// Attempt is what a program gets for one attempt at a task.
+type Attempt struct {
+	Task           flow.Task
+	Log            *slog.Logger
+	Stdout, Stderr io.Writer // what the work prints, line by line
+	Outputs        func(ctx context.Context, seqs ...int) (map[int]json.RawMessage, error)
 }
 
 // Config says how a watcher works.

@@ -132,7 +132,30 @@ func (w *Watcher) call(ctx context.Context, t flow.Task) (output json.RawMessage
 			output, err = nil, fmt.Errorf("panic: %v\n%s", p, stack[:min(len(stack), maxStack)])
 		}
 	}()
-	return w.programs.Run(ctx, t, w.log)
+	out := newPrinted(w.log, t)
+	defer out.close()
+	return w.programs.Run(ctx, Attempt{
+		Task: t, Log: w.log, Stdout: &out.stdout, Stderr: &out.stderr,
+		Outputs: func(ctx context.Context, seqs ...int) (map[int]json.RawMessage, error) {
+			return w.outputs(ctx, t.TaskKey, seqs)
+		},
+	})
+}
+
+// outputs asks until there is an answer: that the database is away just now is no reason
+// for a task to fail.
+func (w *Watcher) outputs(ctx context.Context, of flow.TaskKey, seqs []int) (map[int]json.RawMessage, error) {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		found, err := w.store.Outputs(ctx, of, seqs)
+		if !errors.Is(err, flow.ErrUnavailable) {
+			return found, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
 }
 
 // judge tells why an attempt failed. A program that gave up because its context ended is

@@ -1,0 +1,46 @@
+package program
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Config says what the programs that come with Flower may do. Its zero value is the
+// default.
+type Config struct {
+	// HTTPAllow has the networks that requests may go to. Empty is all but the
+	// addresses that are always refused: link-local, metadata services, multicast.
+	HTTPAllow []netip.Prefix
+
+	// HTTPTimeout bounds one request, its answer included. 0 is 30 seconds.
+	HTTPTimeout time.Duration
+}
+
+// Validate checks the settings.
+func (c Config) Validate() error {
+	if c.HTTPTimeout < 0 {
+		return fmt.Errorf("HTTP timeout %s: must not be negative", c.HTTPTimeout)
+	}
+	for _, p := range c.HTTPAllow {
+		if !p.IsValid() {
+			return fmt.Errorf("HTTP allow list: %s is not a network", p)
+		}
+	}
+	return nil
+}
+
+// Default returns the programs that come with Flower, by the names that task definitions
+// use. Those that the settings keep off are there as well, so that whoever registers can
+// check their parameters; a watcher runs Default(cfg).Enabled().
+func Default(cfg Config) Set {
+	return Set{
+		"NoOp":                noOp{},
+		"Test1":               echoRandom{},
+		"Test2":               echoRandom{},
+		"Test3":               echoRandom{},
+		"EchoRandomTimeSleep": echoRandom{},
+		"EchoParamTimeSleep":  echoParam{},
+		"HTTPPostRequest":     newHTTPPost(newDialer(cfg.HTTPAllow), cfg.HTTPTimeout),
+	}
+}
