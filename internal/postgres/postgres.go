@@ -22,7 +22,45 @@
 // A counter is changed relatively, under the row's own lock, and the decision is made
 // on the row's newest version: two last parents that finish at once can then not each
 // miss the other. People who change rows by hand are served by triggers, which do the
-// same (see the migrations).
+// same (see the migrations). What waits for its workflow's limit waits outside the queue,
+// at a gate in its own row (see limits.go).
+//
+// # What the hot statements cost
+//
+// Each is one round trip and one commit. Buffers are pages looked at in memory. Measured
+// with PostgreSQL 15 and 36-character ids; WAL without the page images that follow a
+// checkpoint.
+//
+//	                                buffers      WAL records   WAL bytes   time
+//	Advance, nothing to do          12           0             0           0.1 ms
+//	Advance, 200 of a chain         18 a task    2.2 a task    330 a task  21 µs a task
+//	Advance, 200 from the queue     25 a task    4.4 a task    470 a task  23 µs a task
+//	register, a flow of 3 tasks     18 a flow    12 a flow     1.7 kB      0.1 to 0.4 ms
+//	heartbeat                       4            1             81          0.06 ms
+//	promote, nothing due            2            0             0           0.02 ms
+//	notify                          0            0             0           0.02 ms
+//
+// A call of Advance has half a millisecond of fixed cost: its sixty plan nodes, and the
+// conditions of constraints and triggers, which PostgreSQL parses anew in each statement.
+// So results gather while a call is in flight. Every change of a task is HOT (no index is
+// touched). An idle watcher sends a heartbeat every 2 s, and two statements at each poll.
+//
+// # Why in this way
+//
+// Other ways were measured beside it, on one machine, in tasks a second through chains of
+// three, durable, in batches of 200, with one and with four watchers:
+//
+//	a narrow queue, dependents claimed by the finishing statement   40,000   38,000
+//	the same, every dependent by way of the queue                   37,000   24,000 to 33,000
+//	a column "ready" with a partial index, dependents claimed       35,000   33,000
+//	a column kept by a row trigger                                  18,000
+//	a self-join at the claim                                        26,000   (430 to 840 behind 300,000 blocked tasks)
+//	flows owned by a watcher, what is ready in its memory           45,000   41,000 to 63,000
+//
+// The last one is faster, at the price of an order that holds only within one watcher and
+// of flows that must be handed over when it dies. An index on exec_status or watcher_id
+// would find running tasks without reading the table, and end HOT: a quarter more WAL on
+// every change, for what happens after a crash.
 package postgres
 
 import (
