@@ -9,9 +9,9 @@ import (
 	"embed"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
 // FS has the migrations, in files named as goose wants it.
@@ -19,18 +19,19 @@ import (
 //go:embed *.sql
 var FS embed.FS
 
-// Up brings the schema of db up to date. Several processes may call it at once: an
-// advisory lock lets one work and the others wait, so db must be a direct connection,
-// not one through a transaction pooler.
+// Up brings the schema of db up to date. Several processes may call it at once: one
+// works and the others wait. It works through a transaction pooler, too.
 func Up(ctx context.Context, db *sql.DB, log *slog.Logger) error {
-	p, err := provider(db, log)
-	if err != nil {
-		return err
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate the database: %w", err)
-	}
-	return nil
+	return alone(ctx, db, func() error {
+		p, err := provider(db, log)
+		if err != nil {
+			return err
+		}
+		if _, err := p.Up(ctx); err != nil {
+			return fmt.Errorf("migrate the database: %w", err)
+		}
+		return nil
+	})
 }
 
 // Down takes the whole schema away, data included. For tests of the migrations.
@@ -56,15 +57,41 @@ func Latest() (int64, error) {
 }
 
 func provider(db *sql.DB, log *slog.Logger) (*goose.Provider, error) {
-	// Every second for five minutes: goose's default looks only every 5 s.
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
-	if err != nil {
-		return nil, fmt.Errorf("prepare the migrations' lock: %w", err)
-	}
-	p, err := goose.NewProvider(goose.DialectPostgres, db, FS,
-		goose.WithSessionLocker(locker), goose.WithSlog(log))
+	p, err := goose.NewProvider(goose.DialectPostgres, db, FS, goose.WithSlog(log))
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded migrations: %w", err)
 	}
 	return p, nil
+}
+
+// lockID is that of goose's own lock, which earlier versions of Flower take.
+const lockID = 4097083626
+
+// lockSQL takes the lock for a transaction, in which nothing else is done and which no
+// limit for idle ones is to end.
+const lockSQL = `SELECT pg_try_advisory_xact_lock($1) FROM set_config('idle_in_transaction_session_timeout', '0', true)`
+
+// alone runs f while nobody else migrates. goose would lock for a session, and a pooler
+// gives the next statement of a session to whichever server connection is free: its lock
+// would stay there for ever. A transaction stays where it is.
+func alone(ctx context.Context, db *sql.DB, f func() error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("lock the migrations: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // it has changed nothing
+	for {
+		var mine bool
+		if err := tx.QueryRowContext(ctx, lockSQL, lockID).Scan(&mine); err != nil {
+			return fmt.Errorf("lock the migrations: %w", err)
+		}
+		if mine {
+			return f()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for whoever migrates: %w", context.Cause(ctx))
+		case <-time.After(time.Second):
+		}
+	}
 }
