@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/lib/pq"
 )
 
 // Config says which database to use and how. The zero value of a field is its default
@@ -29,6 +31,8 @@ type Config struct {
 	// Pooler: the connection goes through a transaction pooler such as PgBouncer, so
 	// that nothing may be kept in a session. Such a database is migrated directly.
 	Pooler bool
+
+	limits limits // the usual ones, unless a test has no time for them
 }
 
 // Validate checks what can be checked without a connection.
@@ -87,7 +91,12 @@ func (c Config) dsn(settings ...string) string {
 		// One message per statement: two halves of one could reach two servers.
 		parts = append(parts, "binary_parameters=yes")
 	}
-	return strings.Join(parts, " ")
+	dsn := strings.Join(parts, " ")
+	// Of several servers the one that takes writes is meant, wherever the list begins.
+	if parsed, err := pq.NewConfig(dsn); err == nil && len(parsed.Multi) > 0 && parsed.TargetSessionAttrs == "" {
+		dsn += " target_session_attrs=read-write"
+	}
+	return dsn
 }
 
 // fromURL turns a URL into key=value form. (lib/pq takes one, too, but neither several
@@ -153,6 +162,13 @@ func (c Config) beatSettings() []string {
 		return nil
 	}
 	return []string{"statement_timeout=2000", "lock_timeout=1000", "idle_in_transaction_session_timeout=2000"}
+}
+
+func (c Config) migrationSettings() []string {
+	if c.Pooler {
+		return nil
+	}
+	return []string{"statement_timeout=0", "lock_timeout=0"}
 }
 
 // engineSettings are rails for the planner. The hot statement finds every row by its

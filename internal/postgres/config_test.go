@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -218,27 +217,4 @@ func TestReady(t *testing.T) {
 	require.NoError(t, d.Migrate(t.Context()))
 	require.NoError(t, wait())
 	require.NoError(t, d.Ready(t.Context()))
-}
-
-// A peer that accepts and never speaks is given up; a call that may take long is not.
-func TestDialer_Patience(t *testing.T) {
-	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
-	c, err := dialer{20 * time.Millisecond}.Dial("tcp", l.Addr().String())
-	require.NoError(t, err)
-	_, err = c.Read(make([]byte, 1))
-	require.Error(t, err)
-	require.True(t, broken(err))
-	require.NoError(t, c.Close())
-
-	w := open(t)
-	for patience, fine := range map[time.Duration]bool{50 * time.Millisecond: false, 0: true, time.Minute: true} {
-		pool, err := w.open(1, patience)
-		require.NoError(t, err)
-		_, err = pool.Exec(`SELECT pg_sleep(0.3)`)
-		require.Equal(t, fine, err == nil, "%s: %v", patience, err)
-		require.NoError(t, pool.Close())
-	}
 }

@@ -2,21 +2,76 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
+	"os"
+	"sync"
 	"time"
 )
 
-// How long a read or a write on a connection may take before the peer counts as dead.
-// It is longer than statement_timeout, so that the server's own error comes first.
-const ioTimeout = 12 * time.Second
+// limits are how long things may take on a network that can fall silent. A call that
+// meets a silent network ends after silence and probe together, at the latest.
+type limits struct {
+	// Without a word, a peer counts as dead after this. It is longer than
+	// statement_timeout, so that the server's own error comes first.
+	silence time.Duration
+	// The same for heartbeats: one that fails must leave its watcher time for others, on
+	// a new connection, before its lease ends.
+	beat time.Duration
+	// The same for what reads whole tables, as long as the server answers others.
+	slow time.Duration
+	// For the answer whether it does.
+	probe time.Duration
+}
 
-// slowTimeout is the same for what reads whole tables.
-const slowTimeout = 75 * time.Second
+var usualLimits = limits{silence: 12 * time.Second, beat: 3 * time.Second, slow: 75 * time.Second, probe: 3 * time.Second}
 
-// dialer makes connections on which no read and no write blocks for longer than patience;
-// 0 is for ever. A context does not free a read on a dead network, and TCP keep-alive sees
-// nothing as long as the peer's kernel answers.
-type dialer struct{ patience time.Duration }
+// network makes the connections of a DB. A context does not free a read on a dead
+// network, and TCP sees nothing as long as the peer's kernel answers: here every read and
+// every write has a deadline. And when one connection turns out to be dead, or to lead to
+// a server that is read-only, none that is as old is used again: each would cost its user
+// the same time, and after a failover all of them lead to the wrong server.
+type network struct {
+	limits
+	mu      sync.Mutex
+	trusted time.Time // connections made before are not; guarded by mu
+}
+
+// distrust has no connection used again that was made before a moment.
+func (n *network) distrust(before time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if before.After(n.trusted) {
+		n.trusted = before
+	}
+}
+
+// leadsAstray reports whether err says that the server is read-only: then so it is for the
+// other connections, and another host may be the primary by now.
+func (n *network) leadsAstray(err error) bool {
+	if !readOnly(err) {
+		return false
+	}
+	n.distrust(time.Now())
+	return true
+}
+
+func (n *network) trusts(made time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !made.Before(n.trusted)
+}
+
+// dialer makes connections on which a peer counts as dead after a silence. It then has
+// until patience is over if the server answers others; 0 is for as long as it does so.
+type dialer struct {
+	*network
+	silence, patience time.Duration
+}
+
+// quick makes connections for what takes no longer than the usual statement.
+func (n *network) quick() dialer { return dialer{n, n.silence, n.silence} }
 
 var netDialer = net.Dialer{
 	Timeout: 3 * time.Second,
@@ -40,27 +95,77 @@ func (d dialer) DialContext(ctx context.Context, network, address string) (net.C
 	if err != nil {
 		return nil, err
 	}
-	if d.patience == 0 {
-		return c, nil
-	}
-	return deadlineConn{c, d.patience}, nil
+	return &watchedConn{Conn: c, dialer: d, made: time.Now()}, nil
 }
 
-type deadlineConn struct {
+// watchedConn is a connection with deadlines.
+type watchedConn struct {
 	net.Conn
-	patience time.Duration
+	dialer
+	made  time.Time
+	until time.Time // lib/pq's own deadline, while it connects: see connect_timeout
 }
 
-func (c deadlineConn) Read(p []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(c.patience)); err != nil {
-		return 0, err
+// SetDeadline is what lib/pq bounds the making of a connection with.
+func (c *watchedConn) SetDeadline(t time.Time) error {
+	c.until = t
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *watchedConn) deadline() time.Time {
+	if !c.until.IsZero() {
+		return c.until
 	}
-	return c.Conn.Read(p)
+	return time.Now().Add(c.silence)
 }
 
-func (c deadlineConn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.patience)); err != nil {
+func (c *watchedConn) Read(p []byte) (int, error) {
+	begun := time.Now()
+	for {
+		if err := c.SetReadDeadline(c.deadline()); err != nil {
+			return 0, err
+		}
+		n, err := c.Conn.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.until.IsZero() {
+			return n, err
+		}
+		if waited := time.Since(begun); c.patience > 0 && waited >= c.patience || !c.answers() {
+			c.distrust(begun)
+			return n, err
+		}
+	}
+}
+
+// errDistrusted comes with nothing sent, so that database/sql takes another connection.
+var errDistrusted = errors.New("the connection is as old as one that was found dead")
+
+func (c *watchedConn) Write(p []byte) (int, error) {
+	if !c.trusts(c.made) {
+		return 0, errDistrusted
+	}
+	if err := c.SetWriteDeadline(c.deadline()); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(p)
+}
+
+// answers asks the server, on a connection of its own, whether it is there: by the
+// question whether it speaks TLS, which it answers to everybody, before it looks at its
+// limits, and without a line in its log.
+func (c *watchedConn) answers() bool {
+	until := time.Now().Add(c.probe)
+	ctx, cancel := context.WithDeadline(context.Background(), until)
+	defer cancel()
+	probe, err := netDialer.DialContext(ctx, c.RemoteAddr().Network(), c.RemoteAddr().String())
+	if err != nil {
+		return false
+	}
+	defer func() { _ = probe.Close() }()
+	var answer [1]byte
+	_ = probe.SetDeadline(until)
+	_, err = probe.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47})
+	if err == nil {
+		_, err = io.ReadFull(probe, answer[:])
+	}
+	return err == nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/lib/pq"
@@ -33,6 +34,9 @@ func unavailable(err error) bool {
 	if errors.Is(err, flow.ErrUnavailable) || errors.Is(err, ErrSchemaOld) {
 		return true
 	}
+	if several, ok := errors.AsType[severalErrors](err); ok { // such as one for each host: any of them may come back
+		return slices.ContainsFunc(several.Unwrap(), unavailable)
+	}
 	if overlong(err) {
 		return false
 	}
@@ -43,9 +47,30 @@ func unavailable(err error) bool {
 			pqerror.ClassOperatorIntervention:  // 57: shutting down, starting up, cancelled
 			return true
 		}
-		return e.Code == pqerror.ReadOnlySQLTransaction || retryable(err)
+		return readOnly(err) || retryable(err)
 	}
-	return broken(err)
+	return broken(err) || readOnly(err)
+}
+
+type severalErrors interface {
+	error
+	Unwrap() []error
+}
+
+// errReadOnly means that the server takes no writes: it is a standby, or somebody said so.
+var errReadOnly = errors.New("the database is read-only")
+
+// readOnly reports whether err says so, in whichever way. lib/pq has no type for what
+// target_session_attrs finds.
+func readOnly(err error) bool {
+	if errors.Is(err, errReadOnly) || pq.As(err, pqerror.ReadOnlySQLTransaction) != nil {
+		return true
+	}
+	if e := pq.As(err, pqerror.FeatureNotSupported); e != nil { // BEGIN READ WRITE on a standby
+		return strings.HasSuffix(e.Message, "during recovery")
+	}
+	text := err.Error()
+	return strings.HasSuffix(text, "session is read-only") || strings.HasSuffix(text, "server is in hot standby mode")
 }
 
 // broken reports whether err came from the connection rather than from the server, so

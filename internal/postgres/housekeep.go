@@ -67,7 +67,10 @@ WHERE  t.exec_status = 1 AND t.watcher_id = $1::uuid AND t.claim_id = ANY ($2::t
 // reads the whole table: for after an outage.
 func (d *DB) Owned(ctx context.Context, watcher string, claims []string) ([]flow.Task, error) {
 	var rows []taskRow
-	if err := d.slow.SelectContext(ctx, &rows, ownedSQL, watcher, pq.Array(claims)); err != nil {
+	err := d.inSlowTx(ctx, func(tx *sqlx.Tx) error {
+		return tx.SelectContext(ctx, &rows, ownedSQL, watcher, pq.Array(claims))
+	})
+	if err != nil {
 		return nil, translate("look for tasks of unanswered claims", err)
 	}
 	tasks := make([]flow.Task, len(rows))
@@ -156,12 +159,11 @@ WHERE  NOT EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = r.task_flow
 // the others return at once.
 func (d *DB) Sweep(ctx context.Context) (flow.Swept, error) {
 	var swept flow.Swept
-	err := inTxOf(ctx, d.slow, func(tx *sqlx.Tx) error {
-		// The whole table is read: the usual limit may be too short, behind a pooler, too.
+	err := d.inSlowTx(ctx, func(tx *sqlx.Tx) error {
 		var mine bool
 		if err := tx.GetContext(ctx, &mine, `
 -- flower: one sweeper
-SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0)) FROM set_config('statement_timeout', '60000', true)`); err != nil || !mine {
+SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0))`); err != nil || !mine {
 			return err
 		}
 		// What only reads comes first, so that nothing is locked for long.

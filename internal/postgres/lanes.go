@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
-	"github.com/lib/pq/pqerror"
 )
 
 // lanes is a fixed number of connections, each kept with its prepared statements. A
@@ -18,6 +16,7 @@ import (
 // cannot run it a second time on another connection, as it does on a pool.
 type lanes struct {
 	pool    *sqlx.DB
+	net     *network
 	prepare bool
 	free    chan *lane
 }
@@ -26,14 +25,15 @@ type lanes struct {
 type lane struct {
 	conn  *sqlx.Conn // nil: not connected
 	stmts map[string]*sqlx.Stmt
+	made  time.Time
 	until time.Time // to be connected anew after this
 }
 
 // laneLife: a connection does not outlive a failover or a change of settings for long.
 const laneLife = 5 * time.Minute
 
-func newLanes(pool *sqlx.DB, n int, prepare bool) *lanes {
-	l := &lanes{pool: pool, prepare: prepare, free: make(chan *lane, n)}
+func newLanes(pool *sqlx.DB, n int, net *network, prepare bool) *lanes {
+	l := &lanes{pool: pool, net: net, prepare: prepare, free: make(chan *lane, n)}
 	for range n {
 		l.free <- &lane{}
 	}
@@ -62,27 +62,28 @@ func (l *lanes) selectAll(ctx context.Context, dest any, query string, args ...a
 	}
 	defer func() { l.free <- ln }()
 
-	if err := ln.connect(ctx, l.pool); err != nil {
+	if err := ln.connect(ctx, l); err != nil {
 		return err
 	}
 	err := ln.selectAll(context.WithoutCancel(ctx), l.prepare, dest, query, args...)
-	if err != nil && (broken(err) || pq.As(err, pqerror.ReadOnlySQLTransaction) != nil) {
+	if err != nil && (broken(err) || l.net.leadsAstray(err)) {
 		_ = ln.disconnect()
 	}
 	return err
 }
 
-func (ln *lane) connect(ctx context.Context, pool *sqlx.DB) error {
-	if ln.conn != nil && time.Now().Before(ln.until) {
+func (ln *lane) connect(ctx context.Context, l *lanes) error {
+	now := time.Now()
+	if ln.conn != nil && now.Before(ln.until) && l.net.trusts(ln.made) {
 		return nil
 	}
 	_ = ln.disconnect()
-	conn, err := pool.Connx(ctx)
+	conn, err := l.pool.Connx(ctx)
 	if err != nil {
 		return err
 	}
-	ln.conn, ln.stmts = conn, map[string]*sqlx.Stmt{}
-	ln.until = time.Now().Add(laneLife*4/5 + rand.N(laneLife*2/5)) // not all at once
+	ln.conn, ln.stmts, ln.made = conn, map[string]*sqlx.Stmt{}, now
+	ln.until = now.Add(laneLife*4/5 + rand.N(laneLife*2/5)) // not all at once
 	return nil
 }
 

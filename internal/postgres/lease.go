@@ -61,11 +61,13 @@ WITH left_behind AS MATERIALIZED (
 SELECT watcher_id::text FROM ended UNION ALL SELECT watcher_id::text FROM gone`
 
 // Leave says that a watcher has ended. What it still owns is rescued with the next
-// heartbeat of another one.
+// heartbeat of another one. It returns when ctx ends.
 func (d *DB) Leave(ctx context.Context, watcher string) error {
-	err := inTxOf(ctx, d.slow, func(tx *sqlx.Tx) error {
-		_, err := tx.ExecContext(ctx, leaveSQL, watcher)
-		return err
+	err := bounded(ctx, func() error {
+		return d.inSlowTx(ctx, func(tx *sqlx.Tx) error {
+			_, err := tx.ExecContext(ctx, leaveSQL, watcher)
+			return err
+		})
 	})
 	return translate("leave", err)
 }
@@ -204,7 +206,7 @@ type rescuedRow struct {
 // Only a watcher whose Pulse said so may call it.
 func (d *DB) Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error) {
 	var rescued []flow.Rescued
-	err := inTxOf(ctx, d.slow, func(tx *sqlx.Tx) error { // it reads the whole table
+	err := d.inSlowTx(ctx, func(tx *sqlx.Tx) error { // it reads the whole table
 		if _, err := tx.ExecContext(ctx, clampSQL); err != nil {
 			return fmt.Errorf("clamp leases: %w", err)
 		}

@@ -79,24 +79,28 @@ func (d *DB) Listen(ctx context.Context) <-chan struct{} {
 	return hints
 }
 
-// pingEvery keeps the listener's connection from looking dead to our own deadline.
-const pingEvery = ioTimeout / 2
-
 func (d *DB) listen(ctx context.Context, hints chan<- struct{}) {
-	l := pq.NewDialListener(dialer{ioTimeout}, d.cfg.dsn(), 100*time.Millisecond, 5*time.Second, nil)
+	l := pq.NewDialListener(d.net.quick(), d.cfg.dsn(), 100*time.Millisecond, time.Second, nil)
 	// Listen waits for the first connection, for ever if need be: not here.
 	go func() { _ = l.Listen(channel) }()
-	// Close may block on a dead network: nobody waits for it.
-	defer func() { go func() { _ = l.Close() }() }()
+	// Close may wait for a connection that is being made, and then for somebody who takes
+	// what has been notified.
+	defer func() {
+		go func() {
+			_ = l.Close()
+			for range l.Notify { //nolint:revive // it is closed in the end
+			}
+		}()
+	}()
 
-	ping := time.NewTicker(pingEvery)
+	ping := time.NewTicker(d.net.silence / 2) // or it would look dead to our own deadline
 	defer ping.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ping.C:
-			go func() { _ = l.Ping() }()
+			go pingListener(l)
 			continue
 		case <-l.Notify: // nil after a reconnect, in which one may have been lost
 		}
@@ -105,4 +109,12 @@ func (d *DB) listen(ctx context.Context, hints chan<- struct{}) {
 		default:
 		}
 	}
+}
+
+// pingListener keeps a listener's connection alive. lib/pq panics when the server answers
+// a ping with an error and goes on (as it does when somebody cancels it), which is no
+// reason for a process to end.
+func pingListener(l *pq.Listener) {
+	defer func() { _ = recover() }()
+	_ = l.Ping() // a dead connection is made anew by the listener itself
 }

@@ -64,6 +64,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -84,6 +85,7 @@ import (
 type DB struct {
 	cfg    Config
 	log    *slog.Logger
+	net    *network
 	pool   *sqlx.DB // whatever is not hot
 	slow   *sqlx.DB // what reads whole tables
 	beat   *lanes   // heartbeats alone: they must not wait behind anything else
@@ -109,13 +111,16 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	d := &DB{cfg: cfg, log: log}
+	d := &DB{cfg: cfg, log: log, net: &network{limits: cmp.Or(cfg.limits, usualLimits)}}
+	quick := d.net.quick()
+	patient := dialer{d.net, d.net.silence, d.net.slow}
+	beat := dialer{d.net, d.net.beat, d.net.beat}
 	var errs [5]error
-	d.pool, errs[0] = d.open(poolConns, ioTimeout, cfg.sessionSettings()...)
-	d.slow, errs[4] = d.open(slowConns, slowTimeout, cfg.slowSettings()...)
-	d.beat, errs[1] = d.openLanes(1, cfg.beatSettings()...)
-	d.engine, errs[2] = d.openLanes(engineLanes, cfg.engineSettings()...)
-	d.writer, errs[3] = d.openLanes(writerLanes, cfg.sessionSettings()...)
+	d.pool, errs[0] = d.open(poolConns, quick, cfg.sessionSettings()...)
+	d.slow, errs[1] = d.open(slowConns, patient, cfg.slowSettings()...)
+	d.beat, errs[2] = d.openLanes(1, beat, cfg.beatSettings()...)
+	d.engine, errs[3] = d.openLanes(engineLanes, quick, cfg.engineSettings()...)
+	d.writer, errs[4] = d.openLanes(writerLanes, quick, cfg.sessionSettings()...)
 	for _, err := range errs {
 		if err != nil { // the others say the same
 			return nil, err
@@ -136,15 +141,14 @@ func (d *DB) CheckParameters(check func(w flow.Workflow, request json.RawMessage
 	d.check = check
 }
 
-// open makes a pool of at most n connections, on which nothing may take longer than
-// patience; 0 is for ever.
-func (d *DB) open(n int, patience time.Duration, settings ...string) (*sqlx.DB, error) {
+// open makes a pool of at most n connections.
+func (d *DB) open(n int, dial dialer, settings ...string) (*sqlx.DB, error) {
 	c, err := pq.NewConnector(d.cfg.dsn(settings...))
 	if err != nil {
 		// Its text may repeat the connection string, and with it the password.
 		return nil, fmt.Errorf("the database's settings cannot be used: %w", redact(err, d.cfg))
 	}
-	c.Dialer(dialer{patience})
+	c.Dialer(dial)
 	pool := sqlx.NewDb(sql.OpenDB(pqguard.Wrap(c)), "postgres")
 	pool.SetMaxOpenConns(n)
 	pool.SetMaxIdleConns(n)
@@ -152,12 +156,12 @@ func (d *DB) open(n int, patience time.Duration, settings ...string) (*sqlx.DB, 
 	return pool, nil
 }
 
-func (d *DB) openLanes(n int, settings ...string) (*lanes, error) {
-	pool, err := d.open(n, ioTimeout, settings...)
+func (d *DB) openLanes(n int, dial dialer, settings ...string) (*lanes, error) {
+	pool, err := d.open(n, dial, settings...)
 	if err != nil {
 		return nil, err
 	}
-	return newLanes(pool, n, !d.cfg.Pooler), nil
+	return newLanes(pool, n, d.net, !d.cfg.Pooler), nil
 }
 
 // Close closes all connections. Nothing may be in flight.
@@ -170,13 +174,21 @@ func (d *DB) Close() error {
 // Migrate brings the schema up to date. It waits for a database that is away, with a
 // log line now and then, until ctx ends.
 func (d *DB) Migrate(ctx context.Context) error {
+	return d.untilAvailable(ctx, func() error { return d.migrate(ctx) })
+}
+
+func (d *DB) migrate(ctx context.Context) error {
 	// A migration may take longer than any statement of ours.
-	pool, err := d.open(2, 0, "statement_timeout=0", "lock_timeout=0")
+	pool, err := d.open(2, dialer{d.net, d.net.silence, 0}, d.cfg.migrationSettings()...)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = pool.Close() }()
-	return d.untilAvailable(ctx, func() error { return migrations.Up(ctx, pool.DB, d.log) })
+	writable := func(*sqlx.Tx) error { return nil }
+	if err := d.inTxOf(ctx, pool, writableSQL, writable); err != nil {
+		return err
+	}
+	return migrations.Up(ctx, pool.DB, d.log)
 }
 
 // WaitReady waits until the database can be used: it answers, and its schema is not
@@ -210,35 +222,92 @@ func (d *DB) untilAvailable(ctx context.Context, f func() error) error {
 // ErrSchemaOld means that the database was not migrated for this program.
 var ErrSchemaOld = errors.New("the database's schema is too old for this program")
 
-const schemaVersionSQL = `
--- flower: schema version
-SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
+const readySQL = `
+-- flower: ready
+SELECT coalesce(max(version_id), 0) AS version, current_setting('transaction_read_only')::boolean AS read_only
+FROM   goose_db_version WHERE is_applied`
 
-// Ready reports why the database cannot be used just now; nil means that it can.
+type readyRow struct {
+	Version  int64 `db:"version"`
+	ReadOnly bool  `db:"read_only"`
+}
+
+// Ready reports why the database cannot be used just now; nil means that it can. It
+// returns when ctx ends.
 func (d *DB) Ready(ctx context.Context) error {
 	need, err := migrations.Latest()
 	if err != nil {
 		return err
 	}
-	var have int64
-	switch err := d.pool.GetContext(ctx, &have, schemaVersionSQL); {
-	case undefinedTable(err), err == nil && have < need:
+	var have readyRow
+	err = bounded(ctx, func() error { return d.pool.GetContext(ctx, &have, readySQL) })
+	if err == nil && have.ReadOnly {
+		err = errReadOnly
+	}
+	switch {
+	case undefinedTable(err), err == nil && have.Version < need:
 		// Whoever starts first migrates, so that waiting can help.
-		return fmt.Errorf("%w: it has version %d, and %d is needed: start register, which migrates it", ErrSchemaOld, have, need)
+		return fmt.Errorf("%w: it has version %d, and %d is needed: start register, which migrates it", ErrSchemaOld, have.Version, need)
 	case err != nil:
-		return translate("ask for the schema's version", err)
+		d.net.leadsAstray(err)
+		return translate("look whether the database can be used", err)
 	}
 	return nil
+}
+
+// bounded returns when f has ended or ctx has. A context frees no read on a silent
+// network: f may go on for as long as such a one can hold it, and nobody looks at what it
+// comes to.
+func bounded(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // inTx runs f in a transaction, and commits unless f returns an error or panics. f must
 // do nothing but SQL. An error of the commit means that the outcome is unknown.
 func (d *DB) inTx(ctx context.Context, f func(tx *sqlx.Tx) error) error {
-	return inTxOf(ctx, d.pool, f)
+	return d.inTxOf(ctx, d.pool, writableSQL, f)
 }
 
-func inTxOf(ctx context.Context, pool *sqlx.DB, f func(tx *sqlx.Tx) error) error {
-	tx, err := pool.BeginTxx(ctx, nil)
+// inSlowTx is inTx for what reads whole tables.
+func (d *DB) inSlowTx(ctx context.Context, f func(tx *sqlx.Tx) error) error {
+	return d.inTxOf(ctx, d.slow, slowWritableSQL, f)
+}
+
+// BeginTx says READ WRITE, and so would write to a database that somebody has made
+// read-only (as some providers do when its disk is nearly full).
+const writableSQL = `
+-- flower: writable?
+SELECT NOT current_setting('default_transaction_read_only')::boolean`
+
+// Behind a pooler the role's limit applies, which is for what is quick.
+const slowWritableSQL = writableSQL + ` FROM set_config('statement_timeout', '60000', true)`
+
+func (d *DB) inTxOf(ctx context.Context, pool *sqlx.DB, beginSQL string, f func(tx *sqlx.Tx) error) error {
+	err := runTx(ctx, pool, nil, func(tx *sqlx.Tx) error {
+		var writable bool
+		if err := tx.GetContext(ctx, &writable, beginSQL); err != nil {
+			return err
+		}
+		if !writable {
+			return errReadOnly
+		}
+		return f(tx)
+	})
+	if err != nil {
+		d.net.leadsAstray(err)
+	}
+	return err
+}
+
+func runTx(ctx context.Context, pool *sqlx.DB, o *sql.TxOptions, f func(tx *sqlx.Tx) error) error {
+	tx, err := pool.BeginTxx(ctx, o)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}

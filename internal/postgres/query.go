@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -116,10 +117,8 @@ func deref[T any](p *T) T {
 func (d *DB) Flow(ctx context.Context, id flow.ID) (flow.State, error) {
 	var head []flowStateRow
 	var rows []taskStateRow
-	err := d.inTx(ctx, func(tx *sqlx.Tx) error {
-		if _, err := tx.ExecContext(ctx, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
-			return err
-		}
+	oneMoment := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
+	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
 		if err := tx.SelectContext(ctx, &head, flowStateSQL, string(id)); err != nil {
 			return err
 		}

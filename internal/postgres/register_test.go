@@ -360,32 +360,32 @@ const (
 	afterAnswer
 )
 
-// network is a dialer of connections that break when told so.
-type network struct {
+// flaky is a dialer of connections that break when told so.
+type flaky struct {
 	dialer
 	armed atomic.Int32 // a cut: for the next write that has the mark
 	mark  atomic.Pointer[string]
 }
 
 // flakyNetwork puts a network in front of some lanes.
-func flakyNetwork(t *testing.T, w *world, l **lanes) *network {
+func flakyNetwork(t *testing.T, w *world, l **lanes) *flaky {
 	t.Helper()
-	n := &network{dialer: dialer{ioTimeout}}
+	n := &flaky{dialer: w.net.quick()}
 	c, err := pq.NewConnector(w.cfg.dsn(w.cfg.sessionSettings()...))
 	require.NoError(t, err)
 	c.Dialer(n)
 	size := cap((*l).free)
 	require.NoError(t, (*l).close())
-	*l = newLanes(sqlx.NewDb(sql.OpenDB(pqguard.Wrap(c)), "postgres"), size, true)
+	*l = newLanes(sqlx.NewDb(sql.OpenDB(pqguard.Wrap(c)), "postgres"), size, w.net, true)
 	return n
 }
 
-func (n *network) arm(when cut, mark string) {
+func (n *flaky) arm(when cut, mark string) {
 	n.mark.Store(&mark)
 	n.armed.Store(int32(when))
 }
 
-func (n *network) DialContext(ctx context.Context, proto, address string) (net.Conn, error) {
+func (n *flaky) DialContext(ctx context.Context, proto, address string) (net.Conn, error) {
 	c, err := n.dialer.DialContext(ctx, proto, address)
 	if err != nil {
 		return nil, err
@@ -395,7 +395,7 @@ func (n *network) DialContext(ctx context.Context, proto, address string) (net.C
 
 type flakyConn struct {
 	net.Conn
-	network *network
+	network *flaky
 	swallow bool // the next answer
 }
 

@@ -1,0 +1,447 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
+)
+
+// shortLimits are for tests, which have no time for the usual ones.
+var shortLimits = limits{silence: 500 * time.Millisecond, beat: 300 * time.Millisecond, slow: 5 * time.Second, probe: 500 * time.Millisecond}
+
+// held is how long a call may be held up under them: by a silence and a probe, or by the
+// making of a connection (1 s), and by a busy machine.
+const held = 3 * time.Second
+
+// through opens the database of w by another URL, as one more process does.
+func through(t *testing.T, w *world, address string) *DB {
+	t.Helper()
+	d, err := Open(Config{URL: address + "&connect_timeout=1", Application: "flower-outage", limits: shortLimits}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	return d
+}
+
+// call is one of what a process asks of its database.
+type call struct {
+	writes bool
+	do     func(ctx context.Context, d *DB) error
+}
+
+// calls has all of them.
+func calls(w *world, id flow.ID) map[string]call {
+	claim := flow.Claim{Watcher: w.watcher, Programs: programs}
+	return map[string]call{
+		"Advance": {true, func(ctx context.Context, d *DB) error {
+			c := claim
+			c.ID, c.Free = newID(), 1
+			_, err := d.Advance(ctx, nil, c)
+			return err
+		}},
+		"Beat":  {true, func(ctx context.Context, d *DB) error { _, err := d.Beat(ctx, w.watcher, nil); return err }},
+		"Drain": {true, func(ctx context.Context, d *DB) error { return d.Drain(ctx, newID()) }},
+		"Flow":  {false, func(ctx context.Context, d *DB) error { _, err := d.Flow(ctx, id); return err }},
+		"Join": {true, func(ctx context.Context, d *DB) error {
+			return d.Join(ctx, flow.Watcher{ID: newID(), Programs: programs})
+		}},
+		"Leave":   {true, func(ctx context.Context, d *DB) error { return d.Leave(ctx, newID()) }},
+		"Migrate": {true, func(ctx context.Context, d *DB) error { return translate("migrate", d.migrate(ctx)) }},
+		"Owned": {true, func(ctx context.Context, d *DB) error {
+			_, err := d.Owned(ctx, w.watcher, []string{newID()})
+			return err
+		}},
+		"Promote": {true, func(ctx context.Context, d *DB) error { _, _, err := d.Promote(ctx); return err }},
+		"Ready":   {true, func(ctx context.Context, d *DB) error { return d.Ready(ctx) }},
+		"Refuse":  {true, func(ctx context.Context, d *DB) error { _, err := d.Refuse(ctx, "nobody's", "x"); return err }},
+		"Register": {true, func(ctx context.Context, d *DB) error {
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // it tries again and again
+			defer cancel()
+			_, err := d.Register(ctx, flow.Registration{FlowID: flow.ID(newID()), WorkflowID: "sample"})
+			return err
+		}},
+		"Rescue":    {true, func(ctx context.Context, d *DB) error { _, err := d.Rescue(ctx, w.watcher); return err }},
+		"Strangers": {false, func(ctx context.Context, d *DB) error { _, err := d.Strangers(ctx, programs); return err }},
+		"Sweep":     {true, func(ctx context.Context, d *DB) error { _, err := d.Sweep(ctx); return err }},
+	}
+}
+
+// each does something for every call at once, and returns what came of it.
+func each(calls map[string]call, do func(name string, c call) error) map[string]error {
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	errs := make(map[string]error, len(calls))
+	for name, c := range calls {
+		all.Go(func() {
+			err := do(name, c)
+			mu.Lock()
+			defer mu.Unlock()
+			errs[name] = err
+		})
+	}
+	all.Wait()
+	return errs
+}
+
+// eventually repeats a call until the database can be used, which is expected soon.
+func eventually(do func() error) error {
+	for begun := time.Now(); ; {
+		err := do()
+		switch {
+		case err != nil && !errors.Is(err, flow.ErrUnavailable):
+			return fmt.Errorf("it is not the database that is away: %w", err)
+		case err == nil || time.Since(begun) > 5*time.Second:
+			return err
+		}
+	}
+}
+
+// On a network that has fallen silent, no call blocks for long, neither on a connection
+// that was there before nor on a new one, and all work again when it heals.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	for what, silence := range map[string]func(*pgtest.Proxy){
+		"of everything": (*pgtest.Proxy).Silence, "of the answers": (*pgtest.Proxy).SilenceAnswers,
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			w := open(t)
+			p, address := w.psql.Proxy(t)
+			all, process := calls(w, register(t, w, chain(3)...)), map[string]*DB{}
+			for name, c := range all {
+				process[name] = through(t, w, address)
+				require.NoError(t, c.do(background, process[name]), name)
+			}
+			silence(p)
+			for _, on := range []string{"the connection that was there", "a new one"} {
+				begun := time.Now()
+				for name, err := range each(all, func(name string, c call) error { return c.do(background, process[name]) }) {
+					require.ErrorIs(t, err, flow.ErrUnavailable, "%s on %s", name, on)
+				}
+				require.Less(t, time.Since(begun), held)
+			}
+			p.Lose()
+			p.Heal()
+			for name, err := range each(all, func(name string, c call) error {
+				return eventually(func() error { return c.do(background, process[name]) })
+			}) {
+				require.NoError(t, err, name)
+			}
+		})
+	}
+}
+
+// When one connection was found dead, none that is as old is used again: each would cost
+// its user the same time.
+func TestSilence_OneDeadConnectionSpeaksForAll(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	p, address := w.psql.Proxy(t)
+	d := through(t, w, address)
+	all := calls(w, register(t, w, chain(3)...))
+	for name, c := range all {
+		require.NoError(t, c.do(background, d), name)
+	}
+	p.Lose() // what there is; new connections work
+	require.ErrorIs(t, all["Beat"].do(background, d), flow.ErrUnavailable)
+	for name, c := range all {
+		begun := time.Now()
+		require.NoError(t, c.do(background, d), name)
+		require.Less(t, time.Since(begun), shortLimits.silence, name)
+	}
+}
+
+// What reads whole tables takes long on a network that is well: it is given up only when
+// the server does not answer others either.
+func TestSilence_SlowIsNotDead(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	p, address := w.psql.Proxy(t)
+	d := through(t, w, address)
+	sleep := func(pool *sqlx.DB, seconds float64) error {
+		_, err := pool.Exec(`SELECT pg_sleep($1)`, seconds)
+		return err
+	}
+	require.NoError(t, sleep(d.slow, 2))
+	require.NoError(t, sleep(d.pool, 0.1))
+	err := sleep(d.pool, 2)
+	require.Error(t, err)
+	require.True(t, broken(err))
+
+	impatient, err := d.open(1, dialer{d.net, shortLimits.beat, 2 * shortLimits.beat})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, impatient.Close()) }()
+	require.Error(t, sleep(impatient, 2), "there is an end to it")
+
+	// A context's end sends a cancel request, whose answer is not waited for either.
+	asked := async(func() error { return sleep(d.slow, 60) })
+	pgtest.Eventually(t, soon, "it sleeps", func() bool {
+		return value[bool](t, w, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'flower-outage' AND state = 'active')`)
+	})
+	p.Silence()
+	begun := time.Now()
+	require.Error(t, asked())
+	require.Less(t, time.Since(begun), held)
+	p.Heal()
+}
+
+// The next host is tried as soon as the time for one is over, also where something there
+// takes connections and says nothing, and TLS was asked for first.
+func TestSilence_OfOneHost(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	silent, _ := w.psql.Proxy(t)
+	silent.Silence()
+	well, _ := w.psql.Proxy(t)
+	d := through(t, w, fmt.Sprintf("postgres://flower@127.0.0.1:%d,127.0.0.1:%d/%s?sslmode=prefer", silent.Port, well.Port, w.psql.Name))
+	begun := time.Now()
+	require.NoError(t, d.Ready(background))
+	require.GreaterOrEqual(t, time.Since(begun), time.Second, "connect_timeout")
+	require.Less(t, time.Since(begun), held)
+}
+
+// The real limits, which no test can wait for, fit together, and keep what is promised: no
+// call is held up for longer than 15 s, and no watcher loses its lease to one dead
+// connection.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	setting := func(settings []string, name string) time.Duration {
+		for _, s := range slices.Backward(settings) { // the last one counts
+			if text, found := strings.CutPrefix(s, name+"="); found {
+				ms, err := strconv.Atoi(text)
+				require.NoError(t, err)
+				return time.Duration(ms) * time.Millisecond
+			}
+		}
+		require.FailNow(t, "no "+name)
+		return 0
+	}
+	parsed, err := pq.NewConfig(Config{}.dsn())
+	require.NoError(t, err)
+	connect := parsed.ConnectTimeout
+	l := usualLimits
+	require.LessOrEqual(t, l.silence+l.probe, 15*time.Second)
+	require.LessOrEqual(t, connect, l.probe)
+	for name, c := range map[string]struct {
+		settings []string
+		limit    time.Duration
+	}{
+		"pool":   {Config{}.sessionSettings(), l.silence},
+		"engine": {Config{}.engineSettings(), l.silence},
+		"slow":   {Config{}.slowSettings(), l.slow},
+		"beat":   {Config{}.beatSettings(), l.beat},
+	} {
+		require.Less(t, setting(c.settings, "statement_timeout"), c.limit, "%s: the server's own error comes first", name)
+		require.Less(t, setting(c.settings, "lock_timeout"), setting(c.settings, "statement_timeout"), name)
+	}
+	const heartbeat, pause = 2 * time.Second, 250 * time.Millisecond // of package watcher
+	require.Less(t, heartbeat+l.beat+pause+connect, seconds(t, leaseSQL), "the next heartbeat, on a new connection, is in time")
+	require.Greater(t, seconds(t, leaseSQL), seconds(t, lateSQL)+heartbeat+connect)
+}
+
+// seconds reads an interval of SQL.
+func seconds(t *testing.T, interval string) time.Duration {
+	t.Helper()
+	var n int
+	_, err := fmt.Sscanf(interval, "interval '%d s'", &n)
+	require.NoError(t, err)
+	return time.Duration(n) * time.Second
+}
+
+// A read-only database takes nothing, reads as before, and is noticed by everybody. The
+// connections are made anew, so that whoever takes writes by then is found.
+func TestReadOnly(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	d := through(t, w, w.psql.URL)
+	all := calls(w, register(t, w, chain(3)...))
+	for name, c := range all {
+		require.NoError(t, c.do(background, d), name)
+	}
+	setReadOnly(t, w, true)
+	for name, c := range all {
+		if !c.writes {
+			require.NoError(t, eventually(func() error { return c.do(background, d) }), name)
+			continue
+		}
+		var err error
+		pgtest.Eventually(t, soon, name+" finds out", func() bool { // first it may have a connection that was ended
+			err = c.do(background, d)
+			require.ErrorIs(t, err, flow.ErrUnavailable, name)
+			return strings.Contains(err.Error(), "read-only")
+		})
+	}
+	// A connection that was made meanwhile stays read-only.
+	setReadOnly(t, w, false)
+	for name, c := range all {
+		require.NoError(t, eventually(func() error { return c.do(background, d) }), name)
+	}
+}
+
+// A transaction of ours does not say that it wants to write, and then does, to a database
+// that somebody has made read-only.
+func TestReadOnly_IsObeyed(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, chain(2)...)
+	behind(t, w, `UPDATE kr_task_stat SET unmet = 7 WHERE task_flow_id = $1 AND task_exec_seq = 2`, string(id))
+	setReadOnly(t, w, true)
+	_, err := w.Sweep(t.Context())
+	require.ErrorIs(t, err, flow.ErrUnavailable)
+	setReadOnly(t, w, false)
+	require.Equal(t, 7, *look(t, w, id, 2).Unmet)
+	var swept flow.Swept
+	require.NoError(t, eventually(func() (err error) { swept, err = w.Sweep(background); return err }))
+	require.Len(t, swept.Recounted, 1)
+}
+
+// setReadOnly changes what new connections may do, and ends the present ones unless they
+// are to find out.
+func setReadOnly(t *testing.T, w *world, on bool) {
+	t.Helper()
+	if !on {
+		_, err := w.psql.Exec(`BEGIN READ WRITE; ALTER DATABASE ` + w.psql.Name + ` RESET default_transaction_read_only; COMMIT`)
+		require.NoError(t, err)
+		return
+	}
+	_, err := w.psql.Exec(`ALTER DATABASE ` + w.psql.Name + ` SET default_transaction_read_only = on`)
+	require.NoError(t, err)
+	_, err = w.psql.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'flower-%'`)
+	require.NoError(t, err)
+}
+
+// Where no connection can be had, everybody is told so, and all is well when there is one.
+func TestExhaustedConnections(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	role := "app_" + strings.ReplaceAll(newID(), "-", "")
+	mustExec(t, w.psql, `CREATE ROLE `+role+` LOGIN IN ROLE flower CONNECTION LIMIT 0`)
+	mustExec(t, w.psql, `GRANT ALL ON ALL TABLES IN SCHEMA public TO `+role)
+	t.Cleanup(func() {
+		mustExec(t, w.psql, `DROP OWNED BY `+role)
+		mustExec(t, w.psql, `DROP ROLE `+role)
+	})
+	d := through(t, w, strings.Replace(w.psql.URL, "flower@", role+"@", 1))
+	all := calls(w, register(t, w, chain(3)...))
+	for range 2 {
+		for name, c := range all {
+			err := c.do(background, d)
+			require.ErrorIs(t, err, flow.ErrUnavailable, name)
+			require.ErrorContains(t, err, "too many connections for role", name)
+		}
+	}
+	mustExec(t, w.psql, `ALTER ROLE `+role+` CONNECTION LIMIT -1`)
+	for name, c := range all {
+		require.NoError(t, c.do(background, d), name)
+	}
+}
+
+// Of several hosts, it is enough that one may come back.
+func TestUnavailable_SeveralHosts(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	closed := l.Addr().(*net.TCPAddr).Port
+	require.NoError(t, l.Close())
+	p, _ := w.psql.Proxy(t)
+	for _, hosts := range []string{"127.0.0.1:%d,127.0.0.1:%d", "127.0.0.1:%[2]d,127.0.0.1:%[1]d"} {
+		d := through(t, w, fmt.Sprintf("postgres://flower@"+hosts+"/no_such_database?sslmode=disable", closed, p.Port))
+		err = d.Ready(t.Context())
+		require.ErrorContains(t, err, "no_such_database")
+		require.ErrorIs(t, err, flow.ErrUnavailable)
+	}
+	d := through(t, w, fmt.Sprintf("postgres://flower@127.0.0.1:%d/no_such_database?sslmode=disable", p.Port))
+	require.NotErrorIs(t, d.Ready(t.Context()), flow.ErrUnavailable, "somebody has to make it")
+}
+
+// A single server can be asked for by its role, too; until it has it, it is away.
+func TestUnavailable_NotThePrimary(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	d := through(t, w, w.psql.URL+"&target_session_attrs=read-write")
+	require.NoError(t, d.Ready(t.Context()))
+	setReadOnly(t, w, true)
+	for range 3 {
+		require.ErrorIs(t, d.Ready(t.Context()), flow.ErrUnavailable)
+	}
+	err := d.Ready(t.Context())
+	require.True(t, strings.HasSuffix(err.Error(), "session is read-only"), err)
+	setReadOnly(t, w, false)
+	require.NoError(t, eventually(func() error { return d.Ready(background) }))
+	require.True(t, readOnly(fmt.Errorf("begin: %w", errors.New("server is in hot standby mode"))))
+}
+
+// A ping that the server answers with an error is no end of the process: lib/pq panics.
+func TestListen_APingFails(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.Close()) }()
+	pinged := make(chan bool)
+	go cancelledServer(l, pinged)
+	listener := pq.NewListener(fmt.Sprintf("host=127.0.0.1 port=%d user=u dbname=d sslmode=disable", l.Addr().(*net.TCPAddr).Port), time.Hour, time.Hour, nil)
+	defer func() { require.NoError(t, listener.Close()) }()
+	require.NoError(t, listener.Listen("x"))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		pingListener(listener)
+	}()
+	require.True(t, <-pinged)
+	<-done
+	go pingListener(listener)
+	require.True(t, <-pinged, "it goes on")
+}
+
+// cancelledServer speaks as much of the protocol as a listener needs. It answers empty
+// queries as a server does on which somebody has cancelled them.
+func cancelledServer(l net.Listener, pinged chan<- bool) {
+	c, err := l.Accept()
+	if err != nil {
+		return
+	}
+	defer func() { _ = c.Close() }()
+	message := func(kind byte, body string) string {
+		return string(kind) + string([]byte{0, 0, 0, byte(len(body) + 4)}) + body
+	}
+	ready := message('Z', "I")
+	read := func(header int) (kind byte, body string) {
+		head := make([]byte, header)
+		if _, err := io.ReadFull(c, head); err != nil {
+			return 'X', ""
+		}
+		rest := make([]byte, int(head[header-1])+int(head[header-2])<<8-4)
+		_, _ = io.ReadFull(c, rest)
+		return head[0], string(rest)
+	}
+	say := func(text string) { _, _ = c.Write([]byte(text)) }
+	read(4)
+	say(message('R', "\x00\x00\x00\x00") + ready)
+	for {
+		switch kind, query := read(5); {
+		case kind != 'Q':
+			return
+		case query == "\x00":
+			say(message('E', "SERROR\x00C57014\x00Mcanceling statement due to user request\x00\x00") + ready)
+			pinged <- true
+		default:
+			say(message('C', "LISTEN\x00") + ready)
+		}
+	}
+}
