@@ -15,6 +15,10 @@ const maxCalls = 2
 // maxBatch bounds a call, so that it ends well before the statement's time is over.
 const maxBatch = 1000
 
+// maxPause is the longest one between calls that fail: with the time that a new connection
+// may take, 3 s, work goes on within 5 s of the database's return.
+const maxPause = time.Second
+
 // afterCancel is how long cancelled programs have to return at a shutdown.
 const afterCancel = 2 * time.Second
 
@@ -34,7 +38,8 @@ type dispatcher struct {
 	look     bool                // there may be something in the queue
 	stopping bool
 	doubts   doubts
-	errs     *errorLog
+	errs     *errorLog // of calls
+	stuck    *errorLog // of results that cannot be recorded in any form
 
 	pause    time.Duration    // after an error, growing
 	resume   <-chan time.Time // nil: calls may be made
@@ -57,7 +62,10 @@ func newDispatcher(w *Watcher) *dispatcher {
 		// Two reports come from a worker that was stuck: nobody waits to be heard, not
 		// even after the end.
 		tasks: make(chan flow.Task, n), ended: make(chan ended, 2*n), answers: make(chan answer, maxCalls),
-		open: make(map[attemptKey]bool), errs: newErrorLog(w.log), doubts: newDoubts(w),
+		open: make(map[attemptKey]bool), doubts: newDoubts(w),
+		errs: newErrorLog(w.log, "the database did not take results or give tasks: trying again",
+			"the database takes results and gives tasks again"),
+		stuck: newErrorLog(w.log, "a failure cannot be recorded: trying again", "all failures are recorded"),
 	}
 }
 
@@ -229,6 +237,10 @@ func (d *dispatcher) settle(a answer) {
 		return
 	}
 	d.pause = 0
+	d.errs.worked()
+	if len(d.locked) == 0 && d.aside == 0 {
+		d.stuck.worked()
+	}
 	// As many as asked for: there may be more. Some were left in the queue: there are.
 	// Workers became free for which the call did not claim: there may be.
 	if a.claim.Free > 0 && (len(a.adv.Claimed) == a.claim.Free || a.adv.Queued > 0) ||
@@ -255,8 +267,8 @@ func (d *dispatcher) failed(a answer) {
 		d.doubts.add(a.claim, a.adv.Claimed)
 		d.look = true
 	}
-	d.errs.log("the database did not take results or give tasks: trying again", a.err)
-	d.pause = min(max(2*d.pause, 50*time.Millisecond), 2*time.Second)
+	d.errs.failed(a.err)
+	d.pause = min(max(2*d.pause, 50*time.Millisecond), maxPause)
 	d.resume = time.After(jitter(d.pause))
 }
 
@@ -294,7 +306,7 @@ func (d *dispatcher) rejected(r flow.Rejected) {
 	failure := r.Result
 	if r.Busy || failure.Outcome == flow.OutcomeInvalid {
 		if !r.Busy {
-			d.errs.log("a failure cannot be recorded: trying again", r.Cause)
+			d.stuck.failed(r.Cause)
 		}
 		d.locked = append(d.locked, failure)
 		d.unlocked = time.After(time.Second)

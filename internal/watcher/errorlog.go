@@ -5,23 +5,50 @@ import (
 	"time"
 )
 
-// errorLog keeps a loop that fails again and again from flooding the log: the first
-// failure is logged at once, then at most one a second, with a count of the others. It
-// belongs to one goroutine.
+// errorLog tells people of a loop that fails again and again: of the first failure at
+// once, then once a minute, and when it works again. A loop that fails every other time
+// has a line a second. It belongs to one goroutine.
 type errorLog struct {
-	to      *slog.Logger
-	last    time.Time
-	skipped int
+	to                 *slog.Logger
+	failing, recovered string // what it says
+
+	since    time.Time // of the first failure
+	failures int       // since it last worked
+	told     time.Time // when it last said so
+	open     bool      // it has told of these failures
 }
 
-func newErrorLog(to *slog.Logger) *errorLog { return &errorLog{to: to} }
+const (
+	tellAgain = time.Minute
+	tellLeast = time.Second
+)
 
-func (l *errorLog) log(msg string, err error) {
-	if time.Since(l.last) < time.Second {
-		l.skipped++
+func newErrorLog(to *slog.Logger, failing, recovered string) *errorLog {
+	return &errorLog{to: to, failing: failing, recovered: recovered}
+}
+
+func (l *errorLog) failed(err error) {
+	now := time.Now()
+	if l.failures == 0 {
+		l.since = now
+	}
+	l.failures++
+	pause := tellLeast
+	if l.open {
+		pause = tellAgain
+	}
+	if now.Sub(l.told) < pause {
 		return
 	}
-	//nolint:sloglint // each loop has one constant message, and gives it here
-	l.to.Error(msg, "component", "watcher", "err", err, "skipped", l.skipped)
-	l.last, l.skipped = time.Now(), 0
+	l.told, l.open = now, true
+	//nolint:sloglint // each loop has constant messages, and gave them before
+	l.to.Error(l.failing, "component", "watcher", "err", err, "failures", l.failures)
+}
+
+func (l *errorLog) worked() {
+	if l.open {
+		//nolint:sloglint // as above
+		l.to.Info(l.recovered, "component", "watcher", "failures", l.failures, "after", time.Since(l.since).Round(time.Millisecond))
+	}
+	l.failures, l.open = 0, false
 }

@@ -53,7 +53,7 @@ func (w *Watcher) unready() string {
 	case renewed == 0:
 		return "waiting for the database"
 	case time.Since(time.Unix(0, renewed)) > fenceAfter:
-		return "the database does not answer heartbeats"
+		return "no heartbeat goes through to the database; the log says why"
 	}
 	return ""
 }

@@ -52,7 +52,7 @@ func TestHealth(t *testing.T) {
 	}{
 		{time.Time{}, http.StatusServiceUnavailable, "waiting for the database\n"},
 		{time.Now(), http.StatusOK, "ready\n"},
-		{time.Now().Add(-fenceAfter - time.Second), http.StatusServiceUnavailable, "the database does not answer heartbeats\n"},
+		{time.Now().Add(-fenceAfter - time.Second), http.StatusServiceUnavailable, "no heartbeat goes through to the database; the log says why\n"},
 	} {
 		if !test.renewed.IsZero() {
 			w.lease.renewed.Store(test.renewed.UnixNano())

@@ -23,7 +23,7 @@ const (
 // housekeep lets tasks go that waited for a time, suspends those whose program nobody
 // has, and repairs what should never be broken, until ctx ends.
 func (w *Watcher) housekeep(ctx context.Context) {
-	errs := newErrorLog(w.log)
+	errs := newErrorLog(w.log, "housekeeping failed: trying again", "housekeeping goes on")
 	known := map[string]time.Time{} // programs that nobody has, since when
 	sweep := time.Now().Add(jitter(sweepEvery))
 	var strangers time.Time
@@ -38,10 +38,14 @@ func (w *Watcher) housekeep(ctx context.Context) {
 			// A large table takes long to read: never more than a hundredth of the time.
 			sweep = time.Now().Add(max(jitter(sweepEvery), 100*time.Since(now)))
 		}
-		if err != nil && ctx.Err() == nil {
-			errs.log("housekeeping failed: trying again", err)
-		}
 		pause := jitter(min(w.cfg.PollInterval, strangersEvery))
+		switch {
+		case err == nil:
+			errs.worked()
+		case ctx.Err() == nil:
+			errs.failed(err)
+			pause = min(pause, jitter(maxPause))
+		}
 		if next > 0 {
 			pause = min(pause, next)
 		}

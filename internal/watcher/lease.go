@@ -30,10 +30,14 @@ type lease struct {
 
 	rescuing atomic.Bool    // one at a time
 	rescues  sync.WaitGroup // what keep has begun
+	errs     *errorLog      // of rescues; whoever rescues has it
 }
 
 func newLease(w *Watcher) *lease {
-	l := &lease{w: w, soon: make(chan struct{}, 1)}
+	l := &lease{
+		w: w, soon: make(chan struct{}, 1),
+		errs: newErrorLog(w.log, "rescue failed: trying again with the next heartbeat", "a rescue went through again"),
+	}
 	l.renew()
 	return l
 }
@@ -51,19 +55,20 @@ func (l *lease) beatSoon() { signal(l.soon) }
 // join makes the watcher known, however long the database is away.
 func (l *lease) join(ctx context.Context) error {
 	c := l.w.cfg
-	errs := newErrorLog(l.w.log)
+	errs := newErrorLog(l.w.log, "cannot join: trying again", "joined")
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		err := l.w.store.Join(ctx, flow.Watcher{
 			ID: l.id(), Host: c.Host, PID: c.PID, Version: c.Version, Programs: l.w.programs.Names(), Workers: c.Workers,
 		})
 		if err == nil {
 			l.renewed.Store(time.Now().UnixNano())
+			errs.worked()
 			return nil
 		}
 		if !errors.Is(err, flow.ErrUnavailable) {
 			return err
 		}
-		errs.log("cannot join: trying again", err)
+		errs.failed(err)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("join: %w", context.Cause(ctx))
@@ -74,7 +79,7 @@ func (l *lease) join(ctx context.Context) error {
 
 // keep sends heartbeats until ctx ends.
 func (l *lease) keep(ctx context.Context) {
-	errs := newErrorLog(l.w.log)
+	errs := newErrorLog(l.w.log, "heartbeat failed: trying again", "heartbeats go through again")
 	// By a timer, since a heartbeat may wait for its answer for longer than that.
 	fence := time.AfterFunc(fenceAfter, l.fence)
 	defer fence.Stop()
@@ -89,13 +94,14 @@ func (l *lease) keep(ctx context.Context) {
 			fence.Reset(fenceAfter - time.Since(sent))
 			pause = heartbeat
 			l.renewed.Store(sent.UnixNano())
+			errs.worked()
 			l.obey(ctx, pulse)
 		case errors.Is(err, flow.ErrFenced):
 			l.startAgain(ctx)
 			fence.Reset(fenceAfter)
 			pause = heartbeat
 		default:
-			errs.log("heartbeat failed: trying again", err)
+			errs.failed(err)
 			pause = 250 * time.Millisecond
 		}
 	}
@@ -119,9 +125,10 @@ func (l *lease) obey(ctx context.Context, pulse flow.Pulse) {
 func (l *lease) rescue(ctx context.Context) {
 	rescued, err := l.w.store.Rescue(ctx, l.id())
 	if err != nil {
-		l.w.log.Error("rescue failed: trying again with the next heartbeat", "component", "watcher", "err", err)
+		l.errs.failed(err)
 		return
 	}
+	l.errs.worked()
 	logRescued(l.w.log, rescued)
 	if len(rescued) > 0 {
 		l.w.wakeUp()

@@ -190,8 +190,7 @@ func TestFencedAndAway(t *testing.T) {
 		dead.set(w.lease.id())
 		pass(time.Minute)
 		require.Equal(t, 1, joined.get())
-		require.GreaterOrEqual(t, len(w.logs.with("cannot join: trying again")), 50)
-		require.LessOrEqual(t, len(w.logs.with("cannot join: trying again")), 62)
+		w.logs.only(t, "cannot join: trying again")
 		away.set(false)
 		pass(2 * time.Second)
 		require.Equal(t, 2, joined.get())
@@ -264,7 +263,7 @@ func TestSelfFence(t *testing.T) {
 	}
 }
 
-func TestHeartbeatErrorsAreLoggedOnceASecond(t *testing.T) {
+func TestHeartbeatErrorsAreLoggedOnceAMinute(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var beats times
 		w := start(t, &fakeStore{beat: func(string, []flow.Task) (flow.Pulse, error) {
@@ -272,10 +271,9 @@ func TestHeartbeatErrorsAreLoggedOnceASecond(t *testing.T) {
 			return flow.Pulse{}, errAway
 		}}, taking(0))
 		begin := time.Now()
-		pass(time.Minute)
-		require.Greater(t, len(beats.since(begin)), 200, "it tries again soon")
-		require.LessOrEqual(t, len(w.logs.with("heartbeat failed: trying again")), 61)
-		require.GreaterOrEqual(t, len(w.logs.with("heartbeat failed: trying again")), 50)
+		pass(150 * time.Second)
+		require.Greater(t, len(beats.since(begin)), 500, "it tries again soon")
+		require.Len(t, w.logs.with("heartbeat failed: trying again"), 3)
 	})
 }
 
@@ -368,7 +366,7 @@ func TestJoinWaits(t *testing.T) {
 		calls, _ := q.look()
 		require.Empty(t, calls)
 		require.InDelta(t, 3600, len(tries.since(begin)), 10)
-		require.LessOrEqual(t, len(w.logs.with("cannot join: trying again")), 3600)
+		require.LessOrEqual(t, len(w.logs.with("cannot join: trying again")), 60)
 		away.set(false)
 		pass(2 * time.Second)
 		require.Len(t, w.logs.with("task finished"), 1)
