@@ -31,6 +31,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	err := s.store.Ready(ctx)
+	s.answered(r, err)
 	if err != nil && exchangeOf(r).gone(r) {
 		return nil // the one who asked has left; that says nothing about the database
 	}

@@ -19,6 +19,7 @@ import (
 type exchange struct {
 	id   string // of the request, made here: a client's own could be anything
 	task string // the workflow that it names, for answers
+	away bool   // it failed since the database is away, which the log has
 }
 
 type exchangeKey struct{}
@@ -55,7 +56,7 @@ func (s *Server) observed(next http.Handler) http.Handler {
 		next.ServeHTTP(rec, r)
 
 		level := slog.LevelDebug // what registers a flow logs that itself
-		if r.Method == http.MethodPost && rec.status >= 400 {
+		if r.Method == http.MethodPost && rec.status >= 400 && !x.away {
 			level = slog.LevelInfo
 		}
 		s.log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.EscapedPath(),

@@ -24,6 +24,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	f, err := s.store.Register(r.Context(), request)
+	s.answered(r, err)
 	if errors.Is(err, flow.ErrNotFound) {
 		return workflowNotFound.because("no tasks registered") // the original's words
 	}

@@ -157,7 +157,12 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := classify(r.Context(), err)
 	x := exchangeOf(r)
 	if f.cause != nil && !x.gone(r) {
-		s.errors.log(r.Context(), f, "request", x.id, "method", r.Method, "path", r.URL.EscapedPath())
+		attrs := []any{"request", x.id, "method", r.Method, "path", r.URL.EscapedPath()}
+		if x.away = f.code == noDatabase.code; x.away {
+			s.outage.refuse(r.Context(), f.cause, attrs...)
+		} else {
+			s.errors.log(r.Context(), f, attrs...)
+		}
 	}
 	if f.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(f.retryAfter))
@@ -179,6 +184,13 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		Type: "about:blank", Title: f.title, Status: f.status, Code: f.code,
 		Detail: detail, Instance: r.URL.EscapedPath(), RequestID: x.id,
 	})
+}
+
+// answered notes that the database has answered, if it has.
+func (s *Server) answered(r *http.Request, err error) {
+	if err == nil || errors.Is(err, flow.ErrNotFound) {
+		s.outage.over(r.Context())
+	}
 }
 
 // isRegister reports whether a request is one for the original's door, and gets its

@@ -68,6 +68,7 @@ type Server struct {
 	store    Store
 	log      *slog.Logger
 	errors   *throttle
+	outage   *outage
 	exposed  bool // others than this machine can reach it; set before it serves
 	stopping atomic.Bool
 	unready  atomic.Bool // what the last readiness check found
@@ -87,6 +88,7 @@ func New(cfg Config, store Store, log *slog.Logger) *Server {
 		store:    store,
 		log:      log,
 		errors:   newThrottle(log),
+		outage:   &outage{out: log},
 		exposed:  cfg.exposed(),
 		inFlight: make(chan struct{}, maxInFlight),
 		queue:    make(chan struct{}, maxQueued),

@@ -3,6 +3,7 @@ package register
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -304,6 +305,51 @@ func TestThrottle_WritesTheSameErrorOnceASecond(t *testing.T) {
 		time.Sleep(throttlePause)
 		write("three")
 		require.Contains(t, log.String(), "err=three")
+	})
+}
+
+// An outage is told once, then once a minute, and so is its end, however many requests it
+// costs, and whatever their errors say.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		var port int
+		var away bool
+		store := fakeStore{register: func(context.Context, flow.Registration) (flow.Flow, error) {
+			if port++; away {
+				return flow.Flow{}, fmt.Errorf("read tcp 127.0.0.1:%d: %w", port, flow.ErrUnavailable)
+			}
+			return flow.Flow{}, nil
+		}}
+		h := New(Config{Host: "localhost"}, store, log.logger()).Handler()
+		post := func(want int) {
+			t.Helper()
+			require.Equal(t, want, send(t, h, "POST", "/register/sample", "").Code)
+		}
+		info := func() int { return strings.Count(log.String(), "\n") - strings.Count(log.String(), "level=DEBUG") }
+		for range 2 {
+			before := info()
+			away = true
+			for range 125 {
+				post(503)
+				time.Sleep(time.Second)
+			}
+			require.Equal(t, before+3, info(), "at the begin, after one minute and after two")
+			away = false
+			post(201)
+			require.Equal(t, before+3+2, info(), "its end, and the flow")
+		}
+		require.Contains(t, log.String(), "refused=61 err=")
+		require.Equal(t, 2, strings.Count(log.String(), `msg="the database is back" component=register refused=125 after=2m5s`))
+
+		before := info()
+		for range 100 { // every other request
+			away = !away
+			post(map[bool]int{true: 503, false: 201}[away])
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.LessOrEqual(t, info()-before-50, 2, "but for the flows")
 	})
 }
 

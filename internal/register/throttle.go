@@ -3,13 +3,12 @@ package register
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 )
 
 // throttle writes the same error at most once a second, with a count of those it left
-// out: an outage must be in the log, and must not be all of it.
+// out: what is broken must be in the log, and must not be all of it.
 type throttle struct {
 	out *slog.Logger
 
@@ -38,14 +37,10 @@ func (t *throttle) log(ctx context.Context, f *failure, attrs ...any) {
 	if !ok {
 		return
 	}
-	level := slog.LevelError
-	if f.status == http.StatusServiceUnavailable {
-		level = slog.LevelWarn // it heals by itself
-	}
 	if missed > 0 {
 		attrs = append(attrs, "repeated", missed)
 	}
-	t.out.Log(ctx, level, "request failed", append(attrs, "err", f.cause)...)
+	t.out.ErrorContext(ctx, "request failed", append(attrs, "err", f.cause)...)
 }
 
 // admit reports whether a text may be written now, and how often it was not.
