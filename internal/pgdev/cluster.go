@@ -39,18 +39,21 @@ func (s *Server) initCluster(ctx context.Context, o Options) error {
 	return s.makeCluster(ctx, o, lock)
 }
 
-// makeCluster runs initdb, which holds on to the lock: should we be killed, the next
-// start waits until it has ended.
+// makeCluster runs initdb, or copies the one to follow. The command holds on to the lock:
+// should we be killed, the next start waits until it has ended.
 func (s *Server) makeCluster(ctx context.Context, o Options, lock *os.File) error {
 	fresh := o.DataDir + ".new"
 	if err := errors.Join(os.RemoveAll(fresh), os.Mkdir(fresh, 0o700), s.give(fresh)); err != nil {
 		return err
 	}
-	args := []string{"-D", fresh, "-U", "flower", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"}
+	program, args := "initdb", []string{"-D", fresh, "-U", "flower", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"}
+	if o.Standby != nil {
+		program, args = "pg_basebackup", []string{"-D", fresh, "-d", o.Standby.DSN, "--write-recovery-conf", "--checkpoint=fast"}
+	}
 	if !o.Durable {
 		args = append(args, "--no-sync")
 	}
-	c := s.command(ctx, filepath.Join(o.BinDir, "initdb"), args...)
+	c := s.command(ctx, filepath.Join(o.BinDir, program), args...)
 	c.ExtraFiles = []*os.File{lock}
 	err := c.Run()
 	if err == nil {
@@ -64,7 +67,7 @@ func (s *Server) makeCluster(ctx context.Context, o Options, lock *os.File) erro
 		if ctx.Err() != nil {
 			err = context.Cause(ctx) // rather than "signal: killed"
 		}
-		return fmt.Errorf("initdb: %w", err)
+		return fmt.Errorf("%s: %w", program, err)
 	}
 	return nil
 }

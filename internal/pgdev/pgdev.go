@@ -27,6 +27,7 @@ import (
 type Options struct {
 	BinDir  string        // where initdb and postgres are; default: FindBinDir()
 	DataDir string        // kept between runs; default: a temporary one, removed by Stop
+	Standby *Server       // a new cluster is a copy of this one's, and follows it
 	Port    int           // default: a free one
 	Durable bool          // false: nothing is flushed to disk, for tests
 	Conf    []string      // further settings, "name=value"

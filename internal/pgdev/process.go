@@ -90,7 +90,6 @@ func (s *Server) launch(o Options) error {
 	// TCP only (-k ''): a socket's path is limited to 107 bytes, and Debian's directory
 	// for sockets is not open to everybody.
 	args := []string{
-		"-c", guard, "sh", filepath.Join(o.BinDir, "postgres"),
 		"-D", o.DataDir, "-h", "127.0.0.1", "-p", strconv.Itoa(o.Port), "-k", "",
 		"-c", "cluster_name=" + s.name(),
 	}
@@ -100,8 +99,12 @@ func (s *Server) launch(o Options) error {
 	for _, c := range o.Conf {
 		args = append(args, "-c", c)
 	}
-	// No context: the server lives until Stop or our end.
-	c := s.command(context.Background(), "/bin/sh", args...)
+	return s.guarded(filepath.Join(o.BinDir, "postgres"), args...)
+}
+
+// guarded starts a program that lives until Stop or our end.
+func (s *Server) guarded(program string, args ...string) error {
+	c := s.command(context.Background(), "/bin/sh", append([]string{"-c", guard, "sh", program}, args...)...)
 	life, err := c.StdinPipe()
 	if err != nil {
 		return err

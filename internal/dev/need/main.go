@@ -38,6 +38,12 @@ var things = map[string]thing{
 		missing:  func() bool { _, err := pgdev.FindBinDir(); return err != nil },
 		hint:     "or set PG_BINDIR to the directory of its initdb and postgres",
 	},
+	"pgbouncer": {
+		is:       "PgBouncer, for the tests of a pooler",
+		packages: []string{"pgbouncer"},
+		missing:  func() bool { _, err := pgdev.FindPooler(); return err != nil },
+		hint:     "or test without",
+	},
 	"curl": {
 		is:       "curl",
 		packages: []string{"curl"},
@@ -67,7 +73,7 @@ func run(names []string, out io.Writer) error {
 	for _, name := range names {
 		t, known := things[name]
 		if !known {
-			return fmt.Errorf("%q is not known here; postgres, curl and gcc are", name)
+			return fmt.Errorf("%q is not known here; postgres, pgbouncer, curl and gcc are", name)
 		}
 		if !t.missing() {
 			continue
@@ -83,16 +89,20 @@ func run(names []string, out io.Writer) error {
 }
 
 // script installs the packages that are its arguments. Debian's PostgreSQL package makes
-// a cluster and starts it on port 5432 when it is installed; we want its programs alone,
-// and a machine that is otherwise as it was.
+// a cluster and starts it on port 5432 when it is installed, and that of PgBouncer starts
+// one on 6432, now and at each boot; we want their programs alone, and a machine that is
+// otherwise as it was.
 const script = `set -e
 export DEBIAN_FRONTEND=noninteractive
 common=/etc/postgresql-common/createcluster.d
 mkdir -p $common
 echo 'create_main_cluster = false' >$common/flower.conf
-trap 'rm -f $common/flower.conf' EXIT
+policy=/usr/sbin/policy-rc.d made=
+if [ ! -e $policy ]; then made=$policy; printf '#!/bin/sh\nexit 101\n' >$policy; chmod 755 $policy; fi
+trap 'rm -f $common/flower.conf $made' EXIT
 apt-get -q update || echo 'going on with the package lists that are there'
-apt-get -q install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"`
+apt-get -q install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
+case " $* " in *" pgbouncer "*) systemctl disable pgbouncer >/dev/null 2>&1 || true;; esac`
 
 func install(t thing, out io.Writer) error {
 	packages := strings.Join(t.packages, " ")
