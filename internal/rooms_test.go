@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"internal/flow":             {},
 	"internal/postgres":         {"internal/flow", "internal/postgres/pqguard", "migrations"},
 	"internal/postgres/pqguard": {},
+	"internal/process":          {},
 	"internal/program":          {"internal/flow"},
 	"internal/register":         {"internal/flow"},
 	"internal/watcher":          {"internal/flow"},
