@@ -29,14 +29,14 @@ const module = "github.com/d-tsuji/flower/"
 // if it is one of the rooms that know flow alone, and in the README's picture.
 var rooms = map[string][]string{
 	"cmd/register": {"internal/cli", "internal/flow", "internal/postgres", "internal/program", "internal/register", "migrations"},
-	"cmd/watcher":  {"internal/cli", "internal/flow", "internal/postgres", "internal/program", "internal/watcher", "migrations"},
+	"cmd/watcher":  {"internal/cli", "internal/flow", "internal/postgres", "internal/process", "internal/program", "internal/watcher", "migrations"},
 
 	"internal/cli":              {"internal/postgres"}, // what both mains share: flags, environment, logger
 	"internal/flow":             {},
 	"internal/postgres":         {"internal/flow", "internal/postgres/pqguard", "migrations"},
 	"internal/postgres/pqguard": {},
 	"internal/process":          {},
-	"internal/program":          {"internal/flow"},
+	"internal/program":          {"internal/flow", "internal/process"},
 	"internal/register":         {"internal/flow"},
 	"internal/watcher":          {"internal/flow"},
 	"migrations":                {},
@@ -129,6 +129,7 @@ var modules = []string{
 	"github.com/sethvargo/go-retry",
 	"go.uber.org/multierr",
 	"golang.org/x/sync",
+	"golang.org/x/sys",
 }
 
 func TestModulesOfThePrograms(t *testing.T) {

@@ -4,9 +4,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -15,11 +13,15 @@ import (
 
 	"github.com/d-tsuji/flower/internal/cli"
 	"github.com/d-tsuji/flower/internal/postgres"
+	"github.com/d-tsuji/flower/internal/process"
 	"github.com/d-tsuji/flower/internal/program"
 	"github.com/d-tsuji/flower/internal/watcher"
 )
 
-func main() { cli.Main("watcher", run) }
+func main() {
+	process.Supervise() // if a task's command started this process
+	cli.Main("watcher", run)
+}
 
 // config is everything that can be set.
 type config struct {
@@ -54,16 +56,9 @@ func run(ctx context.Context, env *cli.Env) error {
 	return errors.Join(work(ctx, cfg, db, log), db.Close())
 }
 
-// programs are what tasks can run here: the watcher and they do not know each other.
-type programs struct{ program.Set }
-
-func (p programs) Run(ctx context.Context, a watcher.Attempt) (json.RawMessage, error) {
-	return p.Set.Run(ctx, program.Attempt(a))
-}
-
 // work waits for the database and runs tasks until ctx ends and they are done.
 func work(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) error {
-	w, err := watcher.New(cfg.watcher, db, programs{program.Default(cfg.programs).Enabled()}, log)
+	w, err := watcher.New(cfg.watcher, db, newPrograms(cfg.programs, log), log)
 	if err != nil {
 		return err
 	}
@@ -113,15 +108,7 @@ func settings(name string, cfg *config) *cli.Flags {
 		"FLOWER_SHUTDOWN_TIMEOUT", "how long running tasks may take at the end, before they are handed back")
 	flags.Var(cli.Bool(&cfg.list), "programs", "", "list the programs that tasks can run, with their parameters, and stop")
 
-	var allow string
-	flags.Var(cli.Text(&allow, ""), "http-allow NETWORK,…", "FLOWER_HTTP_ALLOW",
-		"networks that HTTP tasks may reach, as in 10.0.0.0/8; empty is all but metadata services")
-	flags.Check(func() (err error) {
-		if cfg.programs.HTTPAllow, err = program.ParseAllow(allow); err != nil {
-			return fmt.Errorf("-http-allow (FLOWER_HTTP_ALLOW): %w", err)
-		}
-		return nil
-	})
+	programSettings(flags, &cfg.programs)
 
 	flags.Group("Health")
 	flags.Var(cli.Text(&cfg.healthAddr, ""), "health-addr HOST:PORT", "FLOWER_HEALTH_ADDR",

@@ -29,6 +29,8 @@ func newCounting(target int) *counting {
 
 func (c *counting) Names() []string { return []string{"NoOp"} }
 
+func (c *counting) OffWithout(string) string { return "" }
+
 func (c *counting) Run(_ context.Context, a watcher.Attempt) (json.RawMessage, error) {
 	if c.each != nil {
 		c.each(a.Task)

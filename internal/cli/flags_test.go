@@ -192,3 +192,23 @@ func TestReport_LogsWhatDiffersFromTheDefaults(t *testing.T) {
 	require.Contains(t, text, `INF configuration database-url=postgres://u:xxxxx@db/flower dbpass="(set, not shown)" dbname=other`)
 	require.NotContains(t, text, "s3cret")
 }
+
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int64{
+		"0": 0, "1048576": 1 << 20, "512MiB": 512 << 20, "2GB": 2_000_000_000, "1500KB": 1_500_000, "3TiB": 3 << 40, "2097152B": 2 << 20,
+	} {
+		var n int64
+		v := Bytes(&n, 0, 1<<20, 4<<40)
+		require.NoError(t, v.Set(text), text)
+		require.Equal(t, want, n, text)
+		again := int64(-1)
+		require.NoError(t, Bytes(&again, 0, 1<<20, 4<<40).Set(v.String()), v.String())
+		require.Equal(t, want, again, v.String())
+	}
+	for _, text := range []string{"", "x", "-1", "1.5GiB", "1 GiB", "GiB", "1gib", "1023KiB", "5TiB", "9223372036854775807TiB", "1e9", "0x10"} {
+		var n int64
+		require.EqualError(t, Bytes(&n, 0, 1<<20, 4<<40).Set(text), "must be a size such as 512MiB or 2GB from 1MiB to 4TiB, or 0", text)
+		require.Zero(t, n, text)
+	}
+}

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -84,6 +85,59 @@ func Int(p *int, def, least, most int) *Value {
 		},
 		text: func() string { return strconv.Itoa(*p) },
 	}
+}
+
+// Bytes is a size such as 512MiB or 2GB from least to most, or 0.
+func Bytes(p *int64, def, least, most int64) *Value {
+	*p = def
+	return &Value{
+		set: func(s string) error {
+			n, ok := parseBytes(s)
+			if !ok || n != 0 && (n < least || n > most) {
+				return fmt.Errorf("must be a size such as 512MiB or 2GB from %s to %s, or 0", size(least), size(most))
+			}
+			*p = n
+			return nil
+		},
+		text: func() string { return size(*p) },
+	}
+}
+
+// units are those of sizes, the largest first.
+var units = []struct {
+	name  string
+	bytes int64
+}{
+	{"TiB", 1 << 40},
+	{"GiB", 1 << 30},
+	{"MiB", 1 << 20},
+	{"KiB", 1 << 10},
+	{"TB", 1e12},
+	{"GB", 1e9},
+	{"MB", 1e6},
+	{"KB", 1e3},
+	{"B", 1},
+	{"", 1},
+}
+
+func parseBytes(s string) (int64, bool) {
+	for _, u := range units {
+		if number, found := strings.CutSuffix(s, u.name); found {
+			n, err := strconv.ParseInt(number, 10, 64)
+			return n * u.bytes, err == nil && n >= 0 && n <= math.MaxInt64/u.bytes
+		}
+	}
+	return 0, false
+}
+
+// size writes 1048576 as 1MiB.
+func size(n int64) string {
+	for _, u := range units {
+		if n > 0 && n%u.bytes == 0 && u.bytes > 1 {
+			return strconv.FormatInt(n/u.bytes, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // Bool is true or false.

@@ -73,13 +73,8 @@ func checkTask(p Program, definition json.RawMessage, given map[string]json.RawM
 			}
 		}
 	}
-	open := false
-	params, err := decode(declared, merged, func(raw json.RawMessage) bool {
-		has := hasExpression(raw)
-		open = open || has
-		return has
-	})
-	if err != nil || open {
+	params, err := decode(declared, merged, true)
+	if err != nil {
 		return err
 	}
 	return checkTogether(p, params)
@@ -92,7 +87,7 @@ func checkNames(p Program, declared []Parameter, own, given map[string]json.RawM
 	for _, d := range declared {
 		known[d.Name] = true
 		if _, replaced := given[d.Name]; replaced && d.Fixed {
-			return d.invalid("only the definition can set it, and the request does")
+			return invalid(d.Name, "only the definition can set it, and the request does")
 		}
 	}
 	if _, ignores := p.(interface{ ignoresOthers() }); ignores {
@@ -106,7 +101,7 @@ func checkNames(p Program, declared []Parameter, own, given map[string]json.RawM
 		if len(declared) > 0 {
 			problem = "this program does not know it; it knows " + strings.Join(slices.Sorted(maps.Keys(known)), ", ")
 		}
-		return Parameter{Name: name}.invalid(problem)
+		return invalid(name, problem)
 	}
 	return nil
 }

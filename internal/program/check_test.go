@@ -23,7 +23,7 @@ var strict = fake{parameters: []Parameter{
 type together struct{ fake }
 
 func (together) Check(v Values) error {
-	if v.String("what") == "" && v.Int("times") > 0 {
+	if v.String("what") == "" && !v.Open("what") && v.Int("times") > 0 {
 		return &flow.InvalidError{Subject: `parameter "times"`, Problem: "it needs what"}
 	}
 	return nil

@@ -18,36 +18,86 @@ import (
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
-// TestConformance holds every program of Default to what the package's documentation
-// promises. A new program gets a line in parameters: what makes it run for a while.
+// conformity is what a program needs to be held to what the package's documentation
+// promises: parameters for each of its cases.
+type conformity struct {
+	// long runs until it is stopped, or if it is brief may end before. It says that it has
+	// started by its log, by what it prints, or by calling started.
+	long  func(t *testing.T, started func()) string
+	brief bool
+
+	// huge yields more than an output may have; nil: it yields nothing.
+	huge func(t *testing.T) string
+
+	// fails fails at the place where it would use a secret; nil: it has no use for any.
+	fails func(t *testing.T, secret string) string
+}
+
+// TestConformance holds every program of Default to it. A new program gets an entry here.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	parameters := map[string]func(t *testing.T, started func()) string{
-		"EchoParamTimeSleep":  func(*testing.T, func()) string { return `{"SLEEP_TIME_SECOND": 3600}` },
-		"EchoRandomTimeSleep": func(*testing.T, func()) string { return `{}` },
-		"HTTPPostRequest": func(t *testing.T, started func()) string {
-			server := newServer(t, func(_ http.ResponseWriter, r *http.Request) {
-				started()
-				<-r.Context().Done()
-			})
-			return `{"URL": "` + server.URL + `"}`
+	brief := conformity{long: func(*testing.T, func()) string { return `{}` }, brief: true}
+	programs := map[string]conformity{
+		"Command": {
+			long: func(*testing.T, func()) string { return `{"shell": true, "argv": ["echo ready; exec sleep 3600"]}` },
+			huge: func(*testing.T) string {
+				return `{"shell": true, "argv": ["yes | head -c 3000000; echo; yes | head -c 3000000 >&2"]}`
+			},
+			fails: func(t *testing.T, secret string) string {
+				return mustJSON(t, map[string]any{
+					"argv": []string{"false", secret}, "stdin": secret, "env": map[string]string{"TOKEN": secret},
+				})
+			},
 		},
-		"NoOp":  func(*testing.T, func()) string { return `{}` },
-		"Test1": func(*testing.T, func()) string { return `{}` },
-		"Test2": func(*testing.T, func()) string { return `{}` },
-		"Test3": func(*testing.T, func()) string { return `{}` },
+		"EchoParamTimeSleep":  {long: func(*testing.T, func()) string { return `{"SLEEP_TIME_SECOND": 3600}` }},
+		"EchoRandomTimeSleep": brief,
+		"HTTPPostRequest": {
+			long: func(t *testing.T, started func()) string {
+				return `{"URL": "` + hanging(t, started) + `"}`
+			},
+			huge: func(t *testing.T) string {
+				return `{"URL": "` + newServer(t, answers(200, strings.Repeat("x", 3<<20))).URL + `"}`
+			},
+			fails: func(t *testing.T, secret string) string {
+				url := newServer(t, answers(500, "no")).URL
+				return `{"URL": "` + strings.Replace(url, "://", "://me:"+secret+"@", 1) + `/?t=` + secret + `", "BODY": "` + secret + `"}`
+			},
+		},
+		"NoOp": brief, "Test1": brief, "Test2": brief, "Test3": brief,
 	}
-	set := Default(Config{})
-	require.Equal(t, set.Names(), slices.Sorted(maps.Keys(parameters)))
-	for _, name := range set.Names() {
+	set := allPrograms(t)
+	require.Equal(t, set.Names(), slices.Sorted(maps.Keys(programs)))
+	for name, c := range programs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			conformParameters(t, set, name)
-			started := make(chan struct{})
-			start := sync.OnceFunc(func() { close(started) })
-			conformCancel(t, set, newTask(name, parameters[name](t, start)), start, started)
+			conformStop(t, set, name, c)
+			conformAtOnce(t, set, name, c.long)
+			if c.huge != nil {
+				conformHuge(t, set, newTask(name, c.huge(t)))
+			}
+			if c.fails != nil {
+				conformSecret(t, set, name, c.fails)
+			}
 		})
 	}
+}
+
+// allPrograms is Default with nothing off.
+func allPrograms(t *testing.T) Set {
+	t.Helper()
+	set := Default(Config{Command: testCommands})
+	require.Equal(t, set.Names(), set.Enabled().Names())
+	return set
+}
+
+// hanging is the URL of a server that answers nothing.
+func hanging(t *testing.T, started func()) string {
+	t.Helper()
+	return newServer(t, func(_ http.ResponseWriter, r *http.Request) {
+		started()
+		<-r.Context().Done()
+	}).URL
 }
 
 func conformParameters(t *testing.T, set Set, name string) {
@@ -74,58 +124,114 @@ func conformParameters(t *testing.T, set Set, name string) {
 	}
 }
 
-// conformCancel lets the task run until started is closed, by its first line in the log
-// or by what waits for its request, and then stops it.
-func conformCancel(t *testing.T, set Set, task flow.Task, start func(), started <-chan struct{}) {
+// conformStop lets the program run until it has started, and then ends its context: by
+// hand, or as its timeout does.
+func conformStop(t *testing.T, set Set, name string, c conformity) {
+	t.Helper()
+	stop := errors.New("stop")
+	for _, timeout := range []bool{false, true} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		if timeout {
+			var release context.CancelFunc
+			ctx, release = context.WithDeadlineCause(ctx, time.Now().Add(200*time.Millisecond), stop)
+			defer release()
+		}
+		started := make(chan struct{})
+		start := sync.OnceFunc(func() { close(started) })
+		task := newTask(name, c.long(t, start))
+		over := make(chan struct{})
+		var err error
+		go func() {
+			defer close(over)
+			_, err = set.Run(ctx, Attempt{Task: task, Log: slog.New(onLine(start)), Stdout: onLine(start)})
+		}()
+		select {
+		case <-started:
+		case <-over: // it has nothing to wait for
+		case <-ctx.Done(): // it took its time to start
+		}
+		if timeout {
+			<-ctx.Done()
+		}
+		cancel(stop)
+		within(t, 3*time.Second, over)
+		if err != nil || !c.brief {
+			require.ErrorIs(t, err, stop)
+		}
+	}
+}
+
+// conformAtOnce runs a program several times at once, with a context that has ended: it
+// has no state, it does not panic, and gives up without the set's own look at the context.
+func conformAtOnce(t *testing.T, set Set, name string, long func(*testing.T, func()) string) {
 	t.Helper()
 	stop := errors.New("stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		_, err := set.Run(ctx, Attempt{Task: task, Log: slog.New(onLine(start))})
-		done <- err
-	}()
-	var err error
-	select {
-	case <-started:
-		cancel(stop)
-		err = within(t, time.Second, done)
-		require.ErrorIs(t, err, stop)
-	case err = <-done: // it has nothing to wait for
-		cancel(stop)
-		require.NoError(t, err)
-	}
-
-	// The same without the set's own look at the context.
+	cancel(stop)
+	task := newTask(name, long(t, func() {}))
 	p, params, err := set.prepare(task.Program, task.Parameters)
 	require.NoError(t, err)
+	var errs [4]error
+	var all sync.WaitGroup
+	for i := range errs {
+		all.Go(func() { _, errs[i] = p.Run(ctx, Input{Attempt: Attempt{Task: task}.whole(), Params: params}) })
+	}
+	over := make(chan struct{})
 	go func() {
-		_, again := p.Run(ctx, Input{Attempt: Attempt{Task: task}.whole(), Params: params})
-		done <- again
+		all.Wait()
+		close(over)
 	}()
-	if err = within(t, time.Second, done); err != nil {
-		require.ErrorIs(t, err, stop)
+	within(t, 3*time.Second, over)
+	for _, err := range errs {
+		if err != nil {
+			require.ErrorIs(t, err, stop)
+		}
 	}
 }
 
-func within(t *testing.T, limit time.Duration, done <-chan error) error {
+// conformHuge requires of a task with a huge result what the database takes, or an error
+// that says so in a few words.
+func conformHuge(t *testing.T, set Set, task flow.Task) {
+	t.Helper()
+	output, err := set.Run(t.Context(), Attempt{Task: task})
+	if err != nil {
+		require.Less(t, len(err.Error()), 4<<10)
+		return
+	}
+	require.True(t, json.Valid(output))
+	require.LessOrEqual(t, len(output), flow.MaxOutput)
+}
+
+// conformSecret looks for a secret in all that may be seen of a task that failed.
+func conformSecret(t *testing.T, set Set, name string, fails func(*testing.T, string) string) {
+	t.Helper()
+	const canary = "canary7f3a"
+	var log strings.Builder
+	_, err := set.Run(t.Context(), Attempt{
+		Task: newTask(name, fails(t, canary)), Log: slog.New(slog.NewTextHandler(&log, nil)), Stdout: &log, Stderr: &log,
+	})
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), canary)
+	require.NotContains(t, log.String(), canary)
+}
+
+func within(t *testing.T, limit time.Duration, over <-chan struct{}) {
 	t.Helper()
 	select {
-	case err := <-done:
-		return err
+	case <-over:
 	case <-time.After(limit):
 		t.Fatalf("it still runs %s after its context ended", limit)
-		return nil
 	}
 }
 
-// onLine is a log that calls a function for each line.
+// onLine is a log, and a writer, that calls a function for each line.
 type onLine func()
 
 func (onLine) Enabled(context.Context, slog.Level) bool    { return true }
 func (f onLine) Handle(context.Context, slog.Record) error { f(); return nil }
 func (f onLine) WithAttrs([]slog.Attr) slog.Handler        { return f }
 func (f onLine) WithGroup(string) slog.Handler             { return f }
+func (f onLine) Write(p []byte) (int, error)               { f(); return len(p), nil }
 
 func mustJSON(t *testing.T, v any) string {
 	t.Helper()

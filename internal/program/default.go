@@ -15,6 +15,8 @@ type Config struct {
 
 	// HTTPTimeout bounds one request, its answer included. 0 is 30 seconds.
 	HTTPTimeout time.Duration
+
+	Command CommandConfig
 }
 
 // Validate checks the settings.
@@ -27,7 +29,7 @@ func (c Config) Validate() error {
 			return fmt.Errorf("HTTP allow list: %s is not a network", p)
 		}
 	}
-	return nil
+	return c.Command.Validate()
 }
 
 // Default returns the programs that come with Flower, by the names that task definitions
@@ -41,6 +43,7 @@ func Default(cfg Config) Set {
 		"Test3":               echoRandom{},
 		"EchoRandomTimeSleep": echoRandom{},
 		"EchoParamTimeSleep":  echoParam{},
+		"Command":             command{cfg.Command},
 		"HTTPPostRequest":     newHTTPPost(newDialer(cfg.HTTPAllow), cfg.HTTPTimeout),
 	}
 }

@@ -23,7 +23,8 @@
 // what follows. [Input] has what else there is: the task, where to print, what earlier
 // tasks have returned.
 //
-// Two more methods are optional. Check(Values) error has rules for parameters together.
+// Two more methods are optional. Check(Values) error has rules for parameters together,
+// also at registration, when what expressions come to is not known yet ([Values.Open]).
 // OffWithout() string names the setting that a watcher lacks if it must not run the
 // program; such a program is known all the same, so that its parameters can be checked.
 //

@@ -101,7 +101,7 @@ func (p httpPost) Run(ctx context.Context, in Input) (json.RawMessage, error) {
 // newPost makes the request. The user info of the URL becomes a header here because
 // only an http.Client would see to it.
 func newPost(ctx context.Context, target *url.URL, in Input) (*http.Request, error) {
-	body := requestBody(in.Params.JSON("BODY"))
+	body := textOf(in.Params.JSON("BODY"))
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -119,15 +119,6 @@ func newPost(ctx context.Context, target *url.URL, in Input) (*http.Request, err
 	req.Header.Set(idempotencyHeader, headerValue(in.Task.IdempotencyKey()))
 	req.Header.Set("User-Agent", "flower")
 	return req, nil
-}
-
-// requestBody returns what to send for the value of BODY. The original encoded strings
-// once more, so that a receiver got "{\"a\":1}" for {"a":1}.
-func requestBody(value json.RawMessage) []byte {
-	if len(value) > 0 && kindOf(value) == "a string" {
-		return []byte(unquote(value))
-	}
-	return value
 }
 
 // headerValue keeps what a header can carry, and escapes the rest: the id of a flow that

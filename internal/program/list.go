@@ -11,7 +11,7 @@ func (s Set) List(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, name := range s.Names() {
 		title := name
-		if flag := offWithout(s[name]); flag != "" {
+		if flag := s.OffWithout(name); flag != "" {
 			title += " (off: the watcher needs " + flag + ")"
 		}
 		fmt.Fprintln(table, title)

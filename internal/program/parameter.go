@@ -55,9 +55,9 @@ const (
 
 // decode checks parameters against what a program declares and returns their values.
 // Parameters of tasks are typed by people: where a value can be meant in only one way it
-// is taken, and otherwise the error says what would be right. A value that is open is not
-// known yet, and has no value.
-func decode(declared []Parameter, given map[string]json.RawMessage, open func(json.RawMessage) bool) (Values, error) {
+// is taken, and otherwise the error says what would be right. Early, before a task runs,
+// what its expressions come to is not known: those values are open.
+func decode(declared []Parameter, given map[string]json.RawMessage, early bool) (Values, error) {
 	values := make(Values, len(declared))
 	for _, p := range declared {
 		raw := given[p.Name]
@@ -71,17 +71,27 @@ func decode(declared []Parameter, given map[string]json.RawMessage, open func(js
 			values[p.Name] = nil
 			continue
 		}
-		if open(raw) {
-			values[p.Name] = nil
+		if early && p.computed(raw) {
+			values[p.Name] = open{}
 			continue
 		}
 		v, err := p.value(raw)
 		if err != nil {
-			return nil, p.invalid(err.Error())
+			return nil, invalid(p.Name, err.Error())
 		}
 		values[p.Name] = v
 	}
 	return values, nil
+}
+
+// computed reports whether an expression decides what a value is. One inside of an array
+// or an object does not decide that.
+func (p Parameter) computed(raw json.RawMessage) bool {
+	switch p.Type {
+	case Strings, Map, Array, Object:
+		return kindOf(raw) == "a string" && hasExpression(raw)
+	}
+	return hasExpression(raw)
 }
 
 // members takes a JSON object apart. A task without parameters may have nil.
@@ -102,8 +112,9 @@ func members(parameters json.RawMessage) (map[string]json.RawMessage, error) {
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
-func (p Parameter) invalid(problem string) error {
-	return &flow.InvalidError{Subject: "parameter " + quote(p.Name), Problem: problem}
+// invalid says what is wrong with a parameter.
+func invalid(name, problem string) error {
+	return &flow.InvalidError{Subject: "parameter " + quote(name), Problem: problem}
 }
 
 // missing says what is needed and, since a name is easily mistyped, which of the given
@@ -124,7 +135,7 @@ func (p Parameter) missing(declared []Parameter, given map[string]json.RawMessag
 		}
 		problem += "; this program does not know " + strings.Join(unknown, ", ")
 	}
-	return p.invalid(problem)
+	return invalid(p.Name, problem)
 }
 
 // wanted says what the parameter takes, to end a sentence.

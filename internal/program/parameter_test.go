@@ -32,7 +32,7 @@ func decodeJSON(declared []Parameter, parameters json.RawMessage) (Values, error
 	if err != nil {
 		return nil, err
 	}
-	return decode(declared, given, func(json.RawMessage) bool { return false })
+	return decode(declared, given, false)
 }
 
 func TestDecode_Accepts(t *testing.T) {
@@ -203,7 +203,7 @@ func TestValues(t *testing.T) {
 	target := &url.URL{Host: "h"}
 	v := Values{
 		"S": "s", "I": int64(1), "F": 1.5, "B": true, "U": target, "J": json.RawMessage(`{}`),
-		"L": []string{"a"}, "M": map[string]string{"a": "b"}, "NONE": nil,
+		"L": []string{"a"}, "M": map[string]string{"a": "b"}, "NONE": nil, "OPEN": open{},
 	}
 	require.Equal(t, "s", v.String("S"))
 	require.Equal(t, int64(1), v.Int("I"))
@@ -215,6 +215,11 @@ func TestValues(t *testing.T) {
 
 	require.Equal(t, []string{"a"}, v.Strings("L"))
 	require.Equal(t, map[string]string{"a": "b"}, v.Map("M"))
+
+	require.True(t, v.Open("OPEN"))
+	require.False(t, v.Open("S"))
+	require.False(t, v.Open("NONE"))
+	require.Empty(t, v.String("OPEN"))
 
 	require.Empty(t, v.String("NONE"))
 	require.Empty(t, v.Strings("NONE"))

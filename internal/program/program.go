@@ -58,13 +58,13 @@ func (s Set) Names() []string { return slices.Sorted(maps.Keys(s)) }
 // Enabled returns the programs without those that their settings keep off.
 func (s Set) Enabled() Set {
 	on := maps.Clone(s)
-	maps.DeleteFunc(on, func(_ string, p Program) bool { return offWithout(p) != "" })
+	maps.DeleteFunc(on, func(name string, _ Program) bool { return s.OffWithout(name) != "" })
 	return on
 }
 
-// offWithout returns the setting that would let a program run, if it must not run now.
-func offWithout(p Program) string {
-	if guarded, ok := p.(interface{ OffWithout() string }); ok {
+// OffWithout returns the setting that would let a program run, if one keeps it off.
+func (s Set) OffWithout(name string) string {
+	if guarded, ok := s[name].(interface{ OffWithout() string }); ok {
 		return guarded.OffWithout()
 	}
 	return ""
@@ -125,7 +125,7 @@ func (s Set) prepare(name string, parameters json.RawMessage) (Program, Values, 
 	if err != nil {
 		return nil, nil, err
 	}
-	params, err := decode(p.Parameters(), given, func(json.RawMessage) bool { return false })
+	params, err := decode(p.Parameters(), given, false)
 	if err != nil {
 		return nil, nil, err
 	}

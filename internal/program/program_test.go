@@ -15,9 +15,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/process"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	process.Supervise()
+	goleak.VerifyTestMain(m)
+}
 
 // fake is a program made of what a test needs.
 type fake struct {
@@ -49,8 +53,12 @@ func requireInvalid(t *testing.T, err error, text string) {
 func TestDefault_Names(t *testing.T) {
 	t.Parallel()
 	require.Equal(t,
-		[]string{"EchoParamTimeSleep", "EchoRandomTimeSleep", "HTTPPostRequest", "NoOp", "Test1", "Test2", "Test3"},
+		[]string{"Command", "EchoParamTimeSleep", "EchoRandomTimeSleep", "HTTPPostRequest", "NoOp", "Test1", "Test2", "Test3"},
 		Default(Config{}).Names())
+	require.Equal(t,
+		[]string{"EchoParamTimeSleep", "EchoRandomTimeSleep", "HTTPPostRequest", "NoOp", "Test1", "Test2", "Test3"},
+		Default(Config{}).Enabled().Names())
+	require.Equal(t, Default(Config{}).Names(), Default(Config{Command: CommandConfig{Allow: true}}).Enabled().Names())
 }
 
 func TestRun_GivesTheProgramItsInputAndReturnsWhatItReturns(t *testing.T) {

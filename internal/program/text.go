@@ -1,6 +1,7 @@
 package program
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 	"unicode"
@@ -38,4 +39,13 @@ func readable(s string) string {
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
 	return strings.Join(strings.Fields(s), " ")
+}
+
+// textOf returns a JSON value as a text: a string as it is, others as they are written.
+// (The original encoded strings once more, so that a receiver got "{\"a\":1}" for {"a":1}.)
+func textOf(value json.RawMessage) []byte {
+	if len(value) > 0 && kindOf(value) == "a string" {
+		return []byte(unquote(value))
+	}
+	return value
 }

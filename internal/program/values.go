@@ -17,6 +17,13 @@ import (
 // another type, is a mistake in the program and panics.
 type Values map[string]any
 
+// open stands for a value that is not known before the task runs.
+type open struct{}
+
+// Open reports whether a value is not known yet, since an expression decides it. Only
+// Check meets such values; they are zero.
+func (v Values) Open(name string) bool { return v[name] == open{} }
+
 // String returns the value of a String parameter.
 func (v Values) String(name string) string { return value[string](v, name) }
 
@@ -51,7 +58,7 @@ func value[T any](v Values, name string) T {
 	if !declared {
 		panic(fmt.Sprintf("program: it does not declare the parameter %q that it reads", name))
 	}
-	if got == nil {
+	if got == nil || got == (open{}) {
 		var zero T
 		return zero
 	}

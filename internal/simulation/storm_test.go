@@ -145,6 +145,8 @@ func (work) Names() []string { return []string{"Work"} }
 
 var errStorm = errors.New("it rains")
 
+func (s work) OffWithout(string) string { return "" }
+
 func (s work) Run(ctx context.Context, a watcher.Attempt) (json.RawMessage, error) {
 	t := a.Task
 	r := &run{task: t, begin: time.Now()}

@@ -154,6 +154,13 @@ type fakePrograms func(ctx context.Context, t flow.Task) (json.RawMessage, error
 
 func (fakePrograms) Names() []string { return []string{"Fake"} }
 
+func (fakePrograms) OffWithout(name string) string {
+	if name == "Guarded" {
+		return "-allow-guarded"
+	}
+	return ""
+}
+
 func (f fakePrograms) Run(ctx context.Context, a Attempt) (json.RawMessage, error) {
 	return f(ctx, a.Task)
 }

@@ -92,7 +92,11 @@ func (w *Watcher) strangers(ctx context.Context, since map[string]time.Time) err
 
 func (w *Watcher) refuse(ctx context.Context, program string) error {
 	text := fmt.Sprintf("no watcher has a program %q; this one has: %s", program, strings.Join(w.programs.Names(), ", "))
-	if program == "" {
+	setting := w.programs.OffWithout(program)
+	switch {
+	case setting != "":
+		text = fmt.Sprintf("no watcher may run the program %q: start one with %s", program, setting)
+	case program == "":
 		text = "the task has no program, and its definition was not found when the row was inserted"
 	}
 	keys, err := w.store.Refuse(ctx, program, text)

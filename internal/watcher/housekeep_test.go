@@ -62,6 +62,22 @@ func TestStrangersThatComeBack(t *testing.T) {
 	})
 }
 
+// A program that is only off says how to have it.
+func TestStrangersThatAreOff(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var text value[string]
+		start(t, &fakeStore{
+			strangers: func([]string) ([]string, error) { return []string{"Guarded"}, nil },
+			refuse: func(_, why string) ([]flow.TaskKey, error) {
+				text.set(why)
+				return nil, nil
+			},
+		}, taking(0))
+		pass(time.Minute)
+		require.Equal(t, `no watcher may run the program "Guarded": start one with -allow-guarded`, text.get())
+	})
+}
+
 // A row inserted by hand for which there is no definition has no program at all.
 func TestNoProgram(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -86,6 +86,9 @@ type Store interface {
 // Programs is what tasks can run.
 type Programs interface {
 	Names() []string
+	// OffWithout returns the setting that would give the watcher a program that it has
+	// not; empty: none would.
+	OffWithout(name string) string
 	Run(ctx context.Context, a Attempt) (output json.RawMessage, err error)
 }
 

@@ -1,0 +1,76 @@
+package program
+
+import (
+	"bytes"
+	"strings"
+	"unicode"
+)
+
+// tail keeps the end of what is written to it, max bytes.
+type tail struct {
+	max int
+	b   []byte // at most twice as much
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	n := len(p)
+	p = p[max(0, n-t.max):]
+	if len(t.b)+len(p) > 2*t.max {
+		t.b = append(t.b[:0], t.b[len(t.b)-min(len(t.b), t.max):]...)
+	}
+	t.b = append(t.b, p...)
+	return n, nil
+}
+
+// text returns it as a text that the database takes and a person can read.
+func (t *tail) text() string { return printable(string(t.b[max(0, len(t.b)-t.max):])) }
+
+// printable is readable for several lines.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r == '\t':
+			return r
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r):
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	return strings.TrimSpace(s)
+}
+
+// lastLine keeps the last line with something on it, max bytes of it.
+type lastLine struct {
+	max       int
+	now, last []byte
+	cut, over bool // of now and last: there was more
+}
+
+func (l *lastLine) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		part, rest, ended := bytes.Cut(p, []byte("\n"))
+		p = rest
+		room := l.max - len(l.now)
+		l.cut = l.cut || len(part) > room
+		l.now = append(l.now, part[:min(len(part), room)]...)
+		if ended {
+			l.end()
+		}
+	}
+	return n, nil
+}
+
+func (l *lastLine) end() {
+	if len(bytes.TrimSpace(l.now)) > 0 {
+		l.now, l.last = l.last[:0], l.now
+		l.over = l.cut
+	}
+	l.now, l.cut = l.now[:0], false
+}
+
+// line returns it, and whether that is all of it.
+func (l *lastLine) line() (text string, whole bool) {
+	l.end()
+	return string(bytes.TrimSpace(l.last)), !l.over
+}
