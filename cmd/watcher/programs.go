@@ -50,6 +50,8 @@ func programSettings(flags *cli.Flags, cfg *program.Config) {
 	var allow, dirs string
 	flags.Var(cli.Text(&allow, ""), "http-allow NETWORK,…", "FLOWER_HTTP_ALLOW",
 		"networks that HTTP tasks may reach, as in 10.0.0.0/8; empty is all but metadata services")
+	flags.Var(cli.Duration(&cfg.HTTPTimeout, 30*time.Second, time.Second, 24*time.Hour), "http-timeout TIME", "FLOWER_HTTP_TIMEOUT",
+		"how long a request may take, its answer included")
 	c := &cfg.Command
 	flags.Var(cli.Bool(&c.Allow), "allow-command", "FLOWER_ALLOW_COMMAND", "let tasks run commands on this machine")
 	flags.Var(cli.Text(&dirs, program.DefaultCommandDirs), "command-dirs DIR,…", "FLOWER_COMMAND_DIRS",

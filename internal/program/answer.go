@@ -3,10 +3,10 @@ package program
 import (
 	"bytes"
 	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -35,13 +35,15 @@ func statusText(code int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 }
 
-// redactor takes what the query and the user info of target may hold in secret out of a
-// text.
-func redactor(target *url.URL) *strings.Replacer {
-	parts := []string{target.RawQuery}
+// redactor takes what the query, the user info and the headers of a message may hold in
+// secret out of a text.
+func (m message) redactor() *strings.Replacer {
+	target := m.target
+	parts := append(secretHeaders(m.headers), target.RawQuery)
 	if user := target.User; user != nil {
 		password, _ := user.Password()
-		parts = append(parts, user.String(), user.Username(), password)
+		basic := base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))
+		parts = append(parts, user.String(), user.Username(), password, basic)
 	}
 	for _, values := range target.Query() {
 		parts = append(parts, values...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -61,6 +62,24 @@ func TestConformance(t *testing.T) {
 			fails: func(t *testing.T, secret string) string {
 				url := newServer(t, answers(500, "no")).URL
 				return `{"URL": "` + strings.Replace(url, "://", "://me:"+secret+"@", 1) + `/?t=` + secret + `", "BODY": "` + secret + `"}`
+			},
+		},
+		"HTTPRequest": {
+			long: func(t *testing.T, started func()) string {
+				return `{"url": "` + hanging(t, started) + `"}`
+			},
+			huge: func(t *testing.T) string {
+				return `{"url": "` + newServer(t, answers(200, strings.Repeat("x", 3<<20))).URL + `"}`
+			},
+			fails: func(t *testing.T, secret string) string {
+				url := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+					w.WriteHeader(http.StatusForbidden)
+					fmt.Fprint(w, "no: ", r.Header)
+				}).URL
+				return mustJSON(t, map[string]any{
+					"url":     strings.Replace(url, "://", "://me:"+secret+"@", 1) + "/?t=" + secret,
+					"headers": map[string]string{"Authorization": "Bearer " + secret, "X-Api-Key": secret}, "body": secret,
+				})
 			},
 		},
 		"NoOp": brief, "Test1": brief, "Test2": brief, "Test3": brief,

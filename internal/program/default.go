@@ -36,6 +36,7 @@ func (c Config) Validate() error {
 // use. Those that the settings keep off are there as well, so that whoever registers can
 // check their parameters; a watcher runs Default(cfg).Enabled().
 func Default(cfg Config) Set {
+	dialer := newDialer(cfg.HTTPAllow)
 	return Set{
 		"NoOp":                noOp{},
 		"Test1":               echoRandom{},
@@ -44,6 +45,7 @@ func Default(cfg Config) Set {
 		"EchoRandomTimeSleep": echoRandom{},
 		"EchoParamTimeSleep":  echoParam{},
 		"Command":             command{cfg.Command},
-		"HTTPPostRequest":     newHTTPPost(newDialer(cfg.HTTPAllow), cfg.HTTPTimeout),
+		"HTTPPostRequest":     newHTTPPost(dialer, cfg.HTTPTimeout),
+		"HTTPRequest":         newHTTPRequest(dialer, cfg.HTTPTimeout),
 	}
 }

@@ -24,21 +24,20 @@ const (
 	idempotencyHeader  = "Idempotency-Key"
 )
 
-// httpPost sends a POST request and expects a 2xx answer. It keeps no connections:
-// every request passes the guard in the dialer, and the transport, which takes a request
-// with an Idempotency-Key for one that it may repeat by itself when a kept connection
-// turns out to be dead, sends exactly one request per attempt.
-type httpPost struct {
-	original
+// sender sends requests. It keeps no connections: every request passes the guard in the
+// dialer, and the transport, which takes a request with an Idempotency-Key for one that it
+// may repeat by itself when a kept connection turns out to be dead, sends exactly one
+// request per attempt.
+type sender struct {
 	transport *http.Transport
 	timeout   time.Duration
 }
 
-func newHTTPPost(dialer *net.Dialer, timeout time.Duration) httpPost {
+func newSender(dialer *net.Dialer, timeout time.Duration) sender {
 	if timeout == 0 {
 		timeout = defaultHTTPTimeout
 	}
-	return httpPost{
+	return sender{
 		timeout: timeout,
 		transport: &http.Transport{
 			// No Proxy: the guard would see the proxy's address instead of the target's.
@@ -51,62 +50,55 @@ func newHTTPPost(dialer *net.Dialer, timeout time.Duration) httpPost {
 	}
 }
 
-func (httpPost) Parameters() []Parameter {
-	return []Parameter{
-		{
-			Name:        "URL",
-			Type:        URL,
-			Required:    true,
-			Description: "Where to send the request, by http or https. User and password in it are sent as basic authentication.",
-		},
-		{
-			Name: "BODY",
-			Type: Any,
-			Description: "What to send: a string as it is, any other value as JSON. " +
-				"The Content-Type is application/json if that is valid JSON, else text/plain.",
-		},
-	}
+// message is a request as a task describes it.
+type message struct {
+	method    string
+	parameter string // that target came from
+	target    *url.URL
+	headers   map[string]string
+	body      json.RawMessage // a string is sent as it is, any other value as JSON
+	expected  func(status int) bool
 }
 
-func (p httpPost) Run(ctx context.Context, in Input) (json.RawMessage, error) {
-	tooLong := fmt.Errorf("no complete answer within %s", p.timeout)
-	bounded, cancel := context.WithTimeoutCause(ctx, p.timeout, tooLong)
+// send sends a message and returns what came of it as an output.
+func (s sender) send(ctx context.Context, m message, t flow.Task) (json.RawMessage, error) {
+	tooLong := fmt.Errorf("no complete answer within %s", s.timeout)
+	bounded, cancel := context.WithTimeoutCause(ctx, s.timeout, tooLong)
 	defer cancel()
 
-	target := in.Params.URL("URL")
-	req, err := newPost(bounded, target, in)
+	req, err := m.request(bounded, t)
 	if err != nil {
-		return nil, failed(bounded, target, err)
+		return nil, m.failed(bounded, err)
 	}
 	// Not by an http.Client: it would follow redirects, and repeat URLs in its errors.
-	resp, err := p.transport.RoundTrip(req)
+	resp, err := s.transport.RoundTrip(req)
 	if err != nil {
-		return nil, failed(bounded, target, err)
+		return nil, m.failed(bounded, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 
 	// One byte more than is kept tells whether that was all.
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if resp.StatusCode/100 != 2 {
+	if !m.expected(resp.StatusCode) {
 		// The status says more than that the rest of its answer did not come in time.
-		return nil, failed(ctx, target, statusError{resp.StatusCode, answer})
+		return nil, m.failed(ctx, statusError{resp.StatusCode, answer})
 	}
 	if err != nil {
 		brokeOff := fmt.Errorf("%s, but the answer broke off: %w", statusText(resp.StatusCode), err)
-		return nil, failed(bounded, target, brokeOff)
+		return nil, m.failed(bounded, brokeOff)
 	}
 	return answerOutput(resp.StatusCode, answer), nil
 }
 
-// newPost makes the request. The user info of the URL becomes a header here because
-// only an http.Client would see to it.
-func newPost(ctx context.Context, target *url.URL, in Input) (*http.Request, error) {
-	body := textOf(in.Params.JSON("BODY"))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
+// request makes the request. The user info of the URL becomes a header here because only
+// an http.Client would see to it.
+func (m message) request(ctx context.Context, t flow.Task) (*http.Request, error) {
+	body := textOf(m.body)
+	req, err := http.NewRequestWithContext(ctx, m.method, m.target.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	if user := target.User; user != nil {
+	if user := m.target.User; user != nil {
 		password, _ := user.Password()
 		req.SetBasicAuth(user.Username(), password)
 	}
@@ -116,8 +108,14 @@ func newPost(ctx context.Context, target *url.URL, in Input) (*http.Request, err
 	case len(body) > 0:
 		req.Header.Set("Content-Type", "text/plain; charset=utf-8")
 	}
-	req.Header.Set(idempotencyHeader, headerValue(in.Task.IdempotencyKey()))
+	req.Header.Set(idempotencyHeader, headerValue(t.IdempotencyKey()))
 	req.Header.Set("User-Agent", "flower")
+	for name, value := range m.headers {
+		if http.CanonicalHeaderKey(name) == "Host" { // the transport takes it from here alone
+			req.Host = value
+		}
+		req.Header.Set(name, value)
+	}
 	return req, nil
 }
 
@@ -133,18 +131,18 @@ func headerValue(s string) string {
 }
 
 // failed returns the error of a request: the cause of ctx if that has ended, else err,
-// without what the target's URL keeps secret, since servers like to repeat what they
-// were asked.
-func failed(ctx context.Context, target *url.URL, err error) error {
-	shown := *target
+// without what the request keeps secret, since servers like to repeat what they were
+// asked.
+func (m message) failed(ctx context.Context, err error) error {
+	shown := *m.target
 	shown.User, shown.RawQuery, shown.ForceQuery, shown.Fragment, shown.RawFragment = nil, "", false, "", ""
 	where := cut(shown.String(), maxURLInError)
 	if refused, ok := errors.AsType[*refusedError](err); ok {
-		return &flow.InvalidError{Subject: `parameter "URL"`, Problem: where + " leads to " + refused.Error()}
+		return invalid(m.parameter, where+" leads to "+refused.Error())
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("POST %s: %w", where, context.Cause(ctx))
+		return fmt.Errorf("%s %s: %w", m.method, where, context.Cause(ctx))
 	}
-	text := readable(redactor(target).Replace(err.Error()))
-	return fmt.Errorf("POST %s: %s", where, cut(text, maxAnswerInError))
+	text := readable(m.redactor().Replace(err.Error()))
+	return fmt.Errorf("%s %s: %s", m.method, where, cut(text, maxAnswerInError))
 }
