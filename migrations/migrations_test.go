@@ -119,7 +119,8 @@ func files(t *testing.T) []file {
 	require.NoError(t, err)
 	all := make([]file, len(names))
 	for i, name := range names {
-		require.True(t, strings.HasPrefix(name, fmt.Sprintf("%05d_", i+1)), "%s: numbered without gaps", name)
+		require.Regexp(t, `^\d{5}_[a-z_]+\.sql$`, name)
+		require.True(t, i == 0 || name[:5] > names[i-1][:5], "%s: its number is taken", name)
 		text, err := fs.ReadFile(migrations.FS, name)
 		require.NoError(t, err)
 		up, down, found := strings.Cut(string(text), "-- +goose Down")
@@ -134,7 +135,8 @@ func TestLatest(t *testing.T) {
 	t.Parallel()
 	latest, err := migrations.Latest()
 	require.NoError(t, err)
-	require.EqualValues(t, len(files(t)), latest)
+	all := files(t)
+	require.Equal(t, all[len(all)-1].name[:5], fmt.Sprintf("%05d", latest))
 	db := pgtest.New(t)
 	var version int64
 	require.NoError(t, db.Get(&version, `SELECT max(version_id) FROM goose_db_version WHERE is_applied`))
@@ -182,4 +184,24 @@ func TestUp_SamplesDoNotOverwrite(t *testing.T) {
 	var program string
 	require.NoError(t, db.Get(&program, `SELECT program FROM ms_task_definition WHERE task_id = 'sample' AND task_seq = 1`))
 	require.Equal(t, "Mine", program)
+}
+
+// The sample of a failure is one that register takes, unless somebody has made it theirs.
+func TestUp_TheSampleOfAFailureFailsWhileItRuns(t *testing.T) {
+	t.Parallel()
+	const get = `SELECT parameters->>'SLEEP_TIME_SECOND' || coalesce(' ' || timeout::text, '') FROM ms_task_definition WHERE task_id = 'sample-fails' AND task_seq = 3`
+	for changed, want := range map[string]string{"": "60 00:00:01", `{"SLEEP_TIME_SECOND": 2}`: "2"} {
+		db := pgtest.Empty(t)
+		for _, m := range files(t) {
+			if strings.Contains(m.name, "takes_too_long") && changed != "" {
+				_, err := db.Exec(`UPDATE ms_task_definition SET parameters = $1 WHERE task_id = 'sample-fails' AND task_seq = 3`, changed)
+				require.NoError(t, err)
+			}
+			_, err := db.Exec(m.up)
+			require.NoError(t, err, m.name)
+		}
+		var got string
+		require.NoError(t, db.Get(&got, get))
+		require.Equal(t, want, got)
+	}
 }
