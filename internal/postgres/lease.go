@@ -82,7 +82,8 @@ WITH beat AS (
     UPDATE kr_watcher
     SET    stable_since = CASE WHEN clock_timestamp() - heartbeat_ts > ` + lateSQL + ` OR heartbeat_ts > clock_timestamp()
                              THEN clock_timestamp() ELSE stable_since END,
-           heartbeat_ts = clock_timestamp(), lease_until = clock_timestamp() + ` + leaseSQL + `, busy = $2
+           heartbeat_ts = clock_timestamp(), lease_until = clock_timestamp() + ` + leaseSQL + `, busy = $2,
+           running_flow_ids = $3::text[]::varchar[], running_exec_seqs = $4::int[]  -- for v_running
     WHERE  watcher_id = $1::uuid
     RETURNING stable_since < clock_timestamp() - ` + leaseSQL + ` AS stable
 )
