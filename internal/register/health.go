@@ -22,7 +22,10 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // readyz says whether a request would be served: the database answers, its schema fits,
-// and no shutdown has begun.
+// and no shutdown has begun. It also says whether every rule of the database holds. One
+// that does not is no reason to send requests elsewhere: it is the same database for every
+// register, flows can be registered all the same, and the sweep is at work. So only who
+// asks for ?strict, a monitor and not a load balancer, gets another status for it.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	if s.stopping.Load() {
 		writeText(w, http.StatusServiceUnavailable, "shutting down\n")
@@ -44,13 +47,29 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch {
 	case err == nil:
-		writeText(w, http.StatusOK, "ready\n")
+		status, text := s.checked(ctx, r)
+		writeText(w, status, "ready\n"+text)
 	case errors.Is(err, flow.ErrUnavailable), ctx.Err() != nil:
 		writeText(w, http.StatusServiceUnavailable, flow.ErrUnavailable.Error()+"\n")
 	default:
 		writeText(w, http.StatusServiceUnavailable, "the database cannot be used; the log says why\n")
 	}
 	return nil
+}
+
+// checked says what the last check of the database's rules found; to strangers, without
+// the names of flows.
+func (s *Server) checked(ctx context.Context, r *http.Request) (status int, text string) {
+	c, err := s.store.Checked(ctx)
+	if err != nil {
+		s.log.WarnContext(ctx, "what the last check of v_invariant found cannot be read", "err", err)
+		return http.StatusOK, "v_invariant: not known: what the last check found cannot be read\n"
+	}
+	status = http.StatusOK
+	if len(c.Broken) > 0 && r.URL.Query().Has("strict") {
+		status = http.StatusServiceUnavailable
+	}
+	return status, c.Text(!s.exposed || s.cfg.Insecure)
 }
 
 // Healthcheck asks the server that runs with this configuration on this machine whether

@@ -43,7 +43,8 @@ func TestHealth(t *testing.T) {
 		require.Equal(t, 200, gotCode)
 		require.Equal(t, "ok\n", gotText)
 	}
-	expect(200, "ready\n")
+	const ready = "ready\nv_invariant: not checked yet: a watcher does so within half a minute of its start\n"
+	expect(200, ready)
 
 	away := errors.Join(errors.New("dial 10.1.2.3"), flow.ErrUnavailable)
 	down.Store(&away)
@@ -55,11 +56,46 @@ func TestHealth(t *testing.T) {
 	down.Store(&old)
 	expect(503, "the database cannot be used; the log says why\n")
 	down.Store(nil)
-	expect(200, "ready\n")
+	expect(200, ready)
 	require.Equal(t, 1, strings.Count(log.String(), `msg="ready again"`))
 
 	s.stopping.Store(true)
 	expect(503, "shutting down\n")
+}
+
+// A rule of the database that does not hold is said, and takes no register out of
+// service; only who asks for it gets 503. Strangers learn no names.
+func TestHealth_OfTheDatabasesRules(t *testing.T) {
+	t.Parallel()
+	broken := flow.Check{Done: true, Broken: []flow.BrokenRule{
+		{Rule: "owned means running", Rows: 1, Key: flow.TaskKey{Flow: "secret", Seq: 2}, Detail: "exec_status is 3"},
+	}}
+	for _, c := range []struct {
+		cfg      Config
+		check    flow.Check
+		strictly int
+		names    bool
+	}{
+		{Config{Host: "localhost"}, flow.Check{Done: true}, 200, true},
+		{Config{Host: "localhost"}, broken, 503, true},
+		{Config{Host: "0.0.0.0", Insecure: true}, broken, 503, true},
+		{Config{Host: "0.0.0.0"}, broken, 503, false},
+	} {
+		h := New(c.cfg, fakeStore{checked: func() (flow.Check, error) { return c.check, nil }}, slog.New(slog.DiscardHandler)).Handler()
+		for path, want := range map[string]int{"/readyz": 200, "/readyz?strict": c.strictly} {
+			w := send(t, h, "GET", path, "")
+			require.Equal(t, want, w.Code)
+			require.Equal(t, "ready\n"+c.check.Text(c.names), w.Body.String())
+			require.Equal(t, c.names && len(c.check.Broken) > 0, strings.Contains(w.Body.String(), "secret"))
+		}
+	}
+
+	var log logBuffer
+	s := New(Config{Host: "localhost"}, fakeStore{checked: func() (flow.Check, error) { return flow.Check{}, flow.ErrUnavailable }}, log.logger())
+	w := send(t, s.Handler(), "GET", "/readyz?strict", "")
+	require.Equal(t, 200, w.Code)
+	require.Equal(t, "ready\nv_invariant: not known: what the last check found cannot be read\n", w.Body.String())
+	require.Contains(t, log.String(), "what the last check of v_invariant found cannot be read")
 }
 
 func TestHealthcheck_AsksTheServerThatRuns(t *testing.T) {

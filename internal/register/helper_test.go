@@ -26,6 +26,7 @@ type fakeStore struct {
 	register func(context.Context, flow.Registration) (flow.Flow, error)
 	flow     func(context.Context, flow.ID) (flow.State, error)
 	ready    func(context.Context) error
+	checked  func() (flow.Check, error)
 }
 
 func (f fakeStore) Register(ctx context.Context, r flow.Registration) (flow.Flow, error) {
@@ -50,6 +51,13 @@ func (f fakeStore) Ready(ctx context.Context) error {
 		return f.ready(ctx)
 	}
 	return nil
+}
+
+func (f fakeStore) Checked(context.Context) (flow.Check, error) {
+	if f.checked != nil {
+		return f.checked()
+	}
+	return flow.Check{}, nil
 }
 
 // failing is a store whose Register returns an error.

@@ -41,6 +41,10 @@ type Store interface {
 
 	// Ready returns why the database cannot be used just now, or nil.
 	Ready(ctx context.Context) error
+
+	// Checked returns what was found when a watcher last looked whether every rule of
+	// the database holds.
+	Checked(ctx context.Context) (flow.Check, error)
 }
 
 // Limits of what one client can take from the others.

@@ -48,6 +48,8 @@ type fakeStore struct {
 	strangers func(programs []string) ([]string, error)
 	refuse    func(program, text string) ([]flow.TaskKey, error)
 	sweep     func() (flow.Swept, error)
+	check     func(anew bool) ([]flow.BrokenRule, error)
+	checked   func() (flow.Check, error)
 }
 
 func (f *fakeStore) Advance(_ context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
@@ -147,6 +149,20 @@ func (f *fakeStore) Sweep(context.Context) (flow.Swept, error) {
 		return flow.Swept{}, nil
 	}
 	return f.sweep()
+}
+
+func (f *fakeStore) Check(_ context.Context, anew bool) ([]flow.BrokenRule, error) {
+	if f.check == nil {
+		return nil, nil
+	}
+	return f.check(anew)
+}
+
+func (f *fakeStore) Checked(context.Context) (flow.Check, error) {
+	if f.checked == nil {
+		return flow.Check{}, nil
+	}
+	return f.checked()
 }
 
 // fakePrograms are programs of one name.

@@ -12,16 +12,14 @@ import (
 
 // Health serves /healthz, the process lives, and /readyz, it can run tasks, on address
 // until ctx ends. It listens before it returns, so that a port in use is an error.
+//
+// /readyz also says whether every rule of the database holds. One that does not makes no
+// watcher unready: it is what repairs it, or else nobody. A monitor asks for ?strict, and
+// gets 503 then.
 func (w *Watcher) Health(ctx context.Context, address string) (serve func() error, err error) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(rw http.ResponseWriter, _ *http.Request) { answer200(rw, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(rw http.ResponseWriter, _ *http.Request) {
-		if reason := w.unready(); reason != "" {
-			http.Error(rw, reason, http.StatusServiceUnavailable)
-			return
-		}
-		answer200(rw, "ready\n")
-	})
+	mux.HandleFunc("GET /healthz", func(rw http.ResponseWriter, _ *http.Request) { say(rw, http.StatusOK, "ok\n") })
+	mux.HandleFunc("GET /readyz", w.readyz)
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
@@ -41,8 +39,31 @@ func (w *Watcher) Health(ctx context.Context, address string) (serve func() erro
 	}, nil
 }
 
-func answer200(rw http.ResponseWriter, text string) {
+func (w *Watcher) readyz(rw http.ResponseWriter, r *http.Request) {
+	if reason := w.unready(); reason != "" {
+		say(rw, http.StatusServiceUnavailable, reason+"\n")
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), checkedTimeout)
+	defer cancel()
+	status, text := http.StatusOK, "v_invariant: not known: what the last check found cannot be read\n"
+	if c, err := w.store.Checked(ctx); err == nil {
+		text = c.Text(true)
+		if len(c.Broken) > 0 && r.URL.Query().Has("strict") {
+			status = http.StatusServiceUnavailable
+		}
+	} else if r.Context().Err() == nil {
+		w.log.Warn("what the last check of v_invariant found cannot be read", "component", "watcher", "err", err)
+	}
+	say(rw, status, "ready\n"+text)
+}
+
+// checkedTimeout is shorter than the patience of whoever asks.
+const checkedTimeout = 2 * time.Second
+
+func say(rw http.ResponseWriter, status int, text string) {
 	rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	rw.WriteHeader(status)
 	_, _ = io.WriteString(rw, text) // whoever asked may have gone
 }
 

@@ -2,6 +2,7 @@ package watcher
 
 import (
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -212,6 +213,98 @@ func TestSweepRepairs(t *testing.T) {
 		repaired := w.logs.only(t, "the sweep repaired the queue: somebody changed it behind Flower's back, or a watcher died between two statements")
 		require.EqualValues(t, 1, repaired.attrs["recounted"])
 		require.EqualValues(t, 2, repaired.attrs["leftovers"])
+	})
+}
+
+// Rules that do not hold are looked for once a minute, and less often where that takes
+// long; what is found is swept at once, and what is left is said.
+func TestChecks(t *testing.T) {
+	for name, test := range map[string]struct{ takes, least, most time.Duration }{
+		"quick": {0, 48 * time.Second, 78 * time.Second},
+		"slow":  {4 * time.Second, 200 * time.Second, 216 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				var checks times
+				w := start(t, &fakeStore{check: func(anew bool) ([]flow.BrokenRule, error) {
+					require.False(t, anew)
+					checks.note()
+					time.Sleep(test.takes)
+					return nil, nil
+				}}, taking(0))
+				begin := time.Now()
+				pass(time.Hour)
+				at := checks.since(begin)
+				require.Greater(t, len(at), 10)
+				for i := range at[1:] {
+					require.GreaterOrEqual(t, at[i+1]-at[i], test.least)
+					require.LessOrEqual(t, at[i+1]-at[i], test.most)
+				}
+				require.Empty(t, w.logs.with("v_invariant is not empty: sweeping"))
+			})
+		})
+	}
+}
+
+func TestChecksRepair(t *testing.T) {
+	for name, repairs := range map[string]bool{"the sweep repairs it": true, "it does not": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				rule := flow.BrokenRule{Rule: "owned means running", Rows: 3, Key: flow.TaskKey{Flow: "f", Seq: 2}, Detail: "exec_status is 3"}
+				var did value[[]string]
+				note := func(what string) { did.update(func(all []string) []string { return append(all, what) }) }
+				w := start(t, &fakeStore{
+					check: func(anew bool) ([]flow.BrokenRule, error) {
+						note(map[bool]string{false: "check", true: "check anew"}[anew])
+						if anew && repairs {
+							return nil, nil
+						}
+						return []flow.BrokenRule{rule}, nil
+					},
+					sweep: func() (flow.Swept, error) {
+						note("sweep")
+						return flow.Swept{}, nil
+					},
+				}, taking(0))
+				pass(80 * time.Second)
+				found := w.logs.with("v_invariant is not empty: sweeping")
+				require.NotEmpty(t, found)
+				require.Equal(t, slog.LevelWarn, found[0].level)
+				require.Equal(t, map[string]any{"component": "watcher", "rule": "owned means running", "rows": int64(3),
+					"flow": flow.ID("f"), "seq": int64(2), "detail": "exec_status is 3"}, found[0].attrs)
+				left := w.logs.with("v_invariant is not empty after a sweep: SELECT * FROM v_invariant")
+				if repairs {
+					require.Empty(t, left)
+				} else {
+					require.Equal(t, slog.LevelError, left[0].level)
+				}
+				order := did.get()
+				first := slices.Index(order, "check")
+				require.Equal(t, []string{"check", "sweep", "check anew"}, order[first:first+3])
+			})
+		})
+	}
+}
+
+// An idle watcher is a light load: beside its heartbeats it sends less than a statement a
+// second.
+func TestIdleIsCheap(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var statements value[int]
+		send := func(n int) { statements.update(func(old int) int { return old + n }) }
+		start(t, &fakeStore{
+			advance: func(r []flow.Result, _ flow.Claim) (flow.Advanced, error) {
+				send(1)
+				return record(r), nil
+			},
+			promote:   func() (int, time.Duration, error) { send(1); return 0, 0, nil },
+			strangers: func([]string) ([]string, error) { send(1); return nil, nil },
+			sweep:     func() (flow.Swept, error) { send(8); return flow.Swept{}, nil },                   //  with BEGIN and COMMIT
+			check:     func(bool) ([]flow.BrokenRule, error) { send(5); return []flow.BrokenRule{}, nil }, // the same
+		}, taking(0))
+		pass(time.Hour)
+		t.Logf("%d statements in an hour", statements.get())
+		require.Less(t, statements.get(), 3600)
 	})
 }
 

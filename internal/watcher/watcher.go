@@ -74,6 +74,11 @@ type Upkeep interface {
 	Refuse(ctx context.Context, program, text string) ([]flow.TaskKey, error)
 	// Sweep repairs what should never be broken.
 	Sweep(ctx context.Context) (flow.Swept, error)
+	// Check looks whether every rule of the database holds, unless somebody did a moment
+	// ago and it need not be anew, and returns the rules that it found broken.
+	Check(ctx context.Context, anew bool) ([]flow.BrokenRule, error)
+	// Checked returns what the last Check found, whoever made it.
+	Checked(ctx context.Context) (flow.Check, error)
 }
 
 // Store is the database, as a watcher needs it.
