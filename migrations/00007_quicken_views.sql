@@ -52,6 +52,30 @@ FOR EACH ROW WHEN (NEW.exec_status = 1) EXECUTE FUNCTION flower_task_unowned();
 INSERT INTO kr_unowned (task_flow_id, task_exec_seq)
 SELECT task_flow_id, task_exec_seq FROM kr_task_stat WHERE exec_status = 1 AND watcher_id IS NULL;
 
+-- flower_task_at_odds: somebody gave a task a reason or an owner that its exec_status
+-- contradicts. No statement of the engine names these columns but where it means them.
+-- +goose StatementBegin
+CREATE FUNCTION flower_task_at_odds() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    task text := format('task %s of flow %s', NEW.task_exec_seq, left(NEW.task_flow_id, 100));
+BEGIN
+    IF NEW.reason IS NOT NULL AND NEW.exec_status <> 2 THEN
+        RAISE EXCEPTION '%: only a suspended task has a reason, and this one is at %', task, NEW.exec_status
+            USING HINT = 'To stop it for that reason, set exec_status to 2 in the same statement.', ERRCODE = 'check_violation';
+    END IF;
+    RAISE EXCEPTION '%: watcher_id is kept by Flower', task
+        USING HINT = 'Leave it empty.', ERRCODE = 'check_violation';
+END $$;
+-- +goose StatementEnd
+
+CREATE TRIGGER kr_task_at_odds AFTER UPDATE OF reason ON kr_task_stat
+FOR EACH ROW WHEN (NEW.reason IS NOT NULL AND NEW.exec_status <> 2 AND OLD.exec_status = NEW.exec_status)
+EXECUTE FUNCTION flower_task_at_odds();
+CREATE TRIGGER kr_task_inserted_at_odds AFTER INSERT ON kr_task_stat
+FOR EACH ROW WHEN (NEW.watcher_id IS NOT NULL AND NEW.exec_status <> 1 OR NEW.reason IS NOT NULL AND NEW.exec_status <> 2)
+EXECUTE FUNCTION flower_task_at_odds();
+
 -- flower_newest returns where the last 16 MiB of kr_task_stat begin. STABLE, though the
 -- size is not: or the planner would read the whole table to look.
 -- +goose StatementBegin
@@ -251,6 +275,9 @@ LEFT JOIN LATERAL (
 ) x ON true
 WHERE c.tasks > 0;
 DROP FUNCTION flower_newest();
+DROP TRIGGER kr_task_inserted_at_odds ON kr_task_stat;
+DROP TRIGGER kr_task_at_odds ON kr_task_stat;
+DROP FUNCTION flower_task_at_odds();
 DROP TRIGGER kr_task_unowned ON kr_task_stat;
 DROP FUNCTION flower_task_unowned();
 ALTER TABLE kr_watcher DROP COLUMN running_flow_ids, DROP COLUMN running_exec_seqs;

@@ -332,6 +332,38 @@ func TestEdit_ARecountMeetsAChangeOfDependencies(t *testing.T) {
 	require.True(t, look(t, w, id, 3).Ready)
 }
 
+// A reason is of a suspended task, and an owner of a running one, however they are given.
+func TestEdit_WhatContradictsTheStatusIsRefused(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, independent(5)...)
+	claim(t, w, 1)
+	byHand(t, w, `UPDATE kr_task_stat SET exec_status = CASE task_exec_seq WHEN 2 THEN 3 WHEN 3 THEN 9 ELSE 2 END
+	              WHERE task_flow_id = $1 AND task_exec_seq IN (2, 3, 4)`, string(id))
+	require.Equal(t, "1 3 9 2 0", statuses(t, w, id))
+	for _, seq := range []int{1, 2, 3, 5} {
+		e := refused(t, w, `UPDATE kr_task_stat SET reason = 'held' WHERE task_flow_id = $1 AND task_exec_seq = $2`, string(id), seq)
+		require.Contains(t, e.Message, "only a suspended task has a reason")
+		require.NotEmpty(t, e.Hint)
+	}
+	byHand(t, w, `UPDATE kr_task_stat SET reason = 'failed' WHERE task_flow_id = $1 AND task_exec_seq = 4`, string(id))
+	require.Equal(t, "failed", look(t, w, id, 4).Reason)
+	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 0, reason = 'held' WHERE task_flow_id = $1 AND task_exec_seq = 4`, string(id))
+	require.Empty(t, look(t, w, id, 4).Reason, "it goes with the status")
+
+	for row, want := range map[string]string{
+		`0, 'failed', NULL`:            "only a suspended task has a reason",
+		`3, 'held', NULL`:              "only a suspended task has a reason",
+		`0, NULL, gen_random_uuid()`:   "watcher_id is kept by Flower",
+		`2, 'lost', gen_random_uuid()`: "watcher_id is kept by Flower",
+	} {
+		e := refused(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, claim_id, exec_status, reason, watcher_id)
+		                    VALUES ('by hand', 1, 'sample', 1, gen_random_uuid(), `+row+`)`)
+		require.Contains(t, e.Message, want)
+	}
+	byHand(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status, reason) VALUES ('by hand', 1, 'sample', 1, 2, 'lost')`)
+}
+
 func TestEdit_WhatFlowerKeepsIsRefused(t *testing.T) {
 	t.Parallel()
 	w := open(t)
