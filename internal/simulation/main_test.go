@@ -8,6 +8,7 @@
 // when programs ran.
 //
 //	go test ./internal/simulation -run TestEngine -rapid.checks=10000
+//	go test ./internal/simulation -run TestStorm -storm.changes=10000
 package simulation
 
 import (

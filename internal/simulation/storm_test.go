@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -24,6 +25,9 @@ import (
 	"github.com/d-tsuji/flower/internal/watcher"
 )
 
+// stormChanges is for how many statements of operators the storm lasts.
+var stormChanges = flag.Int64("storm.changes", 1500, "how many statements operators make during the storm")
+
 // TestStorm has three watchers run flows of random graphs, of programs that fail, panic
 // and run into their timeouts, while operators change rows by hand as fast as they can
 // and declare watchers dead. Nothing that must never be may be, at any moment; and when
@@ -37,17 +41,29 @@ func TestStorm(t *testing.T) {
 	}
 	stop := s.watch(t, watchers)
 
-	weather, calm := context.WithTimeout(t.Context(), 6*time.Second)
+	begin := time.Now()
+	weather, calm := context.WithCancel(t.Context())
 	defer calm()
 	var storm errgroup.Group
-	for range 2 {
-		storm.Go(func() error { return s.operate(weather) })
+	for what, f := range map[string]func(context.Context) error{"observe": s.observe, "declare dead": s.declareDead} {
+		storm.Go(func() error {
+			defer calm() // what is wrong ends it
+			if err := f(weather); err != nil {
+				return fmt.Errorf("%s after %d changes: %w", what, s.changes.Load(), err)
+			}
+			return nil
+		})
 	}
-	storm.Go(func() error { return s.observe(weather) })
-	storm.Go(func() error { return s.declareDead(weather) })
-	require.NoError(t, storm.Wait())
-	t.Logf("%d changes by hand, of which %d were refused", s.changes.Load(), s.refused.Load())
-	require.Greater(t, s.changes.Load(), int64(200))
+	var operators errgroup.Group
+	for range 2 {
+		operators.Go(func() error { return s.operate(weather) })
+	}
+	err := operators.Wait()
+	calm()
+	require.NoError(t, errors.Join(err, storm.Wait()))
+	t.Logf("%d changes by hand in %s, of which %d were refused and %d gave way; v_invariant was read %d times",
+		min(s.changes.Load(), *stormChanges), time.Since(begin).Round(time.Second), s.refused.Load(), s.gaveWay.Load(), s.looks.Load())
+	require.GreaterOrEqual(t, s.changes.Load(), *stormChanges)
 	require.Greater(t, s.refused.Load(), int64(0))
 
 	s.quiet.Store(true)
@@ -70,6 +86,8 @@ type storm struct {
 	quiet   atomic.Bool  // programs do not fail any more
 	changes atomic.Int64
 	refused atomic.Int64
+	gaveWay atomic.Int64 // to a deadlock
+	looks   atomic.Int64 // of the observer
 
 	mu    sync.Mutex // guards the rest
 	runs  []*run
@@ -214,6 +232,7 @@ func (s *storm) observe(ctx context.Context) error {
 		if err := s.observed(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}
+		s.looks.Add(1)
 	}
 	return nil
 }
@@ -235,18 +254,24 @@ func (s *storm) observed(ctx context.Context) error {
 	return nil
 }
 
-// operate changes by hand what there is: any status to any, one task or a whole flow,
-// priorities and times.
+// operate changes by hand what there is: any status to any, one task, a whole flow or all
+// of them, priorities and times; and what nobody may change.
 func (s *storm) operate(ctx context.Context) error {
 	var flows []string
 	if err := s.db.Select(&flows, `SELECT DISTINCT task_flow_id FROM kr_task_stat`); err != nil {
 		return err
 	}
 	pick := func(of ...string) string { return of[rand.IntN(len(of))] }
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && s.changes.Add(1) <= *stormChanges {
 		id, seq := flows[rand.IntN(len(flows))], 1+rand.IntN(16)
 		var err error
 		switch dice := rand.IntN(100); {
+		case dice < 1:
+			_, err = s.db.Exec(`UPDATE kr_task_stat SET ` + pick("exec_status = 0", "exec_status = 2", "task_priority = 0", "run_after = NULL"))
+		case dice < 5:
+			_, err = s.db.Exec(`UPDATE kr_task_stat SET `+pick("exec_status = 5", "exec_status = NULL", "attempt = attempt + 1", "claim_id = gen_random_uuid()",
+				"watcher_id = gen_random_uuid(), claim_id = gen_random_uuid()", "task_priority = 99", "task_exec_seq = 99", "reason = 'bored'", "reason = 'held'", "reason = NULL",
+				"exec_status = 1, attempt = attempt + 1")+` WHERE task_flow_id = $1 AND task_exec_seq = $2`, id, seq)
 		case dice < 60:
 			_, err = s.db.Exec(`UPDATE kr_task_stat SET exec_status = `+pick("0", "0", "1", "2", "3", "9")+` WHERE task_flow_id = $1 AND task_exec_seq = $2`, id, seq)
 		case dice < 75:
@@ -260,12 +285,13 @@ func (s *storm) operate(ctx context.Context) error {
 		default:
 			_, err = s.db.Exec(`UPDATE kr_task_stat SET run_after = now() + $3 * interval '1 ms' WHERE task_flow_id = $1 AND task_exec_seq = $2`, id, seq, rand.IntN(300)-100)
 		}
-		s.changes.Add(1)
 		switch {
-		case pq.As(err, pqerror.CheckViolation) != nil:
+		case pq.As(err, pqerror.CheckViolation) != nil, pq.As(err, pqerror.NotNullViolation) != nil:
 			s.refused.Add(1)
-		case err != nil && pq.As(err, pqerror.TRDeadlockDetected) == nil:
-			return err
+		case pq.As(err, pqerror.TRDeadlockDetected) != nil:
+			s.gaveWay.Add(1)
+		case err != nil:
+			return fmt.Errorf("operate: %w", err)
 		}
 	}
 	return nil
