@@ -20,17 +20,16 @@ import (
 var kills = flag.Int("kills", 2, "how many watchers TestKillDrill kills")
 
 // TestKillDrill kills watchers with SIGKILL, each while it runs a task and at a moment of
-// chance, and measures how long it takes from there until the task starts again. All have
-// the default settings; one of them is spared, and those that are killed are replaced.
+// chance, up to 30 in a few seconds, and measures how long it takes from there until the
+// task starts again. All have the default settings; there is one more, which is spared.
 //
 //	go test ./internal/e2e -run TestKillDrill -kills=300 -v
 func TestKillDrill(t *testing.T) {
-	require.Positive(t, *kills)
 	d := newDrill(t)
-	for range *kills {
-		d.kill()
+	var took []time.Duration
+	for len(took) < *kills {
+		took = append(took, d.round(min(30, *kills-len(took)))...)
 	}
-	took := d.measure()
 	slices.Sort(took)
 	at := func(percent int) time.Duration { return took[(len(took)*percent+99)/100-1].Round(time.Millisecond) }
 	t.Logf("%d watchers killed; from the kill to the task's next start: min %s, p50 %s, p90 %s, p99 %s, max %s",
@@ -42,44 +41,32 @@ func TestKillDrill(t *testing.T) {
 
 type drill struct {
 	*world
-	peer     *peer
-	register *server
-	spared   *process
-	victims  map[int]*process     // by their process ids
-	killed   map[string]time.Time // when the watcher of a task was, by its path
-	tasks    int
+	peer   *peer
+	server *server
+	spared *process
+	tasks  int
 
 	mu    sync.Mutex
 	gates map[string]gate // of tasks that have not run yet, by path; guarded by mu
 }
 
+// victim is a watcher that runs the task that calls path.
+type victim struct {
+	*process
+	path   string
+	killed time.Time
+}
+
 func newDrill(t *testing.T) *drill {
 	t.Helper()
-	d := &drill{
-		world: newWorld(t), victims: map[int]*process{}, killed: map[string]time.Time{}, gates: map[string]gate{},
-	}
+	require.Positive(t, *kills)
+	d := &drill{world: newWorld(t), gates: map[string]gate{}}
 	d.peer = newPeer(t, d.answer)
-	d.register = d.world.register()
-	d.spared = d.start()
-	for range min(8, *kills+1) {
-		d.join()
-	}
+	d.server = d.register()
+	d.spared = run(t, "watcher", d.env())
+	d.spared.await("watching task...")
 	stable(d.world, 10*time.Second)
 	return d
-}
-
-// start starts a watcher with the default settings.
-func (d *drill) start() *process {
-	d.Helper()
-	p := run(d.T, "watcher", d.env())
-	p.await("watching task...")
-	return p
-}
-
-func (d *drill) join() {
-	d.Helper()
-	p := d.start()
-	d.victims[p.cmd.Process.Pid] = p
 }
 
 // answer lets a task wait when it runs for the first time, and end when for the second.
@@ -93,28 +80,56 @@ func (d *drill) answer(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// kill has a victim run a task, and kills it.
-func (d *drill) kill() {
+// round starts n watchers, gives each a task, and kills them.
+func (d *drill) round(n int) []time.Duration {
 	d.Helper()
-	for {
+	victims := d.employ(n)
+	// A new flow makes watchers send a heartbeat at once. Not before these come by
+	// themselves again, any of them may be due when its watcher is killed.
+	begin := time.Now().Add(2500 * time.Millisecond)
+	moments := make([]time.Duration, n)
+	for i := range moments {
+		moments[i] = rand.N(4 * time.Second)
+	}
+	slices.Sort(moments)
+	for i, v := range victims {
+		<-time.After(time.Until(begin.Add(moments[i])))
+		require.Equal(d, 1, d.peer.at(v.path))
+		v.killed = time.Now()
+		v.signal(syscall.SIGKILL)
+	}
+	for _, v := range victims {
+		require.Equal(d, -1, v.exit(soon))
+	}
+	return d.measure(victims)
+}
+
+// employ starts n watchers and registers flows of one task until each of them runs one.
+// What another one has got is let go.
+func (d *drill) employ(n int) []*victim {
+	d.Helper()
+	idle := map[int]*process{}
+	for range n {
+		p := run(d.T, "watcher", d.env())
+		idle[p.cmd.Process.Pid] = p
+	}
+	for _, p := range idle {
+		p.await("watching task...")
+	}
+	var victims []*victim
+	for len(idle) > 0 {
 		path, flow, free := d.task()
 		pid := d.runs(flow)
-		victim, found := d.victims[pid]
-		if !found { // the one that is spared has got it: let it be done
-			require.Equal(d, d.spared.cmd.Process.Pid, pid)
+		p, found := idle[pid]
+		if !found {
 			close(free)
 			d.await(flow, "3")
 			continue
 		}
-		<-time.After(rand.N(time.Second)) // anywhere between two heartbeats
-		require.Equal(d, 1, d.peer.at(path))
-		d.killed[path] = time.Now()
-		victim.signal(syscall.SIGKILL)
-		require.Equal(d, -1, victim.exit(soon))
-		delete(d.victims, pid)
-		d.join()
-		return
+		delete(idle, pid)
+		victims = append(victims, &victim{process: p, path: path})
 	}
+	return victims
 }
 
 // task registers a flow of one task and waits until it runs.
@@ -126,7 +141,7 @@ func (d *drill) task() (path, flow string, free gate) {
 	d.gates[path] = free
 	d.mu.Unlock()
 	d.define("drill"+path, d.peer.calling(path))
-	flow = d.register.post("drill" + path)
+	flow = d.server.post("drill" + path)
 	pgtest.Eventually(d.T, soon, "it runs", func() bool { return d.peer.at(path) == 1 })
 	return path, flow, free
 }
@@ -139,23 +154,23 @@ func (d *drill) runs(flow string) (pid int) {
 	return pid
 }
 
-// measure waits until every task whose watcher was killed has started again, and returns
-// how long that took.
-func (d *drill) measure() []time.Duration {
+// measure waits until the tasks of all victims have started again, and returns how long
+// that took.
+func (d *drill) measure(victims []*victim) []time.Duration {
 	d.Helper()
 	var took []time.Duration
-	pgtest.Eventually(d.T, soon, "all tasks of killed watchers start again", func() bool {
+	pgtest.Eventually(d.T, soon, "their tasks start again", func() bool {
 		starts := map[string][]time.Time{}
 		for _, c := range d.peer.seen() {
 			starts[c.path] = append(starts[c.path], c.at)
 		}
 		took = took[:0]
-		for path, at := range d.killed {
-			if len(starts[path]) > 1 {
-				took = append(took, starts[path][1].Sub(at))
+		for _, v := range victims {
+			if len(starts[v.path]) > 1 {
+				took = append(took, starts[v.path][1].Sub(v.killed))
 			}
 		}
-		return len(took) == len(d.killed)
+		return len(took) == len(victims)
 	})
 	pgtest.Eventually(d.T, soon, "and end", func() bool {
 		var open int
