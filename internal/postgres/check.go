@@ -51,15 +51,14 @@ const checkDueSQL = `
 -- flower: check due
 SELECT pg_try_advisory_xact_lock(hashtextextended('flower check', 0))
        AND ($1 OR NOT EXISTS (SELECT FROM kr_check WHERE checked_ts <= clock_timestamp()
-                              AND checked_ts > clock_timestamp() - greatest($2 * interval '1 s', $3 * took)))
-FROM   set_config('statement_timeout', '60000', true)`
+                              AND checked_ts > clock_timestamp() - greatest($2 * interval '1 s', $3 * took)))`
 
 // Check reads v_invariant and leaves what it finds for Checked; one watcher at a time, and
 // not sooner than is worth it: the others return at once. It returns the rules that it
 // found broken itself. anew: however short ago the last check was.
 func (d *DB) Check(ctx context.Context, anew bool) ([]flow.BrokenRule, error) {
 	var broken []flow.BrokenRule
-	err := inTxOf(ctx, d.slow, func(tx *sqlx.Tx) error {
+	err := d.inSlowTx(ctx, func(tx *sqlx.Tx) error {
 		var due bool
 		// A little less than the pause: whoever comes after a pause finds it due.
 		if err := tx.GetContext(ctx, &due, checkDueSQL, anew, flow.CheckEvery.Seconds()*3/4, flow.CheckShare); err != nil || !due {

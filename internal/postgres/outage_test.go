@@ -250,12 +250,12 @@ func TestLimits(t *testing.T) {
 		require.Less(t, setting(c.settings, "lock_timeout"), setting(c.settings, "statement_timeout"), name)
 	}
 	const heartbeat, pause = 2 * time.Second, 250 * time.Millisecond // of package watcher
-	require.Less(t, heartbeat+l.beat+pause+connect, seconds(t, leaseSQL), "the next heartbeat, on a new connection, is in time")
-	require.Greater(t, seconds(t, leaseSQL), seconds(t, lateSQL)+heartbeat+connect)
+	require.Less(t, heartbeat+l.beat+pause+connect, secondsOf(t, leaseSQL), "the next heartbeat, on a new connection, is in time")
+	require.Greater(t, secondsOf(t, leaseSQL), secondsOf(t, lateSQL)+heartbeat+connect)
 }
 
 // seconds reads an interval of SQL.
-func seconds(t *testing.T, interval string) time.Duration {
+func secondsOf(t *testing.T, interval string) time.Duration {
 	t.Helper()
 	var n int
 	_, err := fmt.Sscanf(interval, "interval '%d s'", &n)
