@@ -147,8 +147,11 @@ func (d *DB) registerAll(ctx context.Context, batch []*registration) {
 
 // refuse says why a workflow cannot become the flow that a request asks for.
 func (d *DB) refuse(r flow.Registration, p plan) error {
-	if p.err != nil {
+	switch {
+	case p.err != nil:
 		return p.err
+	case r.Parameters == nil:
+		return p.plain
 	}
 	if err := checkSize(r, len(p.tasks)); err != nil {
 		return err

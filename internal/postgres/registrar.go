@@ -115,6 +115,7 @@ type plan struct {
 	workflow flow.Workflow
 	tasks    []flow.PlannedTask
 	err      error
+	plain    error // why it cannot run with no more than its own parameters: asked once for a batch
 }
 
 // plans reads and checks the workflows that a batch names.
@@ -138,7 +139,7 @@ func (d *DB) plans(ctx context.Context, batch []*registration) (map[flow.Workflo
 			continue
 		}
 		tasks, err := w.Plan()
-		plans[id] = plan{w, tasks, err}
+		plans[id] = plan{w, tasks, err, d.check(w, nil)}
 	}
 	return plans, nil
 }

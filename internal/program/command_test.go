@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -295,22 +296,36 @@ func TestLastLine(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"": "", "\n\n": "", "a": "a", "a\n": "a", "a\nb": "b", "a\nb\n\n  \n": "b", "a\n b \r\n": "b", "0123456789\n": "0123456789",
-		"01234567890": "0123456789…", "01234567890\nb": "b", "b\n01234567890\n\n": "0123456789…",
+		"01234567890": "0123456789…", "01234567890\nb": "b", "b\n01234567890\n\n": "0123456789…", "a\n\n\n\n": "a", "a\nb\n \n \n ": "b",
 	} {
-		for _, bytewise := range []bool{false, true} {
+		for step := 1; step <= len(text)+1; step++ {
 			l := lastLine{max: 10}
-			if bytewise {
-				for i := range len(text) {
-					_, _ = l.Write([]byte{text[i]})
-				}
-			} else {
-				_, _ = l.Write([]byte(text))
+			for rest := []byte(text); len(rest) > 0; {
+				n, err := l.Write(rest[:min(step, len(rest))])
+				require.NoError(t, err)
+				rest = rest[n:]
 			}
 			got, whole := l.line()
 			if !whole {
 				got += "…"
 			}
-			require.Equal(t, want, got, "%q", text)
+			require.Equal(t, want, got, "%q in steps of %d", text, step)
 		}
 	}
+}
+
+// A command that prints a gigabyte harms nobody: neither memory nor the processor.
+func TestCommand_PrintsAGigabyte(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes some seconds")
+	}
+	task := newTask("Command", `{"shell": true, "argv": ["yes | head -c 1000000000"]}`)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	output, err := allPrograms(t).Run(t.Context(), Attempt{Task: task})
+	runtime.ReadMemStats(&after)
+	require.NoError(t, err)
+	require.Less(t, len(output), 16<<10)
+	require.Less(t, after.HeapAlloc, before.HeapAlloc+64<<20)
 }

@@ -46,19 +46,38 @@ type lastLine struct {
 	cut, over bool // of now and last: there was more
 }
 
+// Write looks at lines from the end: of a gigabyte of them, all but the last ones pass
+// without being looked at.
 func (l *lastLine) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		part, rest, ended := bytes.Cut(p, []byte("\n"))
-		p = rest
-		room := l.max - len(l.now)
-		l.cut = l.cut || len(part) > room
-		l.now = append(l.now, part[:min(len(part), room)]...)
-		if ended {
-			l.end()
-		}
+	end := bytes.LastIndexByte(p, '\n')
+	if end < 0 {
+		l.add(p)
+		return len(p), nil
 	}
-	return n, nil
+	for lines := p[:end]; ; {
+		i := bytes.LastIndexByte(lines, '\n')
+		line := lines[i+1:]
+		if i < 0 { // it goes on with what came before
+			l.add(line)
+			l.end()
+			break
+		}
+		if len(bytes.TrimSpace(line)) > 0 {
+			l.now, l.cut = l.now[:0], false
+			l.add(line)
+			l.end()
+			break
+		}
+		lines = lines[:i]
+	}
+	l.add(p[end+1:])
+	return len(p), nil
+}
+
+func (l *lastLine) add(part []byte) {
+	n := min(len(part), l.max-len(l.now))
+	l.cut = l.cut || len(part) > n
+	l.now = append(l.now, part[:n]...)
 }
 
 func (l *lastLine) end() {
