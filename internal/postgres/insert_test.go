@@ -335,7 +335,7 @@ func TestEdit_TenThousandRows(t *testing.T) {
 		require.EqualValues(t, rows, n)
 		took := time.Since(started)
 		t.Logf("%s: %s", what, took.Round(time.Millisecond))
-		require.Less(t, took, 20*time.Second)
+		require.Less(t, took, 2*time.Minute, "a row costs more the more there are")
 	}
 	edit("2 to 0", `UPDATE kr_task_stat SET exec_status = 0 WHERE exec_status = 2`, flow.MaxTasks)
 	require.Equal(t, flow.MaxTasks, value[int](t, w, `SELECT count(*) FROM kr_ready`))

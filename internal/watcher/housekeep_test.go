@@ -270,8 +270,10 @@ func TestChecksRepair(t *testing.T) {
 				found := w.logs.with("v_invariant is not empty: sweeping")
 				require.NotEmpty(t, found)
 				require.Equal(t, slog.LevelWarn, found[0].level)
-				require.Equal(t, map[string]any{"component": "watcher", "rule": "owned means running", "rows": int64(3),
-					"flow": flow.ID("f"), "seq": int64(2), "detail": "exec_status is 3"}, found[0].attrs)
+				require.Equal(t, map[string]any{
+					"component": "watcher", "rule": "owned means running", "rows": int64(3),
+					"flow": flow.ID("f"), "seq": int64(2), "detail": "exec_status is 3",
+				}, found[0].attrs)
 				left := w.logs.with("v_invariant is not empty after a sweep: SELECT * FROM v_invariant")
 				if repairs {
 					require.Empty(t, left)
