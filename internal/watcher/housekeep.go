@@ -17,6 +17,9 @@ const (
 	strangersEvery = 10 * time.Second
 	sweepEvery     = time.Minute
 	firstCheck     = 5 * time.Second // after the start; then flow.CheckEvery
+	// A claim that was in flight when its watcher was declared dead belongs to nobody. It
+	// has come to its end by then, and must not wait for its turn of a minute.
+	sweepAfterRescue = 10 * time.Second
 	// Promotions are asked for by every retry: one look serves those of a moment.
 	promotePause = 200 * time.Millisecond
 	// A program must be unknown for this long: a deployment replaces watchers one by
@@ -37,6 +40,13 @@ func (w *Watcher) housekeep(ctx context.Context) {
 		if now := time.Now(); err == nil && !now.Before(strangers) {
 			err = w.strangers(ctx, known)
 			strangers = now.Add(strangersEvery)
+		}
+		select {
+		case <-w.rescued:
+			if soon := time.Now().Add(sweepAfterRescue); soon.Before(sweep) {
+				sweep = soon
+			}
+		default:
 		}
 		if now := time.Now(); err == nil && now.After(sweep) {
 			err = w.sweep(ctx)

@@ -191,6 +191,32 @@ func TestSweeps(t *testing.T) {
 	}
 }
 
+// A rescue is followed by a sweep.
+func TestSweepAfterARescue(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var sweeps times
+		var dead value[bool]
+		start(t, &fakeStore{
+			beat: func(string, []flow.Task) (flow.Pulse, error) { return flow.Pulse{Rescue: dead.get()}, nil },
+			rescue: func(string) ([]flow.Rescued, error) {
+				dead.set(false)
+				return nil, nil
+			},
+			sweep: func() (flow.Swept, error) {
+				sweeps.note()
+				return flow.Swept{}, nil
+			},
+		}, taking(0))
+		pass(3 * time.Second)
+		dead.set(true)
+		begin := time.Now()
+		pass(25 * time.Second)
+		at := sweeps.since(begin)
+		require.Len(t, at, 1)
+		require.Greater(t, at[0], 10*time.Second)
+	})
+}
+
 // What a sweep repaired is said, and looked for.
 func TestSweepRepairs(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -129,6 +129,7 @@ func (l *lease) rescue(ctx context.Context) {
 		return
 	}
 	l.errs.worked()
+	signal(l.w.rescued)
 	logRescued(l.w.log, rescued)
 	if len(rescued) > 0 {
 		l.w.wakeUp()

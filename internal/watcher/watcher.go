@@ -138,6 +138,7 @@ type Watcher struct {
 	roster   *roster
 	wake     chan struct{} // of capacity 1: look at the queue
 	putOff   chan struct{} // of capacity 1: a task has got a time to wait for
+	rescued  chan struct{} // of capacity 1: watchers were declared dead
 }
 
 // New makes a watcher.
@@ -147,7 +148,7 @@ func New(cfg Config, store Store, programs Programs, log *slog.Logger) (*Watcher
 	}
 	w := &Watcher{
 		cfg: cfg, store: store, programs: programs, log: log,
-		roster: newRoster(), wake: make(chan struct{}, 1), putOff: make(chan struct{}, 1),
+		roster: newRoster(), wake: make(chan struct{}, 1), putOff: make(chan struct{}, 1), rescued: make(chan struct{}, 1),
 	}
 	w.lease = newLease(w)
 	return w, nil
