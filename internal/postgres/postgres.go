@@ -100,7 +100,7 @@ type DB struct {
 // for the engine: one works while the other's commit is flushed.
 const (
 	poolConns   = 8
-	slowConns   = 3 // sweep, rescue, leave: none is to wait for another
+	slowConns   = 4 // sweep, check, rescue, leave: none is to wait for another
 	engineLanes = 2
 	writerLanes = 4
 )

@@ -217,6 +217,24 @@ func TestSweepAfterARescue(t *testing.T) {
 	})
 }
 
+// What waits for a time does not wait for a sweep or a check that reads a large table.
+func TestPromotesWhileItSweeps(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var promotions times
+		start(t, &fakeStore{
+			sweep:   func() (flow.Swept, error) { time.Sleep(time.Minute); return flow.Swept{}, nil },
+			check:   func(bool) ([]flow.BrokenRule, error) { time.Sleep(time.Minute); return nil, nil },
+			promote: func() (int, time.Duration, error) { promotions.note(); return 0, 0, nil },
+		}, taking(0))
+		begin := time.Now()
+		pass(5 * time.Minute)
+		at := promotions.since(begin)
+		for i := range at[1:] {
+			require.LessOrEqual(t, at[i+1]-at[i], 6*time.Second)
+		}
+	})
+}
+
 // What a sweep repaired is said, and looked for.
 func TestSweepRepairs(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -6,8 +6,8 @@
 // The dispatcher (dispatch.go) is one goroutine that owns the pool: which workers are
 // free, which results wait to be recorded. Workers (work.go) run one task at a time and
 // never touch the database. The lease (lease.go) has a goroutine of its own, so that
-// nothing that a task or a statement does makes its watcher look dead; so has the
-// housekeeping (housekeep.go).
+// nothing that a task or a statement does makes its watcher look dead; so have the
+// housekeeping (housekeep.go) and what reads everything (sweep.go).
 //
 // # What it relies on
 //
@@ -173,6 +173,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { w.lease.keep(live) })
 	background.Go(func() { w.housekeep(live) })
+	background.Go(func() { w.sweeps(live) })
+	background.Go(func() { w.checks(live) })
 	background.Go(func() { w.hints(live) })
 
 	w.log.Info("watching task...", "component", "watcher", "watcher", w.lease.id(), "workers", w.cfg.Workers,
