@@ -71,9 +71,15 @@ func (w *world) register(args ...string) *server {
 
 func serve(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
-	s := &server{process: run(t, "register", env, append([]string{"-webport", "0"}, args...)...)}
-	pgtest.Eventually(t, soon, "register serves", func() bool {
-		require.True(t, s.running(), "register has ended: %v", s.err)
+	return serving(run(t, "register", env, append([]string{"-webport", "0"}, args...)...))
+}
+
+// serving waits until a register serves.
+func serving(p *process) *server {
+	p.t.Helper()
+	s := &server{process: p}
+	pgtest.Eventually(p.t, soon, "register serves", func() bool {
+		require.True(p.t, s.running(), "register has ended: %v", s.err)
 		for _, ln := range s.log.all() {
 			if address, ok := ln["address"].(string); ok {
 				s.url = "http://" + strings.Replace(address, "localhost", "127.0.0.1", 1)

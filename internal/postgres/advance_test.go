@@ -796,11 +796,11 @@ func TestAdvance_LostAnswer(t *testing.T) {
 func TestAdvance_CostsLittleBesideManyRows(t *testing.T) {
 	t.Parallel()
 	w := openBroken(t) // reading v_invariant takes long here
-	engine, err := w.open(1, w.net.quick(), w.cfg.engineSettings()...)
+	engine, err := w.open(1, w.net.dialer(w.net.quick), w.cfg.engineSettings()...)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, engine.Close()) }()
 	// Behind a pooler there are no settings, and no prepared statements: planned each time.
-	pooled, err := w.open(1, w.net.quick())
+	pooled, err := w.open(1, w.net.dialer(w.net.quick))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, pooled.Close()) }()
 	mustExec(t, pooled, `SET plan_cache_mode = force_custom_plan`)

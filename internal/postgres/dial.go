@@ -3,29 +3,35 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // limits are how long things may take on a network that can fall silent. A call that
-// meets a silent network ends after silence and probe together, at the latest.
+// meets a silent network ends after silence and probe together; one whose connection alone
+// is dead, after its own limit and a probe at most.
 type limits struct {
-	// Without a word, a peer counts as dead after this. It is longer than
-	// statement_timeout, so that the server's own error comes first.
-	silence time.Duration
-	// The same for heartbeats: one that fails must leave its watcher time for others, on
-	// a new connection, before its lease ends.
+	silence time.Duration // without a word, after which it is asked whether the server is there
+	probe   time.Duration // for the answer to that
+
+	// For an answer on this connection, however well the server is. Longer than
+	// statement_timeout, so that its own error comes first.
+	quick time.Duration
+	slow  time.Duration // what reads whole tables
+	// A heartbeat that fails must leave its watcher time for others, on a new connection,
+	// before its lease ends.
 	beat time.Duration
-	// The same for what reads whole tables, as long as the server answers others.
-	slow time.Duration
-	// For the answer whether it does.
-	probe time.Duration
 }
 
-var usualLimits = limits{silence: 12 * time.Second, beat: 3 * time.Second, slow: 75 * time.Second, probe: 3 * time.Second}
+var usualLimits = limits{
+	silence: 3 * time.Second, probe: 3 * time.Second,
+	quick: 12 * time.Second, slow: 75 * time.Second, beat: 3 * time.Second,
+}
 
 // network makes the connections of a DB. A context does not free a read on a dead
 // network, and TCP sees nothing as long as the peer's kernel answers: here every read and
@@ -34,6 +40,7 @@ var usualLimits = limits{silence: 12 * time.Second, beat: 3 * time.Second, slow:
 // the same time, and after a failover all of them lead to the wrong server.
 type network struct {
 	limits
+	host    atomic.Int32 // the number of the one that was found last, of several
 	mu      sync.Mutex
 	trusted time.Time // connections made before are not; guarded by mu
 }
@@ -63,15 +70,14 @@ func (n *network) trusts(made time.Time) bool {
 	return !made.Before(n.trusted)
 }
 
-// dialer makes connections on which a peer counts as dead after a silence. It then has
-// until patience is over if the server answers others; 0 is for as long as it does so.
+// dialer makes connections on which no answer may take longer than patience; 0 is for as
+// long as the server answers others, which it is asked after each silence.
 type dialer struct {
 	*network
 	silence, patience time.Duration
 }
 
-// quick makes connections for what takes no longer than the usual statement.
-func (n *network) quick() dialer { return dialer{n, n.silence, n.silence} }
+func (n *network) dialer(patience time.Duration) dialer { return dialer{n, n.silence, patience} }
 
 var netDialer = net.Dialer{
 	Timeout: 3 * time.Second,
@@ -112,24 +118,21 @@ func (c *watchedConn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t)
 }
 
-func (c *watchedConn) deadline() time.Time {
-	if !c.until.IsZero() {
-		return c.until
-	}
-	return time.Now().Add(c.silence)
-}
-
 func (c *watchedConn) Read(p []byte) (int, error) {
 	begun := time.Now()
 	for {
-		if err := c.SetReadDeadline(c.deadline()); err != nil {
+		deadline := c.until
+		if deadline.IsZero() {
+			deadline = time.Now().Add(c.silence)
+		}
+		if err := c.SetReadDeadline(deadline); err != nil {
 			return 0, err
 		}
 		n, err := c.Conn.Read(p)
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.until.IsZero() {
 			return n, err
 		}
-		if waited := time.Since(begun); c.patience > 0 && waited >= c.patience || !c.answers() {
+		if c.patience > 0 && time.Since(begun) >= c.patience || !c.answers() {
 			c.distrust(begun)
 			return n, err
 		}
@@ -137,13 +140,17 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 }
 
 // errDistrusted comes with nothing sent, so that database/sql takes another connection.
-var errDistrusted = errors.New("the connection is as old as one that was found dead")
+var errDistrusted = fmt.Errorf("the connection is as old as one that was found dead: %w", net.ErrClosed)
 
 func (c *watchedConn) Write(p []byte) (int, error) {
 	if !c.trusts(c.made) {
 		return 0, errDistrusted
 	}
-	if err := c.SetWriteDeadline(c.deadline()); err != nil {
+	deadline := c.until
+	if deadline.IsZero() {
+		deadline = time.Now().Add(c.quick)
+	}
+	if err := c.SetWriteDeadline(deadline); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(p)

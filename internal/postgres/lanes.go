@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -68,6 +69,9 @@ func (l *lanes) selectAll(ctx context.Context, dest any, query string, args ...a
 	err := ln.selectAll(context.WithoutCancel(ctx), l.prepare, dest, query, args...)
 	if err != nil && (broken(err) || l.net.leadsAstray(err)) {
 		_ = ln.disconnect()
+	}
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) { // what the driver says makes no sense to people
+		err = fmt.Errorf("the connection was lost: %w", err)
 	}
 	return err
 }

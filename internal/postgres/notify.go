@@ -80,7 +80,9 @@ func (d *DB) Listen(ctx context.Context) <-chan struct{} {
 }
 
 func (d *DB) listen(ctx context.Context, hints chan<- struct{}) {
-	l := pq.NewDialListener(d.net.quick(), d.cfg.dsn(), 100*time.Millisecond, time.Second, nil)
+	// It is silent by its nature, and pinged often enough not to look dead.
+	patience := d.net.quick
+	l := pq.NewDialListener(dialer{d.net, patience, patience}, d.cfg.dsn(), 100*time.Millisecond, time.Second, nil)
 	// Listen waits for the first connection, for ever if need be: not here.
 	go func() { _ = l.Listen(channel) }()
 	// Close may wait for a connection that is being made, and then for somebody who takes
@@ -93,7 +95,7 @@ func (d *DB) listen(ctx context.Context, hints chan<- struct{}) {
 		}()
 	}()
 
-	ping := time.NewTicker(d.net.silence / 2) // or it would look dead to our own deadline
+	ping := time.NewTicker(patience / 2)
 	defer ping.Stop()
 	for {
 		select {

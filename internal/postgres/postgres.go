@@ -75,6 +75,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/postgres/pqguard"
@@ -94,6 +95,7 @@ type DB struct {
 	hints  *notifier
 	flows  *registrar
 	check  func(w flow.Workflow, request json.RawMessage) error
+	looks  singleflight.Group // whether the database can be used
 }
 
 // Sizes of the pools, whatever the number of workers or clients. Two lanes are enough
@@ -112,12 +114,10 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{cfg: cfg, log: log, net: &network{limits: cmp.Or(cfg.limits, usualLimits)}}
-	quick := d.net.quick()
-	patient := dialer{d.net, d.net.silence, d.net.slow}
-	beat := dialer{d.net, d.net.beat, d.net.beat}
+	quick, slow, beat := d.net.dialer(d.net.quick), d.net.dialer(d.net.slow), d.net.dialer(d.net.beat)
 	var errs [5]error
 	d.pool, errs[0] = d.open(poolConns, quick, cfg.sessionSettings()...)
-	d.slow, errs[1] = d.open(slowConns, patient, cfg.slowSettings()...)
+	d.slow, errs[1] = d.open(slowConns, slow, cfg.slowSettings()...)
 	d.beat, errs[2] = d.openLanes(1, beat, cfg.beatSettings()...)
 	d.engine, errs[3] = d.openLanes(engineLanes, quick, cfg.engineSettings()...)
 	d.writer, errs[4] = d.openLanes(writerLanes, quick, cfg.sessionSettings()...)
@@ -143,13 +143,16 @@ func (d *DB) CheckParameters(check func(w flow.Workflow, request json.RawMessage
 
 // open makes a pool of at most n connections.
 func (d *DB) open(n int, dial dialer, settings ...string) (*sqlx.DB, error) {
-	c, err := pq.NewConnector(d.cfg.dsn(settings...))
+	cfg, err := pq.NewConfig(d.cfg.dsn(settings...))
 	if err != nil {
 		// Its text may repeat the connection string, and with it the password.
 		return nil, fmt.Errorf("the database's settings cannot be used: %w", redact(err, d.cfg))
 	}
-	c.Dialer(dial)
-	pool := sqlx.NewDb(sql.OpenDB(pqguard.Wrap(c)), "postgres")
+	hosts, err := newHosts(d.net, cfg, dial)
+	if err != nil {
+		return nil, err
+	}
+	pool := sqlx.NewDb(sql.OpenDB(pqguard.Wrap(hosts)), "postgres")
 	pool.SetMaxOpenConns(n)
 	pool.SetMaxIdleConns(n)
 	pool.SetConnMaxLifetime(5 * time.Minute)
@@ -164,11 +167,16 @@ func (d *DB) openLanes(n int, dial dialer, settings ...string) (*lanes, error) {
 	return newLanes(pool, n, d.net, !d.cfg.Pooler), nil
 }
 
-// Close closes all connections. Nothing may be in flight.
+// Close closes all connections. Nothing may be in flight. That a connection is closed
+// already, or that nobody is there to hear of it, is not worth an error.
 func (d *DB) Close() error {
 	d.flows.close()
 	d.hints.close()
-	return errors.Join(d.engine.close(), d.writer.close(), d.beat.close(), d.slow.Close(), d.pool.Close())
+	err := errors.Join(d.engine.close(), d.writer.close(), d.beat.close(), d.slow.Close(), d.pool.Close())
+	if err != nil && broken(err) {
+		return nil
+	}
+	return err
 }
 
 // Migrate brings the schema up to date. It waits for a database that is away, with a
@@ -179,7 +187,7 @@ func (d *DB) Migrate(ctx context.Context) error {
 
 func (d *DB) migrate(ctx context.Context) error {
 	// A migration may take longer than any statement of ours.
-	pool, err := d.open(2, dialer{d.net, d.net.silence, 0}, d.cfg.migrationSettings()...)
+	pool, err := d.open(2, d.net.dialer(0), d.cfg.migrationSettings()...)
 	if err != nil {
 		return err
 	}
@@ -233,26 +241,39 @@ type readyRow struct {
 }
 
 // Ready reports why the database cannot be used just now; nil means that it can. It
-// returns when ctx ends.
+// returns when ctx ends. All who ask at the same time share a look, which goes on without
+// them: with a dead host in the list it may take longer than they wait to find the others.
 func (d *DB) Ready(ctx context.Context) error {
+	look := d.looks.DoChan("", func() (any, error) { return nil, d.ready(context.WithoutCancel(ctx)) })
+	select {
+	case l := <-look:
+		return l.Err
+	case <-ctx.Done():
+		return translate("look whether the database can be used", context.Cause(ctx))
+	}
+}
+
+// ready looks by way of the heartbeats' connection, whose limits are the shortest.
+func (d *DB) ready(ctx context.Context) error {
 	need, err := migrations.Latest()
 	if err != nil {
 		return err
 	}
-	var have readyRow
-	err = bounded(ctx, func() error { return d.pool.GetContext(ctx, &have, readySQL) })
-	if err == nil && have.ReadOnly {
-		err = errReadOnly
-	}
+	var rows []readyRow
+	err = d.beat.selectAll(ctx, &rows, readySQL)
 	switch {
-	case undefinedTable(err), err == nil && have.Version < need:
+	case undefinedTable(err), err == nil && !rows[0].ReadOnly && rows[0].Version < need:
+		var have int64
+		if err == nil {
+			have = rows[0].Version
+		}
 		// Whoever starts first migrates, so that waiting can help.
-		return fmt.Errorf("%w: it has version %d, and %d is needed: start register, which migrates it", ErrSchemaOld, have.Version, need)
-	case err != nil:
+		return fmt.Errorf("%w: it has version %d, and %d is needed: start register, which migrates it", ErrSchemaOld, have, need)
+	case err == nil && rows[0].ReadOnly:
+		err = errReadOnly
 		d.net.leadsAstray(err)
-		return translate("look whether the database can be used", err)
 	}
-	return nil
+	return translate("look whether the database can be used", err)
 }
 
 // bounded returns when f has ended or ctx has. A context frees no read on a silent

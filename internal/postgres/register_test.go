@@ -370,7 +370,7 @@ type flaky struct {
 // flakyNetwork puts a network in front of some lanes.
 func flakyNetwork(t *testing.T, w *world, l **lanes) *flaky {
 	t.Helper()
-	n := &flaky{dialer: w.net.quick()}
+	n := &flaky{dialer: w.net.dialer(w.net.quick)}
 	c, err := pq.NewConnector(w.cfg.dsn(w.cfg.sessionSettings()...))
 	require.NoError(t, err)
 	c.Dialer(n)

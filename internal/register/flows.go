@@ -32,7 +32,6 @@ func (s *Server) showFlow(w http.ResponseWriter, r *http.Request) error {
 		return unknown
 	}
 	state, err := s.store.Flow(r.Context(), flow.ID(id))
-	s.answered(r, err)
 	if errors.Is(err, flow.ErrNotFound) {
 		return unknown
 	}

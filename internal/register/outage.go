@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// outage tells people that the database is away: at once, then once a minute, with how
-// many requests that has cost, and when it is back. One that fails every other time has
-// a line a second.
+// outage tells people that the database is away: at once; again after a few seconds, since
+// the first error often says no more than that a connection was lost; then once a minute,
+// with how many requests that has cost; and when it is back. One that fails every other
+// time has a line a second.
 type outage struct {
 	out  *slog.Logger
 	away atomic.Bool // saves the requests of a good day the lock
@@ -19,13 +20,11 @@ type outage struct {
 	since   time.Time
 	refused int
 	told    time.Time // when it last said so
-	open    bool      // it has told of this outage
+	tells   int       // how often it has told of this outage
 }
 
-const (
-	tellAgain = time.Minute
-	tellLeast = time.Second
-)
+// tellPauses are the least ones before the first, the second and any other line.
+var tellPauses = [...]time.Duration{time.Second, 5 * time.Second, time.Minute}
 
 // refuse notes a request that failed for that.
 func (o *outage) refuse(ctx context.Context, err error, attrs ...any) {
@@ -37,14 +36,11 @@ func (o *outage) refuse(ctx context.Context, err error, attrs ...any) {
 		o.since = now
 	}
 	o.refused++
-	pause := tellLeast
-	if o.open {
-		pause = tellAgain
-	}
-	if now.Sub(o.told) < pause {
+	if now.Sub(o.told) < tellPauses[min(o.tells, len(tellPauses)-1)] {
 		return
 	}
-	o.told, o.open = now, true
+	o.told = now
+	o.tells++
 	o.out.WarnContext(ctx, "the database is away: requests are answered with 503", append(attrs, "refused", o.refused, "err", err)...)
 }
 
@@ -55,8 +51,8 @@ func (o *outage) over(ctx context.Context) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.open {
+	if o.tells > 0 {
 		o.out.InfoContext(ctx, "the database is back", "refused", o.refused, "after", time.Since(o.since).Round(time.Millisecond))
 	}
-	o.refused, o.open = 0, false
+	o.refused, o.tells = 0, 0
 }

@@ -186,7 +186,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	})
 }
 
-// answered notes that the database has answered, if it has.
+// answered notes that the database takes what is written, if it does. That it can be read
+// says little: it may be read-only.
 func (s *Server) answered(r *http.Request, err error) {
 	if err == nil || errors.Is(err, flow.ErrNotFound) {
 		s.outage.over(r.Context())

@@ -308,8 +308,8 @@ func TestThrottle_WritesTheSameErrorOnceASecond(t *testing.T) {
 	})
 }
 
-// An outage is told once, then once a minute, and so is its end, however many requests it
-// costs, and whatever their errors say.
+// An outage is told at once, after a few seconds, then once a minute, and so is its end,
+// however many requests it costs, and whatever their errors say.
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -335,12 +335,14 @@ func TestOutage(t *testing.T) {
 				post(503)
 				time.Sleep(time.Second)
 			}
-			require.Equal(t, before+3, info(), "at the begin, after one minute and after two")
+			require.Equal(t, before+3, info(), "at the begin, after 5 s and after a minute more")
 			away = false
 			post(201)
 			require.Equal(t, before+3+2, info(), "its end, and the flow")
 		}
-		require.Contains(t, log.String(), "refused=61 err=")
+		for _, n := range []int{1, 6, 66} {
+			require.Equal(t, 2, strings.Count(log.String(), fmt.Sprintf("refused=%d err=", n)))
+		}
 		require.Equal(t, 2, strings.Count(log.String(), `msg="the database is back" component=register refused=125 after=2m5s`))
 
 		before := info()

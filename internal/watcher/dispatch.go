@@ -129,7 +129,7 @@ func (d *dispatcher) stop() {
 	d.w.log.Info("stopping: waiting for running tasks; a second signal ends at once", "component", "watcher", "running", len(d.open),
 		"timeout", d.w.cfg.ShutdownTimeout)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), lastWords)
 		defer cancel()
 		if err := d.w.store.Drain(ctx, d.w.lease.id()); err != nil {
 			d.w.log.Warn("the database does not know that this watcher stops", "component", "watcher", "err", err)

@@ -21,6 +21,10 @@ const (
 	fenceAfter = 8 * time.Second
 )
 
+// lastWords is how long a watcher tries to tell the others that it stops: long enough for a
+// connection past a host that is dead.
+const lastWords = 5 * time.Second
+
 // lease keeps a watcher alive in the eyes of the others.
 type lease struct {
 	w       *Watcher
@@ -160,7 +164,7 @@ func (l *lease) startAgain(ctx context.Context) {
 
 // leave says that this watcher has ended, so that others take what is left at once.
 func (l *lease) leave() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
 	defer cancel()
 	return l.w.store.Leave(ctx, l.id())
 }

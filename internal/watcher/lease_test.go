@@ -190,7 +190,7 @@ func TestFencedAndAway(t *testing.T) {
 		dead.set(w.lease.id())
 		pass(time.Minute)
 		require.Equal(t, 1, joined.get())
-		w.logs.only(t, "cannot join: trying again")
+		require.Len(t, w.logs.with("cannot join: trying again"), 2)
 		away.set(false)
 		pass(2 * time.Second)
 		require.Equal(t, 2, joined.get())
@@ -271,8 +271,8 @@ func TestHeartbeatErrorsAreLoggedOnceAMinute(t *testing.T) {
 			return flow.Pulse{}, errAway
 		}}, taking(0))
 		begin := time.Now()
-		pass(150 * time.Second)
-		require.Greater(t, len(beats.since(begin)), 500, "it tries again soon")
+		pass(100 * time.Second)
+		require.Greater(t, len(beats.since(begin)), 300, "it tries again soon")
 		require.Len(t, w.logs.with("heartbeat failed: trying again"), 3)
 	})
 }
@@ -366,7 +366,7 @@ func TestJoinWaits(t *testing.T) {
 		calls, _ := q.look()
 		require.Empty(t, calls)
 		require.InDelta(t, 3600, len(tries.since(begin)), 10)
-		require.LessOrEqual(t, len(w.logs.with("cannot join: trying again")), 60)
+		require.LessOrEqual(t, len(w.logs.with("cannot join: trying again")), 62)
 		away.set(false)
 		pass(2 * time.Second)
 		require.Len(t, w.logs.with("task finished"), 1)

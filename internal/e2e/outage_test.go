@@ -1,0 +1,228 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
+)
+
+// promised is how soon work goes on when the database can be reached and written again.
+const promised = 5 * time.Second
+
+// through is the environment of a program that reaches the database by another URL.
+func through(address string) []string { return []string{"DATABASE_URL=" + address} }
+
+// programs starts register and a watcher, which answers health checks.
+func (w *world) programs(env []string, args ...string) (*server, *process) {
+	w.Helper()
+	args = append([]string{"-health-addr", "127.0.0.1:0", "-poll-interval", "30s"}, args...)
+	s := serve(w.T, env)
+	p := run(w.T, "watcher", env, args...)
+	p.await("watching task...")
+	return s, p
+}
+
+// ready asks a watcher whether it is ready.
+func (p *process) ready() bool {
+	p.t.Helper()
+	address, _ := p.await("health checks are answered")["address"].(string)
+	watcher := server{process: p, url: "http://" + address}
+	return watcher.send(http.MethodGet, "/readyz", "", "").status == http.StatusOK
+}
+
+func (s *server) readyNow() bool {
+	s.t.Helper()
+	return s.send(http.MethodGet, "/readyz", "", "").status == http.StatusOK
+}
+
+// All connections are ended again and again, whatever they do.
+func TestBackendsTerminated(t *testing.T) {
+	w := newWorld(t)
+	s, watcher := w.programs(w.env())
+	l := w.load(s)
+	killed := 0
+	for begun := time.Now(); time.Since(begun) < 4*time.Second; {
+		var n int
+		require.NoError(t, w.Get(&n, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name LIKE 'flower-%'`))
+		killed += n
+		l.progresses(soon)
+	}
+	require.Greater(t, killed, 20)
+	t.Logf("%d backends were terminated", killed)
+	l.verify()
+	require.True(t, watcher.running() && s.running())
+}
+
+// Connections are reset in the midst of whatever they carry.
+func TestConnectionsCut(t *testing.T) {
+	w := newWorld(t)
+	p, address := w.Proxy(t)
+	s, watcher := w.programs(through(address))
+	p.Fragile(50_000)
+	p.Cut()
+	l := w.load(s)
+	for begun := time.Now(); time.Since(begun) < 4*time.Second; {
+		l.progresses(soon)
+	}
+	p.Fragile(0)
+	l.verify()
+	require.True(t, watcher.running() && s.running())
+}
+
+// The network falls silent: nothing is closed, and nothing arrives. It is noticed, nobody
+// waits for ever, and when it heals, all goes on; connections from before never do.
+func TestNetworkSilent(t *testing.T) {
+	for what, silence := range map[string]func(*pgtest.Proxy){
+		"everything": (*pgtest.Proxy).Silence, "answers": (*pgtest.Proxy).SilenceAnswers,
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t)
+			p, address := w.Proxy(t)
+			s, watcher := w.programs(through(address))
+			free := make(gate)
+			slow := newPeer(t, free.wait)
+			w.define("slow", slow.calling("/1"), slow.calling("/2"))
+			flow := s.post("slow")
+			pgtest.Eventually(t, soon, "it runs", func() bool { return len(slow.seen()) == 1 })
+			l := w.load(s)
+			l.progresses(soon)
+
+			silence(p)
+			begun := time.Now()
+			close(free) // its result has nowhere to go
+			require.False(t, s.readyNow())
+			require.Less(t, time.Since(begun), 5*time.Second)
+			a := s.send(http.MethodPost, "/register/slow", "", "")
+			require.Equal(t, http.StatusServiceUnavailable, a.status, a.text)
+			require.Less(t, time.Since(begun), 5*time.Second+15*time.Second+5*time.Second)
+			pgtest.Eventually(t, soon, "the watcher says so", func() bool { return !watcher.ready() })
+			watcher.await("the database did not take results or give tasks: trying again")
+			require.True(t, watcher.running() && s.running())
+
+			p.Lose()
+			p.Heal()
+			healed := time.Now()
+			l.progresses(soon)
+			resumed := time.Since(healed)
+			t.Logf("work went on %s after the network", resumed)
+			require.Less(t, resumed, promised)
+			w.await(flow, "3 3")
+			require.Len(t, slow.seen(), 2)
+			pgtest.Eventually(t, soon, "both are ready", func() bool { return watcher.ready() && s.readyNow() })
+			l.verify()
+			quiet(t, watcher, s.process)
+		})
+	}
+}
+
+// quiet fails a test if a process has told of its outage again and again.
+func quiet(t *testing.T, processes ...*process) {
+	t.Helper()
+	for _, p := range processes {
+		n := map[string]int{}
+		for _, ln := range p.log.all() {
+			if ln["level"] == "ERROR" || ln["level"] == "WARN" || strings.HasPrefix(ln["msg"].(string), "request") {
+				n[ln["msg"].(string)]++
+			}
+		}
+		for msg, times := range n {
+			require.LessOrEqual(t, times, 3, "%s says %d times: %s", p.name, times, msg)
+		}
+	}
+}
+
+// There is no connection to be had, at the start and later: both programs wait, say so,
+// and go on.
+func TestConnectionsExhausted(t *testing.T) {
+	w := newWorld(t)
+	role := "app_" + strings.TrimPrefix(w.Name, "flower_test_")
+	w.exec(`CREATE ROLE ` + role + ` LOGIN SUPERUSER`) // to whom the limit does not apply yet
+	t.Cleanup(func() { dropRole(t, w, role) })
+	limit := func(to string) { w.exec(`ALTER ROLE ` + role + ` ` + to) }
+	limit(`NOSUPERUSER CONNECTION LIMIT 0`)
+	w.exec(`GRANT ALL ON ALL TABLES IN SCHEMA public TO ` + role)
+	t.Cleanup(func() { w.exec(`DROP OWNED BY ` + role) })
+
+	env := w.env("DB_USER=" + role)
+	watcher := run(t, "watcher", env, "-health-addr", "127.0.0.1:0", "-poll-interval", "30s")
+	register := run(t, "register", env, "-webport", "0")
+	for _, p := range []*process{watcher, register} {
+		require.Contains(t, p.await("waiting for the database")["err"], "too many connections for role")
+	}
+	require.False(t, watcher.ready())
+	limit(`CONNECTION LIMIT -1`)
+	raised := time.Now()
+	watcher.await("watching task...")
+	s := serving(register)
+	require.Less(t, time.Since(raised), promised)
+	l := w.load(s)
+	l.progresses(soon)
+
+	limit(`CONNECTION LIMIT 0`)
+	w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1`, role)
+	watcher.await("heartbeat failed: trying again")
+	register.await("the database is away: requests are answered with 503")
+	a := s.send(http.MethodPost, "/register/sample", "", "")
+	require.Equal(t, http.StatusServiceUnavailable, a.status, a.text)
+	require.NotEmpty(t, a.header.Get("Retry-After"))
+	require.False(t, s.readyNow())
+	pgtest.Eventually(t, soon, "the watcher says so", func() bool { return !watcher.ready() })
+
+	limit(`CONNECTION LIMIT -1`)
+	raised = time.Now()
+	l.progresses(promised)
+	t.Logf("work went on %s after there were connections again", time.Since(raised))
+	pgtest.Eventually(t, soon, "both are ready", func() bool { return watcher.ready() && s.readyNow() })
+	l.verify()
+	watcher.await("heartbeats go through again")
+	register.await("the database is back")
+	quiet(t, watcher, register)
+}
+
+// The database becomes read-only under both programs, as one does whose disk is full, or
+// that is not the primary any more: they are not ready, keep what they have, and go on
+// when it can be written again.
+func TestDatabaseReadOnly(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.start()
+	w := c.world()
+	s, watcher := w.programs(w.env())
+	free := make(gate)
+	slow := newPeer(t, free.wait)
+	w.define("slow", slow.calling("/1"), slow.calling("/2"))
+	flow := s.post("slow")
+	l := w.load(s)
+	l.progresses(soon)
+	pgtest.Eventually(t, soon, "it runs", func() bool { return len(slow.seen()) == 1 })
+
+	// Everybody's connection is read-only from one moment to the next.
+	w.exec(`ALTER SYSTEM SET default_transaction_read_only = on`)
+	w.exec(`SELECT pg_reload_conf()`)
+	close(free)
+	watcher.await("the database did not take results or give tasks: trying again")
+	a := s.send(http.MethodPost, "/register/slow", "", "")
+	require.Equal(t, http.StatusServiceUnavailable, a.status, a.text)
+	require.False(t, s.readyNow())
+	require.Equal(t, http.StatusOK, s.send(http.MethodGet, "/api/v1/flows/"+flow, "", "").status, "it can still be read")
+	pgtest.Eventually(t, soon, "the watcher says so", func() bool { return !watcher.ready() })
+	require.Equal(t, "1 0", w.statuses(flow))
+
+	w.exec(`ALTER SYSTEM RESET default_transaction_read_only`)
+	w.exec(`SELECT pg_reload_conf()`)
+	back := time.Now()
+	l.progresses(promised)
+	t.Logf("work went on %s after the database could be written", time.Since(back))
+	w.await(flow, "3 3")
+	require.Len(t, slow.seen(), 2)
+	pgtest.Eventually(t, soon, "both are ready", func() bool { return watcher.ready() && s.readyNow() })
+	l.verify()
+	require.True(t, watcher.running() && s.running())
+	quiet(t, watcher, s.process)
+}
