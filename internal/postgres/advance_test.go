@@ -855,6 +855,12 @@ func buffersOf(t *testing.T, w *world, engine *sqlx.DB, statement string, tasks 
 	require.NoError(t, tx.Get(&plan, fmt.Sprintf(`EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE %s(%s, %s, %s, %s, %s, %s, %d, %s)`,
 		statement, quote(keys.flows), quote(keys.seqs), quote(keys.claims), quote(make([]*string, len(tasks))),
 		pq.QuoteLiteral(w.watcher), pq.QuoteLiteral(newID()), free, quote(programs))))
+	return buffersIn(t, plan)
+}
+
+// buffersIn returns how many buffers a plan in JSON says that it has touched.
+func buffersIn(t *testing.T, plan string) int {
+	t.Helper()
 	var plans []struct {
 		Plan struct {
 			Hit  int `json:"Shared Hit Blocks"`

@@ -187,6 +187,19 @@ func (c Config) engineSettings() []string {
 		"enable_sort=off", "enable_material=off")
 }
 
+// logSettings are for the logs of tasks. A commit does not wait for the disk: the result
+// of an attempt, which is recorded after its lines and does wait, takes them along. The
+// rails are those of the engine, for a table that was empty when it was last analyzed.
+func (c Config) logSettings() []string {
+	if c.Pooler {
+		return nil
+	}
+	return []string{
+		"statement_timeout=4000", "lock_timeout=1000", "idle_in_transaction_session_timeout=4000", "synchronous_commit=off",
+		"plan_cache_mode=force_generic_plan", "jit=off", "enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off",
+	}
+}
+
 // redact takes the password out of an error's text.
 func redact(err error, c Config) error {
 	text := err.Error()

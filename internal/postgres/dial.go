@@ -26,11 +26,12 @@ type limits struct {
 	// A heartbeat that fails must leave its watcher time for others, on a new connection,
 	// before its lease ends.
 	beat time.Duration
+	logs time.Duration // the logs of tasks, which a watcher that stops waits for
 }
 
 var usualLimits = limits{
 	silence: 3 * time.Second, probe: 3 * time.Second,
-	quick: 12 * time.Second, slow: 75 * time.Second, beat: 3 * time.Second,
+	quick: 12 * time.Second, slow: 75 * time.Second, beat: 3 * time.Second, logs: 6 * time.Second,
 }
 
 // network makes the connections of a DB. A context does not free a read on a dead

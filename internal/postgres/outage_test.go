@@ -25,7 +25,7 @@ import (
 // shortLimits are for tests, which have no time for the usual ones.
 var shortLimits = limits{
 	silence: 200 * time.Millisecond, probe: 500 * time.Millisecond,
-	quick: time.Second, slow: 10 * time.Second, beat: 200 * time.Millisecond,
+	quick: time.Second, slow: 10 * time.Second, beat: 200 * time.Millisecond, logs: time.Second,
 }
 
 // held is how long a call may be held up under them: by a silence and a probe, or by the

@@ -92,6 +92,7 @@ type DB struct {
 	beat   *lanes   // heartbeats alone: they must not wait behind anything else
 	engine *lanes   // the watcher's hot statements
 	writer *lanes   // registrations
+	logs   *lanes   // what tasks print: nothing waits behind it
 	hints  *notifier
 	flows  *registrar
 	check  func(w flow.Workflow, request json.RawMessage) error
@@ -115,12 +116,13 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 	}
 	d := &DB{cfg: cfg, log: log, net: &network{limits: cmp.Or(cfg.limits, usualLimits)}}
 	quick, slow, beat := d.net.dialer(d.net.quick), d.net.dialer(d.net.slow), d.net.dialer(d.net.beat)
-	var errs [5]error
+	var errs [6]error
 	d.pool, errs[0] = d.open(poolConns, quick, cfg.sessionSettings()...)
 	d.slow, errs[1] = d.open(slowConns, slow, cfg.slowSettings()...)
 	d.beat, errs[2] = d.openLanes(1, beat, cfg.beatSettings()...)
 	d.engine, errs[3] = d.openLanes(engineLanes, quick, cfg.engineSettings()...)
 	d.writer, errs[4] = d.openLanes(writerLanes, quick, cfg.sessionSettings()...)
+	d.logs, errs[5] = d.openLanes(1, d.net.dialer(d.net.logs), cfg.logSettings()...)
 	for _, err := range errs {
 		if err != nil { // the others say the same
 			return nil, err
@@ -172,7 +174,7 @@ func (d *DB) openLanes(n int, dial dialer, settings ...string) (*lanes, error) {
 func (d *DB) Close() error {
 	d.flows.close()
 	d.hints.close()
-	err := errors.Join(d.engine.close(), d.writer.close(), d.beat.close(), d.slow.Close(), d.pool.Close())
+	err := errors.Join(d.engine.close(), d.writer.close(), d.beat.close(), d.logs.close(), d.slow.Close(), d.pool.Close())
 	if err != nil && broken(err) {
 		return nil
 	}
