@@ -49,7 +49,9 @@
 // until the program returns. It is called for several tasks at once.
 //
 // What the work prints goes to Input.Stdout and Input.Stderr, and what the program itself
-// has to say to Input.Log; neither is for secrets.
+// has to say to Input.Log; neither is for secrets. All of it is kept in the database as the
+// attempt's log (kr_task_log), where people look first; Input.Log goes to the watcher's log,
+// too.
 //
 // # Errors
 //

@@ -50,6 +50,7 @@ type fakeStore struct {
 	sweep     func() (flow.Swept, error)
 	check     func(anew bool) ([]flow.BrokenRule, error)
 	checked   func() (flow.Check, error)
+	keepLog   func(parts []flow.LogPart) error
 }
 
 func (f *fakeStore) Advance(_ context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
@@ -163,6 +164,13 @@ func (f *fakeStore) Checked(context.Context) (flow.Check, error) {
 		return flow.Check{}, nil
 	}
 	return f.checked()
+}
+
+func (f *fakeStore) KeepLog(_ context.Context, parts []flow.LogPart) error {
+	if f.keepLog == nil {
+		return nil
+	}
+	return f.keepLog(parts)
 }
 
 // fakePrograms are programs of one name.

@@ -2,54 +2,61 @@ package watcher
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lmittmann/tint"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
-// Bounds of what an attempt's work prints into the log: a task that prints without end
-// harms nobody.
-const (
-	maxLines = 1000
-	maxLine  = 2 << 10 // bytes; the rest of a line is dropped
-)
+// maxLine is how much of a line is kept, in bytes.
+const maxLine = 8 << 10
 
-// printed takes what the work of one attempt prints, and logs it line by line.
+// resultWait is how long the result of an attempt waits for its last lines.
+const resultWait = 100 * time.Millisecond
+
+// printed takes what comes of one attempt: what its work prints, and what its program
+// says. Every line passes through stream.end, and goes to the shipper.
 type printed struct {
-	log    *slog.Logger
-	task   flow.Task
-	stdout stream
-	stderr stream
-
-	mu    sync.Mutex
-	lines int  // logged so far; guarded by mu
-	over  bool // nothing more is taken; guarded by mu
+	shipper                *shipper
+	log                    *attemptLog
+	stdout, stderr, spoken stream
+	over                   atomic.Bool // nothing more is taken
 }
 
-// stream is one of the two that a process has.
+// stream makes lines of bytes.
 type stream struct {
 	to   *printed
-	name string
-	line []byte // what came of the present line; guarded by to.mu
-	cut  bool   // and that some of it was dropped; guarded by to.mu
+	name flow.Stream
+
+	mu   sync.Mutex
+	line []byte // what came of the present line; guarded by mu
+	cut  bool   // and that some of it was dropped; guarded by mu
 }
 
-func newPrinted(log *slog.Logger, t flow.Task) *printed {
-	p := &printed{log: log, task: t}
-	p.stdout = stream{to: p, name: "stdout"}
-	p.stderr = stream{to: p, name: "stderr"}
+func newPrinted(s *shipper, t flow.Task) *printed {
+	p := &printed{shipper: s, log: newAttemptLog(t)}
+	p.stdout.to, p.stdout.name = p, flow.StreamStdout
+	p.stderr.to, p.stderr.name = p, flow.StreamStderr
+	p.spoken.to, p.spoken.name = p, flow.StreamLog
 	return p
 }
+
+var _ io.Writer = (*stream)(nil)
 
 // Write never fails: whoever prints is not to stop because nobody keeps it.
 func (s *stream) Write(b []byte) (int, error) {
 	n := len(b)
-	s.to.mu.Lock()
-	defer s.to.mu.Unlock()
-	for len(b) > 0 && !s.to.over {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(b) > 0 && !s.to.over.Load() {
 		rest, ended := b, false
 		if i := bytes.IndexByte(b, '\n'); i >= 0 {
 			rest, ended = b[:i], true
@@ -65,33 +72,89 @@ func (s *stream) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// end logs the present line. The caller holds to.mu.
+// end ends the present line. The caller holds mu.
 func (s *stream) end() {
-	p := s.to
-	text := strings.TrimSuffix(strings.ToValidUTF8(string(s.line), "\uFFFD"), "\r")
+	text := string(bytes.TrimSuffix(s.line, []byte("\r")))
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 	if s.cut {
 		text += " … (cut)"
 	}
 	s.line, s.cut = s.line[:0], false
-	if p.lines++; p.lines > maxLines {
-		p.over = true
-		p.log.Warn("output cut: it has more lines than are logged", attrs(p.task, "lines", maxLines)...)
-		return
-	}
-	p.log.Info("output", attrs(p.task, "stream", s.name, "line", text)...)
+	s.to.shipper.take(s.to.log, flow.LogLine{At: time.Now(), Stream: s.name, Text: text})
 }
 
-// close logs what came without an end of line. What a program that has not returned
-// prints later is dropped.
+// close takes what came without an end of line, and nothing more, and waits until the
+// last lines are in the database: whoever sees that a task has ended can read what it
+// said. It waits neither for long nor for a database that has not kept up before.
 func (p *printed) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, s := range []*stream{&p.stdout, &p.stderr} {
-		if len(s.line) > 0 && !p.over {
+	p.over.Store(true) // a program that has not returned, or has left somebody behind, may still print
+	for _, s := range []*stream{&p.stdout, &p.stderr, &p.spoken} {
+		s.mu.Lock()
+		if len(s.line) > 0 {
 			s.end()
 		}
+		s.line = nil
+		s.mu.Unlock()
 	}
-	p.over = true
+	if p.shipper.end(p.log) || p.shipper.late.Load() {
+		return
+	}
+	select {
+	case <-p.log.written:
+	case <-time.After(resultWait):
+		p.shipper.late.Store(true)
+	}
 }
 
-var _ io.Writer = (*stream)(nil)
+// logger returns a logger whose lines go to the log of the watcher and to that of the
+// attempt.
+func (p *printed) logger(of *slog.Logger, t flow.Task) *slog.Logger {
+	return slog.New(teller{of.Handler(), func() slog.Handler {
+		return tint.NewTextHandler(&p.spoken, &tint.Options{NoColor: true, ReplaceAttr: withoutSame(t)})
+	}})
+}
+
+// withoutSame leaves out what is the same in each line of an attempt, and that a line is
+// no warning.
+func withoutSame(t flow.Task) func(groups []string, a slog.Attr) slog.Attr {
+	same := map[string]string{
+		"component": "program", "flow": string(t.Flow), "seq": strconv.Itoa(t.Seq), "task": string(t.WorkflowID),
+		"program": t.Program, "attempt": strconv.Itoa(t.Attempt), slog.LevelKey: slog.LevelInfo.String(),
+	}
+	return func(groups []string, a slog.Attr) slog.Attr {
+		if text, known := same[a.Key]; known && len(groups) == 0 && a.Value.String() == text {
+			return slog.Attr{}
+		}
+		return a
+	}
+}
+
+// teller tells the watcher's log, which is the embedded handler, and the attempt's own. The
+// latter gets whatever is no debugging, at any level of the former. It is made anew for
+// each line: most attempts have nothing to say.
+type teller struct {
+	slog.Handler
+	own func() slog.Handler
+}
+
+func (h teller) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelInfo || h.Handler.Enabled(ctx, level)
+}
+
+func (h teller) Handle(ctx context.Context, r slog.Record) error {
+	told := r.Clone()
+	told.Time = time.Time{} // a line has its time beside it
+	_ = h.own().Handle(ctx, told)
+	if !h.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h teller) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return teller{h.Handler.WithAttrs(attrs), func() slog.Handler { return h.own().WithAttrs(attrs) }}
+}
+
+func (h teller) WithGroup(name string) slog.Handler {
+	return teller{h.Handler.WithGroup(name), func() slog.Handler { return h.own().WithGroup(name) }}
+}

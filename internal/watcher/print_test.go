@@ -16,79 +16,104 @@ import (
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
-// printing returns what is logged of what is printed.
+// printing returns the lines that come of what is printed.
 func printing(t *testing.T, print func(p *printed)) []string {
 	t.Helper()
-	var text bytes.Buffer
-	p := newPrinted(slog.New(slog.NewJSONHandler(&text, nil)), flow.Task{TaskKey: flow.TaskKey{Flow: "f", Seq: 1}, Program: "P"})
+	s := newShipper(&fakeStore{}, slog.New(slog.DiscardHandler))
+	s.late.Store(true) // nobody writes them
+	p := newPrinted(s, newTask(1, "c"))
 	print(p)
 	p.close()
 	var lines []string
-	for line := range strings.Lines(text.String()) {
-		var got struct{ Msg, Flow, Stream, Line string }
-		require.NoError(t, json.Unmarshal([]byte(line), &got))
-		require.Equal(t, "f", got.Flow)
-		lines = append(lines, strings.TrimSpace(got.Stream+" "+got.Line))
-		if got.Msg != "output" {
-			lines[len(lines)-1] = got.Msg
-		}
+	for _, l := range append(p.log.head, p.log.tail...) {
+		lines = append(lines, strings.TrimSpace(string(l.Stream)+" "+l.Text))
 	}
 	return lines
 }
 
-func TestPrinted_IsLoggedLineByLine(t *testing.T) {
+func TestPrinted_LineByLine(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", maxLine)
 	lines := printing(t, func(p *printed) {
 		fmt.Fprint(&p.stdout, "one\ntw")
 		fmt.Fprint(&p.stderr, "err")
-		fmt.Fprint(&p.stdout, "o\r\n\nbad \xff\n")
+		fmt.Fprint(&p.stdout, "o\r\n\nbad \xff\n", "nul \x00\n")
 		fmt.Fprint(&p.stdout, long, "\n", long, "y")
 		fmt.Fprint(&p.stdout, "zzz\n", "end")
 	})
 	require.Equal(t, []string{
-		"stdout one", "stdout two", "stdout", "stdout bad \uFFFD", "stdout " + long, "stdout " + long + " … (cut)", "stdout end", "stderr err",
+		"stdout one", "stdout two", "stdout", "stdout bad \uFFFD", "stdout nul \uFFFD",
+		"stdout " + long, "stdout " + long + " … (cut)", "stdout end", "stderr err",
 	}, lines)
 }
 
-// A task that prints without end fills neither the log nor the memory.
-func TestPrinted_IsBounded(t *testing.T) {
+// A line without an end fills no memory.
+func TestPrinted_EndlessLine(t *testing.T) {
 	t.Parallel()
 	lines := printing(t, func(p *printed) {
-		for range 100 {
-			n, err := p.stdout.Write(bytes.Repeat([]byte("a line\n"), 100))
-			require.NoError(t, err)
-			require.Equal(t, 700, n)
-		}
-	})
-	require.Len(t, lines, maxLines+1)
-	require.Equal(t, "output cut: it has more lines than are logged", lines[maxLines])
-
-	printing(t, func(p *printed) {
 		endless := bytes.Repeat([]byte("x"), 1<<20)
 		for range 64 {
-			_, _ = p.stderr.Write(endless)
+			n, err := p.stderr.Write(endless)
+			require.NoError(t, err)
+			require.Equal(t, 1<<20, n)
 		}
 		require.LessOrEqual(t, cap(p.stderr.line), 2*maxLine)
 	})
+	require.Len(t, lines, 1)
 }
 
-func TestPrinted_TwoStreamsAtOnce(t *testing.T) {
+func TestPrinted_StreamsAtOnce(t *testing.T) {
 	t.Parallel()
+	var late *printed
 	lines := printing(t, func(p *printed) {
-		var both sync.WaitGroup
-		for _, s := range []*stream{&p.stdout, &p.stderr} {
-			both.Go(func() {
+		var all sync.WaitGroup
+		for _, s := range []*stream{&p.stdout, &p.stderr, &p.spoken} {
+			all.Go(func() {
 				for range 100 {
 					fmt.Fprintln(s, "line")
 				}
 			})
 		}
-		both.Wait()
-		p.close()
-		fmt.Fprintln(&p.stdout, "too late")
+		all.Wait()
+		late = p
 	})
-	require.Len(t, lines, 200)
+	require.Len(t, lines, 300)
+	n, err := fmt.Fprintln(&late.stdout, "after the end")
+	require.NoError(t, err, "whoever still prints is not told")
+	require.Equal(t, 14, n)
+	require.Len(t, late.log.head, 300)
+}
+
+// What a program says goes to both logs: to the attempt's without what is the same in
+// each of its lines.
+func TestPrinted_WhatTheProgramSays(t *testing.T) {
+	t.Parallel()
+	var watchers bytes.Buffer
+	lines := printing(t, func(p *printed) {
+		task := flow.Task{TaskKey: flow.TaskKey{Flow: "f", Seq: 7}, WorkflowID: "w", Program: "P", Attempt: 2}
+		log := p.logger(slog.New(slog.NewTextHandler(&watchers, &slog.HandlerOptions{Level: slog.LevelWarn})), task)
+		log = log.With("component", "program", "flow", task.Flow, "seq", task.Seq, "task", task.WorkflowID, "program", task.Program, "attempt", 2)
+		log.Info("hello", "who", "the world", "flow", "another one")
+		log.With("a", 1).WithGroup("g").Warn("two\nlines", "seq", 7)
+		log.Error("bad", "level", "high")
+		log.Debug("nobody")
+	})
+	require.Equal(t, []string{
+		`log hello who="the world" flow="another one"`, `log WRN two`, `log lines a=1 g.seq=7`, `log ERR bad level=high`,
+	}, lines)
+	require.Equal(t, 2, strings.Count(watchers.String(), "\n"), watchers.String())
+	require.Contains(t, watchers.String(), "level=ERROR msg=bad component=program flow=f seq=7 task=w program=P attempt=2 level=high\n")
+}
+
+// At -log-level debug a program's debugging goes to both.
+func TestPrinted_Debugging(t *testing.T) {
+	t.Parallel()
+	var watchers bytes.Buffer
+	lines := printing(t, func(p *printed) {
+		p.logger(slog.New(slog.NewTextHandler(&watchers, &slog.HandlerOptions{Level: slog.LevelDebug})), newTask(1, "c")).Debug("detail")
+	})
+	require.Equal(t, []string{"log DBG detail"}, lines)
+	require.Contains(t, watchers.String(), "msg=detail")
 }
 
 // A program that wants outputs while the database is away waits for them.

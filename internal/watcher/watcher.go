@@ -7,7 +7,8 @@
 // free, which results wait to be recorded. Workers (work.go) run one task at a time and
 // never touch the database. The lease (lease.go) has a goroutine of its own, so that
 // nothing that a task or a statement does makes its watcher look dead; so have the
-// housekeeping (housekeep.go) and what reads everything (sweep.go).
+// housekeeping (housekeep.go), what reads everything (sweep.go), and the shipper (ship.go),
+// which takes what tasks print to the database, and for which nobody else waits.
 //
 // # What it relies on
 //
@@ -81,11 +82,20 @@ type Upkeep interface {
 	Checked(ctx context.Context) (flow.Check, error)
 }
 
+// Logs is where the logs of attempts are kept.
+type Logs interface {
+	// KeepLog writes parts of them, at most one of each attempt. After an error it is
+	// unknown whether it did: it may be called with the same lines again. An error other
+	// than flow.ErrUnavailable is a refusal.
+	KeepLog(ctx context.Context, parts []flow.LogPart) error
+}
+
 // Store is the database, as a watcher needs it.
 type Store interface {
 	Queue
 	Leases
 	Upkeep
+	Logs
 }
 
 // Programs is what tasks can run.
@@ -136,6 +146,7 @@ type Watcher struct {
 	log      *slog.Logger
 	lease    *lease
 	roster   *roster
+	shipper  *shipper
 	wake     chan struct{} // of capacity 1: look at the queue
 	putOff   chan struct{} // of capacity 1: a task has got a time to wait for
 	rescued  chan struct{} // of capacity 1: watchers were declared dead
@@ -148,7 +159,8 @@ func New(cfg Config, store Store, programs Programs, log *slog.Logger) (*Watcher
 	}
 	w := &Watcher{
 		cfg: cfg, store: store, programs: programs, log: log,
-		roster: newRoster(), wake: make(chan struct{}, 1), putOff: make(chan struct{}, 1), rescued: make(chan struct{}, 1),
+		roster: newRoster(), shipper: newShipper(store, log), wake: make(chan struct{}, 1), putOff: make(chan struct{}, 1),
+		rescued: make(chan struct{}, 1),
 	}
 	w.lease = newLease(w)
 	return w, nil
@@ -176,6 +188,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	background.Go(func() { w.sweeps(live) })
 	background.Go(func() { w.checks(live) })
 	background.Go(func() { w.hints(live) })
+	background.Go(func() { w.shipper.run(live) })
 
 	w.log.Info("watching task...", "component", "watcher", "watcher", w.lease.id(), "workers", w.cfg.Workers,
 		"poll_interval", w.cfg.PollInterval, "programs", w.programs.Names())

@@ -59,7 +59,7 @@ func (w *Watcher) work(t flow.Task, report chan<- ended) {
 		defer stop()
 	}
 	w.log.Info("task started", attrs(t)...)
-	a := &attempt{begun: time.Now(), over: make(chan struct{})}
+	a := &attempt{begun: time.Now(), over: make(chan struct{}), out: newPrinted(w.shipper, t)}
 	unwatch := context.AfterFunc(ctx, func() { w.watch(ctx, t, a, report) })
 
 	// What is left to report where the program ends its goroutine.
@@ -67,20 +67,23 @@ func (w *Watcher) work(t flow.Task, report chan<- ended) {
 	defer func() {
 		unwatch()
 		close(a.over)
-		if a.reported.Swap(true) {
+		result.Took = time.Since(a.begun)
+		reported := a.reported.Swap(true)
+		a.out.close()
+		if reported {
 			report <- ended{free: true}
 			return
 		}
-		result.Took = time.Since(a.begun)
 		w.roster.remove(t)
 		report <- ended{result: &result, free: true}
 	}()
-	result = w.try(ctx, t)
+	result = w.try(ctx, t, a.out)
 }
 
 // attempt is one that is being worked on.
 type attempt struct {
 	begun    time.Time
+	out      *printed
 	over     chan struct{} // closed when its program has returned
 	reported atomic.Bool   // whoever sets it reports
 }
@@ -110,8 +113,8 @@ func (w *Watcher) watch(ctx context.Context, t flow.Task, a *attempt, report cha
 }
 
 // try runs a task's program once and says what it came to.
-func (w *Watcher) try(ctx context.Context, t flow.Task) flow.Result {
-	output, err := w.call(ctx, t)
+func (w *Watcher) try(ctx context.Context, t flow.Task, out *printed) flow.Result {
+	output, err := w.call(ctx, t, out)
 	result := flow.Result{Task: t}
 	if err == nil {
 		output, err = checkOutput(output)
@@ -125,17 +128,15 @@ func (w *Watcher) try(ctx context.Context, t flow.Task) flow.Result {
 }
 
 // call runs the program; a panic is an error like others.
-func (w *Watcher) call(ctx context.Context, t flow.Task) (output json.RawMessage, err error) {
+func (w *Watcher) call(ctx context.Context, t flow.Task, out *printed) (output json.RawMessage, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			stack := debug.Stack()
 			output, err = nil, fmt.Errorf("panic: %v\n%s", p, stack[:min(len(stack), maxStack)])
 		}
 	}()
-	out := newPrinted(w.log, t)
-	defer out.close()
 	return w.programs.Run(ctx, Attempt{
-		Task: t, Log: w.log, Stdout: &out.stdout, Stderr: &out.stderr,
+		Task: t, Log: out.logger(w.log, t), Stdout: &out.stdout, Stderr: &out.stderr,
 		Outputs: func(ctx context.Context, seqs ...int) (map[int]json.RawMessage, error) {
 			return w.outputs(ctx, t.TaskKey, seqs)
 		},
