@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -16,10 +17,13 @@ import (
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
-// bin has register and watcher.
+// bin has register, watcher, and printer: a watcher whose tasks print.
 var bin string
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "printer" {
+		os.Exit(printer())
+	}
 	// Most of the time these tests wait for processes. The command line, which is read
 	// later, counts more.
 	_ = flag.Set("test.parallel", "6")
@@ -39,6 +43,14 @@ func (w withPrograms) Run() int {
 	build := exec.CommandContext(context.Background(), "go", "build", raceFlag, "-o", bin+"/", "../../cmd/...")
 	if text, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, text)
+		return 1
+	}
+	self, err := os.Executable()
+	if err == nil {
+		err = os.Symlink(self, filepath.Join(bin, "printer"))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return pgtest.Run(w.m)
