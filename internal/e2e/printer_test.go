@@ -48,6 +48,8 @@ type printing struct{ log *slog.Logger }
 
 func (printing) Names() []string { return []string{"Print"} }
 
+func (printing) OffWithout(string) string { return "" }
+
 // Run prints "line 1", "line 2" and so on, padded with dots, and tells the watcher's log
 // each tenth of a second how far it is.
 func (p printing) Run(ctx context.Context, a watcher.Attempt) (json.RawMessage, error) {

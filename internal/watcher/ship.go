@@ -29,13 +29,14 @@ const maxHeld = 32 << 20
 // resultWait. When the database is slow or away it keeps what memory allows for, of each
 // attempt the same share at the most, and the gap in a log tells what was dropped.
 type shipper struct {
-	store Logs
-	log   *slog.Logger
-	most  int           // of cost
-	wake  chan struct{} // of capacity 1: the queue is not empty
-	soon  chan struct{} // of capacity 1: somebody waits
-	late  atomic.Bool   // results have waited in vain: they had better not wait now
-	errs  *errorLog     // belongs to run
+	store   Logs
+	log     *slog.Logger
+	most    int           // of cost
+	wake    chan struct{} // of capacity 1: the queue is not empty
+	soon    chan struct{} // of capacity 1: somebody waits
+	late    atomic.Bool   // results have waited in vain: they had better not wait now
+	errs    *errorLog     // belongs to run, as does refused
+	refused *errorLog
 
 	mu      sync.Mutex // guards what follows, and all logs
 	queue   []*attemptLog
@@ -46,8 +47,10 @@ type shipper struct {
 
 func newShipper(store Logs, log *slog.Logger) *shipper {
 	return &shipper{
-		store: store, log: log, most: maxHeld, errs: newErrorLog(log), held: make(map[*attemptLog]struct{}),
-		wake: make(chan struct{}, 1), soon: make(chan struct{}, 1),
+		store: store, log: log, most: maxHeld, held: make(map[*attemptLog]struct{}),
+		errs:    newErrorLog(log, "what tasks print cannot be kept: trying again", "what tasks print is kept again"),
+		refused: newErrorLog(log, "the database refuses what a task has printed: it is dropped", "the database takes again what tasks print"),
+		wake:    make(chan struct{}, 1), soon: make(chan struct{}, 1),
 	}
 }
 
@@ -146,11 +149,12 @@ func (s *shipper) run(ctx context.Context) {
 			break
 		}
 		if err := s.round(ctx); err != nil && ctx.Err() == nil {
-			s.errs.log("what tasks print cannot be kept: trying again", err)
+			s.errs.failed(err)
 			pause = min(max(2*pause, 50*time.Millisecond), 2*time.Second)
 			continue
 		}
 		pause = 0
+		s.errs.worked()
 		s.late.Store(false)
 		s.report()
 	}
@@ -281,7 +285,7 @@ func (s *shipper) send(ctx context.Context, parcels []parcel) error {
 	case err == nil || errors.Is(err, flow.ErrUnavailable) || ctx.Err() != nil:
 		return err
 	case len(parcels) == 1:
-		s.errs.log("the database refuses what a task has printed: it is dropped", err)
+		s.refused.failed(err)
 		return nil
 	}
 	for i := range parcels {

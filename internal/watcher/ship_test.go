@@ -21,6 +21,8 @@ type printer func(ctx context.Context, a Attempt) error
 
 func (printer) Names() []string { return []string{"Fake"} }
 
+func (printer) OffWithout(string) string { return "" }
+
 func (f printer) Run(ctx context.Context, a Attempt) (json.RawMessage, error) { return nil, f(ctx, a) }
 
 // printing is a store with tasks and a table of logs.
