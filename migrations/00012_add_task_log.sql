@@ -26,13 +26,16 @@ COMMENT ON COLUMN kr_task_log.claim_id IS 'The claim of the attempt.';
 COMMENT ON COLUMN kr_task_log.line_no IS 'Counts what the attempt printed, from 1, also what is not kept.';
 COMMENT ON COLUMN kr_task_log.line_ts IS 'When it was printed.';
 COMMENT ON COLUMN kr_task_log.stream IS 'stdout or stderr of what the task runs; log: what the program says; flower: in place of lines that are not kept, it says how many.';
+COMMENT ON COLUMN kr_task_log.text IS 'The line; cut after 8 KiB.';
 
 CREATE VIEW v_task_log AS
 SELECT task_flow_id, task_exec_seq, attempt, line_no, line_ts, stream, text, claim_id
 FROM   kr_task_log;
 COMMENT ON VIEW v_task_log IS 'What tasks print and say, live. SELECT line_ts, stream, text FROM v_task_log WHERE task_flow_id = ''…'' AND task_exec_seq = 1 ORDER BY attempt, line_no;';
 COMMENT ON COLUMN v_task_log.line_no IS 'Counts what the attempt printed, from 1. A gap is lines that are not kept, or, while the task runs and prints a lot, not there yet.';
+COMMENT ON COLUMN v_task_log.line_ts IS 'When it was printed.';
 COMMENT ON COLUMN v_task_log.stream IS 'stdout, stderr, log (what the program says) or flower (lines are missing here).';
+COMMENT ON COLUMN v_task_log.text IS 'The line; cut after 8 KiB.';
 
 -- The log goes with its task. Otherwise the two functions are as they were.
 -- +goose StatementBegin

@@ -64,6 +64,24 @@ func TestKeepLog(t *testing.T) {
 	})
 }
 
+// The answer of a call is lost: it has happened, or it has not. Then it is made again.
+func TestKeepLog_LostAnswer(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	for when, there := range map[cut]int{beforeSending: 0, afterAnswer: 2} {
+		register(t, w, def())
+		task := claimOne(t, w)
+		network := flakyNetwork(t, w, &w.logs)
+		network.arm(when, task.ClaimID)
+		part := logOf(task, printed(1, "one", "two")...)
+		require.ErrorIs(t, w.KeepLog(t.Context(), []flow.LogPart{part}), flow.ErrUnavailable)
+		require.Len(t, readLog(t, w, task.TaskKey), there)
+		part.Lines = append(part.Lines, printed(3, "three")...)
+		keepLog(t, w, part)
+		require.Equal(t, []string{"1 1 stdout: one", "1 2 stdout: two", "1 3 stdout: three"}, readLog(t, w, task.TaskKey))
+	}
+}
+
 // Lines have the time at which they came, by the database's clock.
 func TestKeepLog_Times(t *testing.T) {
 	t.Parallel()

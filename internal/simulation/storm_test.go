@@ -169,6 +169,7 @@ func (s work) Run(ctx context.Context, a watcher.Attempt) (json.RawMessage, erro
 	t := a.Task
 	r := &run{task: t, begin: time.Now()}
 	s.note(r)
+	fmt.Fprint(a.Stdout, t.ClaimID)
 	s.isDue(t)
 	defer func() {
 		s.mu.Lock()
@@ -344,6 +345,7 @@ func (s *storm) check(t *testing.T) {
 		}
 	}
 	s.checkRows(t, claims)
+	s.checkLogs(t, claims)
 	t.Logf("%d attempts at %d tasks, %d overlaps", len(s.runs), len(byTask), overlaps)
 }
 
@@ -378,5 +380,25 @@ func (s *storm) checkRows(t *testing.T, claims map[string]*run) {
 		require.NotNil(t, r, "task %s finished without having run", key)
 		require.True(t, r.ok, "task %s finished although its program failed", key)
 		require.Equal(t, row.Claim, row.Output)
+	}
+}
+
+// checkLogs: what each attempt has printed is there once, under its own name.
+func (s *storm) checkLogs(t *testing.T, claims map[string]*run) {
+	t.Helper()
+	var lines []struct {
+		Flow    string `db:"task_flow_id"`
+		Seq     int    `db:"task_exec_seq"`
+		Attempt int    `db:"attempt"`
+		No      int    `db:"line_no"`
+		Claim   string `db:"claim_id"`
+		Text    string `db:"text"`
+	}
+	require.NoError(t, s.db.Select(&lines, `SELECT task_flow_id, task_exec_seq, attempt, line_no, claim_id::text, text FROM v_task_log`))
+	require.Len(t, lines, len(claims))
+	for _, l := range lines {
+		r := claims[l.Text+flow.TaskKey{Flow: flow.ID(l.Flow), Seq: l.Seq}.String()]
+		require.NotNil(t, r, "nobody has printed %v", l)
+		require.Equal(t, []any{r.task.Attempt, 1, r.task.ClaimID}, []any{l.Attempt, l.No, l.Claim})
 	}
 }

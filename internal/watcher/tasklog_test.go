@@ -240,7 +240,7 @@ func TestAttemptLog_HeadShrinksAfterTheMark(t *testing.T) {
 // what it was asked for.
 func TestAttemptLog_AtRandom(t *testing.T) {
 	t.Parallel()
-	for range 30 {
+	for range 8 {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 0))
