@@ -294,12 +294,14 @@ SELECT t.task_flow_id, t.task_exec_seq, t.task_id, flower_title(t.description, t
 FROM   kr_task_stat t
 LEFT JOIN LATERAL (
     SELECT array_agg(d ORDER BY d) AS waits_for,
-           min(d) FILTER (WHERE p.task_flow_id IS NULL) AS missing,
+           min(d) FILTER (WHERE p.exec_status IS NULL) AS missing,
            min(d) FILTER (WHERE p.exec_status = 2) AS stopped,
            min(coalesce(p.reason, 'suspended')) FILTER (WHERE p.exec_status = 2) AS stopped_why
     FROM   (SELECT DISTINCT unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs))) x(d)
-    LEFT   JOIN kr_task_stat p ON p.task_flow_id = t.task_flow_id AND p.task_exec_seq = d
-    WHERE  p.task_flow_id IS NULL OR p.exec_status NOT IN (3, 9)
+    -- by the key of each: the planner would read the whole flow for each of its tasks
+    LEFT   JOIN LATERAL (SELECT p.exec_status, p.reason FROM kr_task_stat p
+                         WHERE p.task_flow_id = t.task_flow_id AND p.task_exec_seq = d OFFSET 0) p ON true
+    WHERE  p.exec_status IS NULL OR p.exec_status NOT IN (3, 9)
 ) b ON t.unmet > 0
 WHERE  t.exec_status = 0;
 COMMENT ON COLUMN v_why_waiting.wait_reason IS 'dependency, blocked (by a suspended task), retry, time (run_after), no_watcher, limit (of its workflow), queued.';
@@ -336,13 +338,14 @@ UNION ALL
 SELECT 'a task knows its dependents', t.task_flow_id, t.task_exec_seq, format('task %s does not list it', d)
 FROM   kr_task_stat t
 CROSS  JOIN unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs)) d
-JOIN   kr_task_stat p ON p.task_flow_id = t.task_flow_id AND p.task_exec_seq = d
-WHERE  NOT t.task_exec_seq = ANY (p.dependents)
+WHERE  NOT (SELECT t.task_exec_seq = ANY (p.dependents) FROM kr_task_stat p
+            WHERE p.task_flow_id = t.task_flow_id AND p.task_exec_seq = d)
 UNION ALL
 SELECT 'the gate is for workflows with a limit', t.task_flow_id, t.task_exec_seq,
        format('gate is %s, exec_status is %s', t.gate, t.exec_status)
 FROM   kr_task_stat t
-WHERE  CASE WHEN t.exec_status = 0 AND flower_limited(t.task_id)
+LEFT   JOIN ms_workflow w ON w.task_id = t.task_id AND coalesce(w.max_running_flows, w.max_running_tasks) IS NOT NULL
+WHERE  CASE WHEN t.exec_status = 0 AND w.task_id IS NOT NULL
                  THEN CASE WHEN t.unmet = 0 AND t.run_after IS NULL THEN t.gate NOT IN (2, 3) ELSE t.gate <> 1 END
             WHEN t.exec_status = 0 THEN t.gate <> 0
             WHEN t.exec_status <> 1 THEN t.gate > 1 END;

@@ -96,9 +96,10 @@ func (s *Server) awaitPooler(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		// The console speaks no more of the protocol than this.
-		rows, err := db.QueryContext(ctx, "SHOW VERSION")
+		var version string
+		err := db.QueryRowContext(ctx, "SHOW VERSION").Scan(&version)
 		if err == nil {
-			return rows.Close()
+			return nil
 		}
 		select {
 		case <-s.ended:

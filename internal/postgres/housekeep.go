@@ -138,11 +138,12 @@ const staleSQL = `
 -- flower: stale
 SELECT t.task_flow_id, t.task_exec_seq
 FROM   kr_task_stat t
+LEFT   JOIN ms_workflow w ON w.task_id = t.task_id AND coalesce(w.max_running_flows, w.max_running_tasks) IS NOT NULL
 WHERE  t.exec_status NOT IN (0, 1) AND t.gate > 1
        OR t.exec_status = 0
        AND (t.unmet IS DISTINCT FROM flower_unmet(t.task_flow_id, flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs))
-            OR t.gate NOT BETWEEN (CASE WHEN NOT flower_limited(t.task_id) THEN 0 WHEN t.unmet = 0 AND t.run_after IS NULL THEN 2 ELSE 1 END)
-                          AND (CASE WHEN NOT flower_limited(t.task_id) THEN 0 WHEN t.unmet = 0 AND t.run_after IS NULL THEN 3 ELSE 1 END)
+            OR t.gate NOT BETWEEN (CASE WHEN w.task_id IS NULL THEN 0 WHEN t.unmet = 0 AND t.run_after IS NULL THEN 2 ELSE 1 END)
+                          AND (CASE WHEN w.task_id IS NULL THEN 0 WHEN t.unmet = 0 AND t.run_after IS NULL THEN 3 ELSE 1 END)
             OR (t.unmet = 0 AND t.run_after IS NULL AND t.gate IN (0, 3))
                IS DISTINCT FROM EXISTS (SELECT FROM kr_ready r WHERE r.task_priority = t.task_priority AND r.registered_ts = t.registered_ts
                                         AND r.task_flow_id = t.task_flow_id AND r.task_exec_seq = t.task_exec_seq))
