@@ -152,6 +152,8 @@ type pqRows interface {
 	driver.RowsColumnTypeDatabaseTypeName
 	driver.RowsColumnTypeLength
 	driver.RowsColumnTypePrecisionScale
+	Result() driver.Result // beside its rows
+	Tag() string           // of its command
 }
 
 type rows struct {

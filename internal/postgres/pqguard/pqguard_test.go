@@ -38,7 +38,8 @@ func TestWrap_HidesNothing(t *testing.T) {
 		require.NoError(t, err)
 		all["rows"] = append(all["rows"], is[driver.RowsNextResultSet](rows), is[driver.RowsColumnTypeScanType](rows),
 			is[driver.RowsColumnTypeDatabaseTypeName](rows), is[driver.RowsColumnTypeLength](rows),
-			is[driver.RowsColumnTypeNullable](rows), is[driver.RowsColumnTypePrecisionScale](rows))
+			is[driver.RowsColumnTypeNullable](rows), is[driver.RowsColumnTypePrecisionScale](rows),
+			is[interface{ Result() driver.Result }](rows), is[interface{ Tag() string }](rows))
 		require.NoError(t, rows.Close())
 	}
 	for what, can := range all {
