@@ -61,6 +61,12 @@
 // of flows that must be handed over when it dies. An index on exec_status or watcher_id
 // would find running tasks without reading the table, and end HOT: a quarter more WAL on
 // every change, for what happens after a crash.
+//
+// # Statements of tasks
+//
+// What tasks of the program SQL run is not ours, and never meets a connection of ours: see
+// Statements. A transactional one is the only task that the database records before the
+// dispatcher gives its result, which is then recorded already.
 package postgres
 
 import (
