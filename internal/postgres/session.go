@@ -123,7 +123,7 @@ func (s *session) begin(ctx context.Context) error {
 // commit commits, and gives up waiting for the answer when a healthy server would have
 // given one.
 func (s *session) commit() error {
-	s.line.patience.Store(int64(ioTimeout))
+	s.line.patience.Store(int64(usualLimits.quick))
 	return s.conn.Raw(func(any) error { return s.tx.Commit() })
 }
 

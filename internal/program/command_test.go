@@ -133,7 +133,7 @@ func TestCommand_Environment(t *testing.T) {
 	task := newTask("Command", `{"argv": ["env"], "env": {"NAME": "a b", "LANG": "C"}, "date": "2026-01-02", "n": 1.50, "o": {"a": [1]},
 		"none": null, "with space": 1, "1": 2, "PATH": "/tmp"}`)
 	task.AttemptBase = 2
-	output, err := allPrograms(t).Run(t.Context(), Attempt{Task: task})
+	output, err := allPrograms(t, nil).Run(t.Context(), Attempt{Task: task})
 	require.NoError(t, err)
 	var got struct{ Stdout string }
 	require.NoError(t, json.Unmarshal(output, &got))
@@ -250,7 +250,7 @@ func TestCommand_Stops(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	task := newTask("Command", `{"shell": true, "argv": ["trap '' TERM; echo ready; sleep 3600 & wait; wait"]}`)
 	begin := time.Now()
-	_, err := allPrograms(t).Run(ctx, Attempt{Task: task, Stdout: onLine(func() { begin = time.Now(); cancel(stop) })})
+	_, err := allPrograms(t, nil).Run(ctx, Attempt{Task: task, Stdout: onLine(func() { begin = time.Now(); cancel(stop) })})
 	require.Equal(t, stop, err)
 	require.Less(t, time.Since(begin), termGrace+2*time.Second)
 }
@@ -323,7 +323,7 @@ func TestCommand_PrintsAGigabyte(t *testing.T) {
 	task := newTask("Command", `{"shell": true, "argv": ["yes | head -c 1000000000"]}`)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	output, err := allPrograms(t).Run(t.Context(), Attempt{Task: task})
+	output, err := allPrograms(t, nil).Run(t.Context(), Attempt{Task: task})
 	runtime.ReadMemStats(&after)
 	require.NoError(t, err)
 	require.Less(t, len(output), 16<<10)

@@ -37,6 +37,7 @@ type conformity struct {
 // TestConformance holds every program of Default to it. A new program gets an entry here.
 func TestConformance(t *testing.T) {
 	t.Parallel()
+	db := newDatabase(t)
 	brief := conformity{long: func(*testing.T, func()) string { return `{}` }, brief: true}
 	programs := map[string]conformity{
 		"Command": {
@@ -82,9 +83,19 @@ func TestConformance(t *testing.T) {
 				})
 			},
 		},
+		"SQL": {
+			long: func(t *testing.T, started func()) string {
+				go whenSleeping(t.Context(), db, started)
+				return `{"statement": "SELECT pg_sleep($1)", "args": [3600]}`
+			},
+			huge: func(*testing.T) string { return `{"statement": "SELECT repeat('x', 3000000)"}` },
+			fails: func(t *testing.T, secret string) string {
+				return mustJSON(t, map[string]any{"statement": "SELECT 1 / length(replace($1::text, $1::text, ''))", "args": []string{secret}})
+			},
+		},
 		"NoOp": brief, "Test1": brief, "Test2": brief, "Test3": brief,
 	}
-	set := allPrograms(t)
+	set := allPrograms(t, db)
 	require.Equal(t, set.Names(), slices.Sorted(maps.Keys(programs)))
 	for name, c := range programs {
 		t.Run(name, func(t *testing.T) {
@@ -103,9 +114,9 @@ func TestConformance(t *testing.T) {
 }
 
 // allPrograms is Default with nothing off.
-func allPrograms(t *testing.T) Set {
+func allPrograms(t *testing.T, db Database) Set {
 	t.Helper()
-	set := Default(Config{Command: testCommands})
+	set := Default(Config{Command: testCommands, SQL: map[string]Database{OwnDatabase: db}})
 	require.Equal(t, set.Names(), set.Enabled().Names())
 	return set
 }

@@ -17,6 +17,10 @@ type Config struct {
 	HTTPTimeout time.Duration
 
 	Command CommandConfig
+
+	// SQL has the databases that SQL tasks may use, by the names that their definitions
+	// use. Without any, the program is off.
+	SQL map[string]Database
 }
 
 // Validate checks the settings.
@@ -47,5 +51,6 @@ func Default(cfg Config) Set {
 		"Command":             command{cfg.Command},
 		"HTTPPostRequest":     newHTTPPost(dialer, cfg.HTTPTimeout),
 		"HTTPRequest":         newHTTPRequest(dialer, cfg.HTTPTimeout),
+		"SQL":                 sqlProgram{cfg.SQL},
 	}
 }

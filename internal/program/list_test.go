@@ -15,11 +15,12 @@ func TestList_NamesEveryProgramAndParameter(t *testing.T) {
 	set := program.Default(program.Config{})
 	require.NoError(t, set.List(&text))
 	for name, p := range set {
-		require.Regexp(t, `(?m)^`+name+`( \(off: the watcher needs -[a-z-]+\))?$`, text.String())
+		require.Regexp(t, `(?m)^`+name+`( \(off: .+\))?$`, text.String())
 		for _, parameter := range p.Parameters() {
 			require.Contains(t, text.String(), "  "+parameter.Name+" ")
 			require.Contains(t, text.String(), parameter.Description)
 		}
 	}
+	require.Contains(t, text.String(), "\nSQL (off: the watcher needs -sql-connections)\n")
 	require.Regexp(t, `(?m)^  SLEEP_TIME_SECOND +number +required +\S`, text.String())
 }

@@ -15,13 +15,19 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 	"github.com/d-tsuji/flower/internal/process"
 )
 
 func TestMain(m *testing.M) {
 	process.Supervise()
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(withDatabases{m})
 }
+
+// withDatabases runs tests that need databases.
+type withDatabases struct{ m *testing.M }
+
+func (w withDatabases) Run() int { return pgtest.Run(w.m) }
 
 // fake is a program made of what a test needs.
 type fake struct {
@@ -53,12 +59,12 @@ func requireInvalid(t *testing.T, err error, text string) {
 func TestDefault_Names(t *testing.T) {
 	t.Parallel()
 	require.Equal(t,
-		[]string{"Command", "EchoParamTimeSleep", "EchoRandomTimeSleep", "HTTPPostRequest", "HTTPRequest", "NoOp", "Test1", "Test2", "Test3"},
+		[]string{"Command", "EchoParamTimeSleep", "EchoRandomTimeSleep", "HTTPPostRequest", "HTTPRequest", "NoOp", "SQL", "Test1", "Test2", "Test3"},
 		Default(Config{}).Names())
 	require.Equal(t,
 		[]string{"EchoParamTimeSleep", "EchoRandomTimeSleep", "HTTPPostRequest", "HTTPRequest", "NoOp", "Test1", "Test2", "Test3"},
 		Default(Config{}).Enabled().Names())
-	require.Equal(t, Default(Config{}).Names(), Default(Config{Command: CommandConfig{Allow: true}}).Enabled().Names())
+	require.Equal(t, Default(Config{}).Names(), Default(Config{Command: CommandConfig{Allow: true}, SQL: map[string]Database{OwnDatabase: nil}}).Enabled().Names())
 }
 
 func TestRun_GivesTheProgramItsInputAndReturnsWhatItReturns(t *testing.T) {
