@@ -28,6 +28,7 @@ type config struct {
 	database    postgres.Config
 	watcher     watcher.Config
 	programs    program.Config
+	sql         sqlConfig
 	log         cli.LogConfig
 	migrate     string // auto or off
 	healthAddr  string
@@ -37,22 +38,25 @@ type config struct {
 
 func run(ctx context.Context, env *cli.Env) error {
 	var cfg config
-	flags := settings(env.Name, &cfg)
+	flags := settings(env, &cfg)
 	if err := flags.Parse(env); err != nil {
 		return err
 	}
-	switch {
-	case cfg.healthcheck:
+	if cfg.healthcheck {
 		return watcher.Healthcheck(ctx, cfg.healthAddr)
-	case cfg.list:
-		return program.Default(cfg.programs).List(env.Stdout)
 	}
 	log := env.Logger(cfg.log)
-	flags.Report(log.With("component", "watcher"))
 	db, err := postgres.Open(cfg.database, log.With("component", "watcher"))
 	if err != nil {
 		return err
 	}
+	if cfg.programs.SQL, err = cfg.sql.databases(db); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	if cfg.list {
+		return errors.Join(program.Default(cfg.programs).List(env.Stdout), db.Close())
+	}
+	flags.Report(log.With("component", "watcher"))
 	return errors.Join(work(ctx, cfg, db, log), db.Close())
 }
 
@@ -88,8 +92,8 @@ func work(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) er
 	return errors.Join(err, health.Wait())
 }
 
-func settings(name string, cfg *config) *cli.Flags {
-	flags := cli.NewFlags(name, "runs the tasks of registered flows",
+func settings(env *cli.Env, cfg *config) *cli.Flags {
+	flags := cli.NewFlags(env.Name, "runs the tasks of registered flows",
 		"watcher -dbhost db -workers 20",
 		"watcher -programs")
 	cfg.database.Application = "flower-watcher"
@@ -109,6 +113,8 @@ func settings(name string, cfg *config) *cli.Flags {
 	flags.Var(cli.Bool(&cfg.list), "programs", "", "list the programs that tasks can run, with their parameters, and stop")
 
 	programSettings(flags, &cfg.programs)
+
+	sqlSettings(flags, env.Getenv, cfg)
 
 	flags.Group("Health")
 	flags.Var(cli.Text(&cfg.healthAddr, ""), "health-addr HOST:PORT", "FLOWER_HEALTH_ADDR",

@@ -91,7 +91,8 @@ func play(ctx context.Context, cancel context.CancelCauseFunc, o options, out io
 	if err = awaitReady(ctx, site); err != nil {
 		return err
 	}
-	if err = programs.start("watcher", "-log-format", "text"); err != nil {
+	// Whoever can write definitions here is whoever runs this.
+	if err = programs.start("watcher", "-log-format", "text", "-sql-connections", "flower"); err != nil {
 		return err
 	}
 
