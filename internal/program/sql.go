@@ -79,7 +79,7 @@ func (sqlProgram) Check(v Values) error {
 	switch {
 	case v.Open("transactional"), v.Open("connection"):
 	case v.Bool("transactional") && v.String("connection") != OwnDatabase:
-		return invalid("transactional", "it is possible with the connection " + OwnDatabase + " only, where the task is")
+		return invalid("transactional", "it is possible with the connection "+OwnDatabase+" only, where the task is")
 	}
 	return nil
 }
@@ -88,7 +88,7 @@ func (p sqlProgram) Run(ctx context.Context, in Input) (json.RawMessage, error) 
 	name := in.Params.String("connection")
 	db, known := p.databases[name]
 	if !known {
-		return nil, invalid("connection", quote(name) + " is not one of those that this watcher has (-sql-connections): " +
+		return nil, invalid("connection", quote(name)+" is not one of those that this watcher has (-sql-connections): "+
 			strings.Join(slices.Sorted(maps.Keys(p.databases)), ", "))
 	}
 	var args []json.RawMessage
