@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -25,13 +23,12 @@ type pair struct {
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
-	bin, err := pgdev.FindBinDir()
-	require.NoError(t, err)
-	if _, err := exec.LookPath(filepath.Join(bin, "pg_basebackup")); err != nil {
-		t.Skip("there is no pg_basebackup to make a standby with: ", err)
+	if _, err := pgdev.FindBaseBackup(); err != nil {
+		t.Skip(err)
 	}
 	p := &pair{cluster: newCluster(t)}
 	p.start()
+	var err error
 	p.standby, err = pgdev.Start(context.Background(), pgdev.Options{Standby: p.server, Conf: p.o.Conf})
 	require.NoError(t, err)
 	t.Cleanup(p.standby.Stop)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -119,6 +120,22 @@ func TestNetworkSilent(t *testing.T) {
 			quiet(t, watcher, s.process)
 		})
 	}
+}
+
+// Nor does a silent network keep a process from ending: it says that nobody knows of it.
+func TestSIGTERMInSilence(t *testing.T) {
+	w := newWorld(t)
+	p, address := w.Proxy(t)
+	s, watcher := w.programs(through(address))
+	p.Silence()
+	begun := time.Now()
+	for _, process := range []*process{watcher, s.process} {
+		process.signal(syscall.SIGTERM)
+	}
+	require.Equal(t, 0, s.exit(soon), "it had nothing to do")
+	require.Equal(t, 1, watcher.exit(soon))
+	require.Less(t, time.Since(begun), 15*time.Second)
+	t.Logf("both ended after %s", time.Since(begun))
 }
 
 // quiet fails a test if a process has told of its outage again and again.

@@ -48,6 +48,20 @@ func FindBinDir() (string, error) {
 	return "", errors.New("no PostgreSQL server is installed: install one (apt-get install -y postgresql) or set PG_BINDIR to the directory of initdb and postgres")
 }
 
+// FindBaseBackup returns the program that makes a standby. Some packages of the server
+// come without it.
+func FindBaseBackup() (string, error) {
+	dir, err := FindBinDir()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "pg_basebackup")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("no pg_basebackup beside the server, to make a standby with: %w", err)
+	}
+	return path, nil
+}
+
 func hasServer(dir string) bool {
 	for _, name := range []string{"initdb", "postgres"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {

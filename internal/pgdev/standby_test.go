@@ -14,6 +14,9 @@ import (
 // A standby has what its primary has, is read-only, and takes over.
 func TestStart_Standby(t *testing.T) {
 	t.Parallel()
+	if _, err := pgdev.FindBaseBackup(); err != nil {
+		t.Skip(err)
+	}
 	primary := start(t, pgdev.Options{})
 	do(t, primary.DSN, "CREATE TABLE before AS SELECT 1 AS one")
 	standby := start(t, pgdev.Options{Standby: primary})

@@ -29,7 +29,7 @@ type Config struct {
 	Application string // application_name: flower-register or flower-watcher
 
 	// Pooler: the connection goes through a transaction pooler such as PgBouncer, so
-	// that nothing may be kept in a session. Such a database is migrated directly.
+	// that nothing may be kept in a session.
 	Pooler bool
 
 	limits limits // the usual ones, unless a test has no time for them

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 	"github.com/stretchr/testify/require"
 
@@ -154,10 +156,16 @@ func TestConfig_SessionSettings(t *testing.T) {
 func TestConfig_Pooler(t *testing.T) {
 	t.Parallel()
 	w := open(t)
+	mustExec(t, w.psql, `ALTER DATABASE `+w.psql.Name+` SET statement_timeout = '8s'`) // as the README says of a role
 	pooled, err := Open(Config{URL: w.psql.DSN, Pooler: true}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pooled.Close()) })
 	w.DB = pooled
+	for want, inTx := range map[string]func(context.Context, func(*sqlx.Tx) error) error{"8s": w.inTx, "1min": w.inSlowTx} {
+		var limit string
+		require.NoError(t, inTx(t.Context(), func(tx *sqlx.Tx) error { return tx.Get(&limit, `SHOW statement_timeout`) }))
+		require.Equal(t, want, limit)
+	}
 	d := def()
 	d.MaxAttempts, d.Timeout = 2, time.Minute
 	d.Parameters = object(`{"a": "ü'\""}`)

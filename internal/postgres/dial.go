@@ -55,13 +55,23 @@ func (n *network) distrust(before time.Time) {
 	}
 }
 
-// leadsAstray reports whether err says that the server is read-only: then so it is for the
-// other connections, and another host may be the primary by now.
+// anew is the least time between two occasions on which all connections are made anew
+// since the server is read-only: making one is dear, and everybody tries again and again.
+const anew = time.Second
+
+// leadsAstray reports whether err says that the server is read-only, so that no
+// connection is to be used again: another host may be the primary by now.
 func (n *network) leadsAstray(err error) bool {
 	if !readOnly(err) {
 		return false
 	}
-	n.distrust(time.Now())
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if now.Sub(n.trusted) < anew {
+		return false
+	}
+	n.trusted = now
 	return true
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/pgdev"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
@@ -220,6 +221,27 @@ func TestSilence_OfOneHost(t *testing.T) {
 	require.Less(t, time.Since(begun), time.Second)
 }
 
+// A connection that leads to another host than the last one did ends the use of those to
+// the old one.
+func TestHosts_Switch(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	one, _ := w.psql.Proxy(t)
+	other, _ := w.psql.Proxy(t)
+	d := through(t, w, fmt.Sprintf("postgres://flower@127.0.0.1:%d,127.0.0.1:%d/%s?sslmode=disable", one.Port, other.Port, w.psql.Name))
+	all := calls(w, register(t, w, chain(3)...))
+	for name, c := range all {
+		require.NoError(t, c.do(background, d), name)
+	}
+	one.Silence()
+	require.NoError(t, all["Migrate"].do(background, d), "it always makes a connection")
+	begun := time.Now()
+	for name, c := range all {
+		require.NoError(t, c.do(background, d), name)
+	}
+	require.Less(t, time.Since(begun), time.Second, "nobody has waited for the old one")
+}
+
 // The real limits, which no test can wait for, fit together, and keep what is promised: no
 // call is held up for longer than 15 s, and no watcher loses its lease to one dead
 // connection.
@@ -294,6 +316,45 @@ func TestReadOnly(t *testing.T) {
 	}
 	// A connection that was made meanwhile stays read-only.
 	setReadOnly(t, w, false)
+	for name, c := range all {
+		require.NoError(t, eventually(func() error { return c.do(background, d) }), name)
+	}
+}
+
+// A standby is read-only in ways of its own; when it is promoted, the same connections
+// could be used, and others are.
+func TestReadOnly_Standby(t *testing.T) {
+	t.Parallel()
+	if _, err := pgdev.FindBaseBackup(); err != nil {
+		t.Skip(err)
+	}
+	primary, err := pgdev.Start(t.Context(), pgdev.Options{TmpDir: pgdev.MemoryDir()})
+	require.NoError(t, err)
+	t.Cleanup(primary.Stop)
+	w := &world{psql: &pgtest.DB{URL: primary.URL("postgres")}}
+	w.psql.DB, err = sqlx.Connect("postgres", w.psql.URL)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = w.psql.Close() })
+	w.DB = through(t, w, w.psql.URL)
+	require.NoError(t, w.Migrate(t.Context()))
+	w.watcher = join(t, w, programs...)
+	all := calls(w, register(t, w, chain(3)...))
+	standby, err := pgdev.Start(t.Context(), pgdev.Options{TmpDir: pgdev.MemoryDir(), Standby: primary})
+	require.NoError(t, err)
+	t.Cleanup(standby.Stop)
+
+	d := through(t, w, standby.URL("postgres"))
+	for name, c := range all {
+		if !c.writes {
+			require.NoError(t, c.do(background, d), name)
+			continue
+		}
+		require.ErrorIs(t, c.do(background, d), flow.ErrUnavailable, name)
+	}
+	db, err := sqlx.Connect("postgres", standby.URL("postgres"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	mustExec(t, db, `SELECT pg_promote()`)
 	for name, c := range all {
 		require.NoError(t, eventually(func() error { return c.do(background, d) }), name)
 	}
