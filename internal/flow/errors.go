@@ -14,6 +14,9 @@ var (
 	// Trying again later can help.
 	ErrUnavailable = errors.New("the database is not available")
 
+	// ErrShutdown: this watcher is ending. What it runs goes on elsewhere.
+	ErrShutdown = errors.New("the watcher is shutting down")
+
 	// ErrFenced: this watcher was declared dead. Others may be running its tasks.
 	ErrFenced = errors.New("this watcher's lease has ended and others took over its tasks")
 )

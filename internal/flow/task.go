@@ -33,9 +33,24 @@ type Task struct {
 // IdempotencyKey is the same for every retry and rescue of a task, and another one
 // after a person has reset it, since a deliberate rerun is meant to have its effect
 // again.
-func (t Task) IdempotencyKey() string {
-	return fmt.Sprintf("%s:%d:%d", t.Flow, t.Seq, t.AttemptBase)
+func (t Task) IdempotencyKey() string { return idempotencyKey(t.TaskKey, t.AttemptBase) }
+
+func idempotencyKey(k TaskKey, base int) string {
+	return fmt.Sprintf("%s:%d:%d", k.Flow, k.Seq, base)
 }
+
+// Standing is how a task stands just now, for whoever looks after what its attempts have
+// left behind outside the database.
+type Standing struct {
+	TaskKey
+	Status      Status
+	Attempt     int
+	AttemptBase int
+	Running     time.Duration // since its attempt began, by the database's clock; 0 if none runs
+}
+
+// IdempotencyKey is that of the task's present or next attempt.
+func (s Standing) IdempotencyKey() string { return idempotencyKey(s.TaskKey, s.AttemptBase) }
 
 // Outcome is how an attempt ended, as the watcher saw it. What becomes of the task is
 // decided where the row is: an attempt that failed may be tried again.

@@ -168,7 +168,7 @@ func New(cfg Config, store Store, programs Programs, log *slog.Logger) (*Watcher
 
 // Why a program's context ended, beside its timeout.
 var (
-	errStopped = errors.New("the watcher is shutting down")
+	errStopped = flow.ErrShutdown
 	errRevoked = errors.New("the task was changed by hand, or taken over, while it ran")
 	errTimeout = errors.New("the task's timeout is over")
 )
