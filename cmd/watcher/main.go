@@ -62,20 +62,22 @@ func run(ctx context.Context, env *cli.Env) error {
 
 // work waits for the database and runs tasks until ctx ends and they are done.
 func work(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) error {
-	w, err := watcher.New(cfg.watcher, db, newPrograms(cfg.programs, log), log)
+	cfg.programs.Container.Ledger = db
+	set := newPrograms(cfg.programs, log)
+	w, err := watcher.New(cfg.watcher, db, set, log)
 	if err != nil {
 		return err
 	}
 	// Health checks are answered while it waits for the database, and while it drains.
 	live, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	var health errgroup.Group
+	var beside errgroup.Group
 	if cfg.healthAddr != "" {
 		serve, listenErr := w.Health(live, cfg.healthAddr)
 		if listenErr != nil {
 			return listenErr
 		}
-		health.Go(serve)
+		beside.Go(serve)
 	}
 	prepare := db.Migrate
 	if cfg.migrate == "off" {
@@ -87,9 +89,13 @@ func work(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) er
 		}
 		return err
 	}
+	beside.Go(func() error {
+		set.Housekeep(live, log)
+		return nil
+	})
 	err = w.Run(ctx)
 	end()
-	return errors.Join(err, health.Wait())
+	return errors.Join(err, beside.Wait())
 }
 
 func settings(env *cli.Env, cfg *config) *cli.Flags {
@@ -115,6 +121,9 @@ func settings(env *cli.Env, cfg *config) *cli.Flags {
 	programSettings(flags, &cfg.programs)
 
 	sqlSettings(flags, env.Getenv, cfg)
+
+	containerSettings(flags, &cfg.programs.Container)
+	flags.Check(func() error { return cfg.programs.Validate() })
 
 	flags.Group("Health")
 	flags.Var(cli.Text(&cfg.healthAddr, ""), "health-addr HOST:PORT", "FLOWER_HEALTH_ADDR",

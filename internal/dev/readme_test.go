@@ -28,6 +28,7 @@ var notRun = []string{
 	"git clone https://github.com/d-tsuji/flower && cd flower",
 	"make test",
 	"docker-compose up --build",
+	"DATABASE_URL=$(cat .flower/database-url) bin/watcher -allow-container -container-mount /srv/in,/srv/out:rw",
 }
 
 // TestReadme does what the README says, in a copy of the checkout, and requires what it

@@ -51,6 +51,7 @@ func TestConformance(t *testing.T) {
 				})
 			},
 		},
+		"Container":           {long: func(*testing.T, func()) string { return `{"image": "app:1"}` }},
 		"EchoParamTimeSleep":  {long: func(*testing.T, func()) string { return `{"SLEEP_TIME_SECOND": 3600}` }},
 		"EchoRandomTimeSleep": brief,
 		"HTTPPostRequest": {
@@ -116,7 +117,10 @@ func TestConformance(t *testing.T) {
 // allPrograms is Default with nothing off.
 func allPrograms(t *testing.T, db Database) Set {
 	t.Helper()
-	set := Default(Config{Command: testCommands, SQL: map[string]Database{OwnDatabase: db}})
+	set := Default(Config{
+		Command: testCommands, SQL: map[string]Database{OwnDatabase: db},
+		Container: ContainerConfig{Allow: true, Host: newEngine(t, forever).host(), Ledger: &ledger{}},
+	})
 	require.Equal(t, set.Names(), set.Enabled().Names())
 	return set
 }

@@ -21,6 +21,9 @@ type Config struct {
 	// SQL has the databases that SQL tasks may use, by the names that their definitions
 	// use. Without any, the program is off.
 	SQL map[string]Database
+
+	// Container says what containers may do. The zero value is that there are none.
+	Container ContainerConfig
 }
 
 // Validate checks the settings.
@@ -33,6 +36,9 @@ func (c Config) Validate() error {
 			return fmt.Errorf("HTTP allow list: %s is not a network", p)
 		}
 	}
+	if err := c.Container.validate(); err != nil {
+		return fmt.Errorf("containers: %w", err)
+	}
 	return c.Command.Validate()
 }
 
@@ -42,6 +48,7 @@ func (c Config) Validate() error {
 func Default(cfg Config) Set {
 	dialer := newDialer(cfg.HTTPAllow)
 	return Set{
+		"Container":           newContainers(cfg.Container),
 		"NoOp":                noOp{},
 		"Test1":               echoRandom{},
 		"Test2":               echoRandom{},

@@ -23,10 +23,12 @@
 // what follows. [Input] has what else there is: the task, where to print, what earlier
 // tasks have returned.
 //
-// Two more methods are optional. Check(Values) error has rules for parameters together,
+// Three more methods are optional. Check(Values) error has rules for parameters together,
 // also at registration, when what expressions come to is not known yet ([Values.Open]).
 // OffWithout() string names the setting that a watcher lacks if it must not run the
 // program; such a program is known all the same, so that its parameters can be checked.
+// Housekeep(context.Context, *slog.Logger) runs as long as the watcher does, for a program
+// whose work can be left behind outside the database.
 //
 // # Parameters
 //
@@ -46,7 +48,9 @@
 //
 // A program stops soon after its context ends, and then returns [context.Cause] of it:
 // a task that was cancelled, timed out or is handed back at shutdown holds its worker
-// until the program returns. It is called for several tasks at once.
+// until the program returns. It is called for several tasks at once. Where the cause is
+// [flow.ErrShutdown] or [flow.ErrFenced], the task goes on elsewhere: work that outlives
+// the watcher may be left to the next attempt.
 //
 // What the work prints goes to Input.Stdout and Input.Stderr, and what the program itself
 // has to say to Input.Log; neither is for secrets. All of it is kept in the database as the

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -82,6 +83,20 @@ func (s Set) Run(ctx context.Context, a Attempt) (json.RawMessage, error) {
 		return nil, err
 	}
 	return p.Run(ctx, Input{Attempt: a.whole(), Params: params})
+}
+
+// Housekeep lets programs look after what their work has left outside the database, until
+// ctx ends.
+func (s Set) Housekeep(ctx context.Context, log *slog.Logger) {
+	var all sync.WaitGroup
+	for name, p := range s {
+		if k, ok := p.(interface {
+			Housekeep(ctx context.Context, log *slog.Logger)
+		}); ok {
+			all.Go(func() { k.Housekeep(ctx, log.With("component", "program", "program", name)) })
+		}
+	}
+	all.Wait()
 }
 
 // whole returns a with nothing missing.

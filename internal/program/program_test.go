@@ -59,12 +59,14 @@ func requireInvalid(t *testing.T, err error, text string) {
 func TestDefault_Names(t *testing.T) {
 	t.Parallel()
 	require.Equal(t,
-		[]string{"Command", "EchoParamTimeSleep", "EchoRandomTimeSleep", "HTTPPostRequest", "HTTPRequest", "NoOp", "SQL", "Test1", "Test2", "Test3"},
+		[]string{"Command", "Container", "EchoParamTimeSleep", "EchoRandomTimeSleep", "HTTPPostRequest", "HTTPRequest", "NoOp", "SQL", "Test1", "Test2", "Test3"},
 		Default(Config{}).Names())
 	require.Equal(t,
 		[]string{"EchoParamTimeSleep", "EchoRandomTimeSleep", "HTTPPostRequest", "HTTPRequest", "NoOp", "Test1", "Test2", "Test3"},
 		Default(Config{}).Enabled().Names())
-	require.Equal(t, Default(Config{}).Names(), Default(Config{Command: CommandConfig{Allow: true}, SQL: map[string]Database{OwnDatabase: nil}}).Enabled().Names())
+	require.Equal(t, Default(Config{}).Names(), Default(Config{
+		Command: CommandConfig{Allow: true}, SQL: map[string]Database{OwnDatabase: nil}, Container: ContainerConfig{Allow: true},
+	}).Enabled().Names())
 }
 
 func TestRun_GivesTheProgramItsInputAndReturnsWhatItReturns(t *testing.T) {
