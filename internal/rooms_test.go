@@ -45,6 +45,7 @@ var rooms = map[string][]string{
 	"internal/bench":        {"internal/cli", "internal/flow", "internal/pgdev", "internal/postgres", "internal/register", "internal/watcher", "migrations"},
 	"internal/dev":          {"internal/pgdev"},
 	"internal/dev/need":     {"internal/pgdev"},
+	"internal/enginetest":   {},
 	"internal/pgdev":        {},
 	"internal/pgdev/pgtest": {"internal/pgdev", "migrations"},
 	"internal/pgdev/with":   {"internal/pgdev", "internal/pgdev/pgtest"},
