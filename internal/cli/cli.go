@@ -75,9 +75,7 @@ type Run func(ctx context.Context, env *Env) error
 // what they do by default, so that a second one ends the process at once.
 func Main(name string, run Run) {
 	LessGC()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	os.Exit(Exec(ctx, &Env{
+	os.Exit(Exec(untilSignal(os.Interrupt, syscall.SIGTERM), &Env{
 		Name:   name,
 		Args:   os.Args[1:],
 		Getenv: os.Getenv,
@@ -85,6 +83,28 @@ func Main(name string, run Run) {
 		Stderr: os.Stderr,
 	}, run))
 }
+
+// untilSignal returns a context that the first of these signals ends. Before it does, the
+// signals are given back: who sees that the program is stopping, and sends a second one,
+// must not be a moment too early.
+func untilSignal(signals ...os.Signal) context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, signals...)
+	go func() {
+		s := <-received
+		signal.Stop(received)
+		cancel(signalError{s})
+	}()
+	return ctx
+}
+
+// signalError is why a context ended that was until a signal.
+type signalError struct{ os.Signal }
+
+func (e signalError) Error() string { return e.String() + " signal received" }
+
+func (signalError) Unwrap() error { return context.Canceled }
 
 // LessGC has garbage collected only when the heap has grown to five times what is live,
 // unless GOGC says otherwise. What lives is a few megabytes: at Go's default a busy
