@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	}
 	// Most of the time these tests wait for processes. The command line, which is read
 	// later, counts more.
-	_ = flag.Set("test.parallel", "8")
+	_ = flag.Set("test.parallel", "12")
 	goleak.VerifyTestMain(withPrograms{m})
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -20,7 +21,12 @@ import (
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	// Many of these tests wait, for locks or for a network that is silent. The command line,
+	// which is read later, counts more.
+	_ = flag.Set("test.parallel", "4")
+	pgtest.Main(m)
+}
 
 // soon is how long a test waits for what happens at once on an idle machine.
 const soon = 20 * time.Second
