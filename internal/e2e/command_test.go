@@ -84,7 +84,7 @@ func TestCommand(t *testing.T) {
 		shell(`read -r all; echo "$all"; echo "for $1 on $FLOWER_PARAM_day" >&2; echo '{"rows": 7}'`, "load"),
 		shell(`echo "no such customer" >&2; exit 3`, ""))
 	s := w.register()
-	watcher := w.commands("-command-files", "64")
+	w.commands("-command-files", "64")
 	a := s.send(http.MethodPost, "/register/etl", "", `{"parameters": {"day": "$(date)", "stdin": "read"}}`)
 	flow := s.flowOf(a, "etl")
 	w.await(flow, "3 3 2")
@@ -98,8 +98,9 @@ func TestCommand(t *testing.T) {
 	require.Contains(t, outputs[0], `\nFLOWER_FLOW=`+flow+`\n`)
 	require.Contains(t, outputs[0], `FLOWER_IDEMPOTENCY_KEY=`+flow+`:1:0\n`)
 	require.NotContains(t, outputs[0], "DB_", "nothing of the watcher's environment")
-	require.Equal(t, "for load on $(date)", watcher.await("output", "stream=stderr", "seq=2", "flow="+flow)["line"])
-	require.Equal(t, `{"rows": 7}`, watcher.log.with("output", "stream=stdout", "seq=2")[1]["line"])
+	var lines []string
+	require.NoError(t, w.Select(&lines, `SELECT stream || ': ' || text FROM v_task_log WHERE task_flow_id = $1 AND task_exec_seq = 2`, flow))
+	require.ElementsMatch(t, []string{"stderr: for load on $(date)", "stdout: read", `stdout: {"rows": 7}`}, lines)
 
 	// It is repaired as any other failure is.
 	w.exec(`UPDATE kr_task_stat SET exec_status = 0, parameters = '{"argv": ["true"]}' WHERE task_flow_id = $1 AND exec_status = 2`, flow)

@@ -101,7 +101,11 @@ func TestContainerOutlivesItsWatcher(t *testing.T) {
 			first := y.watcher("-shutdown-timeout", "0s")
 			flow := s.post(y.Name)
 			id := y.one()
-			first.await("output", "line=waiting")
+			pgtest.Eventually(t, soon, "it waits", func() bool {
+				var lines int
+				require.NoError(t, y.Get(&lines, `SELECT count(*) FROM v_task_log WHERE task_flow_id = $1 AND text = 'waiting'`, flow))
+				return lines > 0
+			})
 			lose(y, first)
 			pgtest.Eventually(t, soon, "it is another attempt's", func() bool { return y.rows(flow)[0].Attempt == 2 && y.rows(flow)[0].Status == 1 })
 			require.Equal(t, id, y.one())

@@ -2,12 +2,15 @@ package watcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/d-tsuji/flower/internal/flow"
 )
 
 // Health serves /healthz, the process lives, and /readyz, it can run tasks, on address
@@ -52,7 +55,7 @@ func (w *Watcher) readyz(rw http.ResponseWriter, r *http.Request) {
 		if len(c.Broken) > 0 && r.URL.Query().Has("strict") {
 			status = http.StatusServiceUnavailable
 		}
-	} else if r.Context().Err() == nil {
+	} else if r.Context().Err() == nil && !errors.Is(err, flow.ErrUnavailable) { // others tell of an outage, once
 		w.log.Warn("what the last check of v_invariant found cannot be read", "component", "watcher", "err", err)
 	}
 	say(rw, status, "ready\n"+text)
