@@ -212,7 +212,7 @@ func TestInsert_ManyRowsAtOnce(t *testing.T) {
 		require.NoError(t, tx.Commit())
 		took := time.Since(started)
 		t.Logf("%s: inserted in %s", c.name, took.Round(time.Millisecond))
-		require.Less(t, took, 15*time.Second, c.name)
+		require.Less(t, took, 2*time.Minute, c.name) // hours, if a row cost more the more there are
 		require.Equal(t, c.ready, value[int](t, w, `SELECT count(*) FROM kr_ready`))
 		started = time.Now()
 		mustExec(t, w.psql, `DELETE FROM kr_task_stat`)

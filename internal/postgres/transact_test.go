@@ -423,7 +423,7 @@ func TestTransact_OnceWhateverIsLost(t *testing.T) {
 	effects(t, w)
 	const n = 40
 	step := def()
-	step.MaxAttempts = 1000
+	step.MaxAttempts = 10_000
 	id := register(t, w, slices.Repeat([]flow.TaskDefinition{step}, n)...)
 	s, lost := own(w), new(atomic.Int64)
 	s.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -432,7 +432,7 @@ func TestTransact_OnceWhateverIsLost(t *testing.T) {
 		return &unsteady{wire{Conn: c, act: faults[rand.IntN(2)], done: new(atomic.Bool)}, rand.IntN(12), lost}, err
 	}
 	for attempts := 0; statuses(t, w, id) != strings.TrimSpace(strings.Repeat("3 ", n)); attempts++ {
-		require.Less(t, attempts, 100*n)
+		require.Less(t, attempts, 1000*n)
 		for _, task := range claim(t, w, 1) {
 			r := flow.Result{Task: task, Outcome: flow.OutcomeFinished}
 			var err error

@@ -90,12 +90,14 @@ func TestHealth_OfTheDatabasesRules(t *testing.T) {
 		}
 	}
 
-	var log logBuffer
-	s := New(Config{Host: "localhost"}, fakeStore{checked: func() (flow.Check, error) { return flow.Check{}, flow.ErrUnavailable }}, log.logger())
-	w := send(t, s.Handler(), "GET", "/readyz?strict", "")
-	require.Equal(t, 200, w.Code)
-	require.Equal(t, "ready\nv_invariant: not known: what the last check found cannot be read\n", w.Body.String())
-	require.Contains(t, log.String(), "what the last check of v_invariant found cannot be read")
+	for err, told := range map[error]bool{errors.New("it is broken"): true, flow.ErrUnavailable: false} {
+		var log logBuffer
+		s := New(Config{Host: "localhost"}, fakeStore{checked: func() (flow.Check, error) { return flow.Check{}, err }}, log.logger())
+		w := send(t, s.Handler(), "GET", "/readyz?strict", "")
+		require.Equal(t, 200, w.Code)
+		require.Equal(t, "ready\nv_invariant: not known: what the last check found cannot be read\n", w.Body.String())
+		require.Equal(t, told, strings.Contains(log.String(), "what the last check of v_invariant found cannot be read"))
+	}
 }
 
 func TestHealthcheck_AsksTheServerThatRuns(t *testing.T) {

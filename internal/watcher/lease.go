@@ -88,6 +88,7 @@ func (l *lease) keep(ctx context.Context) {
 	fence := time.AfterFunc(fenceAfter, l.fence)
 	defer fence.Stop()
 	defer l.rescues.Wait()
+	failing := false
 	for pause := time.Duration(0); rest(ctx, pause, beatPause, l.soon); {
 		sent := time.Now()
 		pulse, err := l.w.store.Beat(ctx, l.id(), l.w.roster.tasks())
@@ -100,11 +101,16 @@ func (l *lease) keep(ctx context.Context) {
 			l.renewed.Store(sent.UnixNano())
 			errs.worked()
 			l.obey(ctx, pulse)
+			if failing { // meanwhile the lease may have ended, and claims have got nothing
+				l.w.wakeUp()
+			}
+			failing = false
 		case errors.Is(err, flow.ErrFenced):
 			l.startAgain(ctx)
 			fence.Reset(fenceAfter)
 			pause = heartbeat
 		default:
+			failing = true
 			errs.failed(err)
 			pause = 250 * time.Millisecond
 		}

@@ -263,6 +263,33 @@ func TestSelfFence(t *testing.T) {
 	}
 }
 
+// While its lease had ended a watcher's claims got nothing: it looks again when its
+// heartbeats go through again, and does not wait for the next poll.
+func TestLooksAgainAfterAnOutageOfHeartbeats(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var away value[bool]
+		var claims times
+		start(t, &fakeStore{
+			advance: func([]flow.Result, flow.Claim) (flow.Advanced, error) {
+				claims.note()
+				return flow.Advanced{}, nil
+			},
+			beat: func(string, []flow.Task) (flow.Pulse, error) {
+				if away.get() {
+					return flow.Pulse{}, errAway
+				}
+				return flow.Pulse{}, nil
+			},
+		}, taking(0), func(c *Config) { c.PollInterval = time.Hour })
+		away.set(true)
+		pass(20 * time.Second)
+		before := len(claims.since(time.Now()))
+		away.set(false)
+		pass(time.Second)
+		require.Len(t, claims.since(time.Now()), before+1)
+	})
+}
+
 func TestHeartbeatErrorsAreLoggedOnceAMinute(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var beats times
