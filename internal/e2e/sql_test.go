@@ -83,6 +83,7 @@ func TestSQL_OnItsOwnDatabaseAndOnAnother(t *testing.T) {
 	var customer string
 	require.NoError(t, warehouse.Get(&customer, `SELECT DISTINCT customer FROM sales`))
 	require.Equal(t, "O'Neill", customer)
+	watcher.await("task finished", "seq=2") // after the commit
 	require.Len(t, watcher.log.with("task finished", "seq=2"), 1)
 	require.Empty(t, watcher.log.with("late result refused"))
 	require.NotContains(t, watcher.log.String(), "s3cret")
