@@ -23,7 +23,8 @@
 //	    │  └────────────────────┘    │ failed, timeout, invalid, lost
 //	    │   retry, rescue,           ▼
 //	    └─────────────────────── 2 Suspended          9 Ignored
-//	      rerun (by a person)                           skip (by a person)
+//	      rerun (by a person)                           skip (by a person, or by the
+//	                                                    task's own condition, from 1)
 //
 // Finished and ignored tasks satisfy what depends on them. Suspend is the one stopped
 // state: a [Reason] says why, and setting the row to 0 lets it run again.

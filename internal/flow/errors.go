@@ -29,3 +29,9 @@ type InvalidError struct {
 }
 
 func (e *InvalidError) Error() string { return e.Subject + ": " + e.Problem }
+
+// SkippedError says that a task is not to be run: it counts as ignored, and what depends
+// on it goes on.
+type SkippedError struct{ Reason string }
+
+func (e *SkippedError) Error() string { return e.Reason }

@@ -34,5 +34,6 @@ type Flow struct {
 	ID           ID
 	WorkflowID   WorkflowID
 	RegisteredAt time.Time
-	Replayed     bool // it existed already: registered by an earlier request with the same key
+	Parameters   json.RawMessage // given with the request: a JSON object; nil is none, or not asked for
+	Replayed     bool            // it existed already: registered by an earlier request with the same key
 }

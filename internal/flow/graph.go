@@ -154,6 +154,44 @@ func renumber(places, execSeq []int) []int {
 	return seqs
 }
 
+// Precedence tells which task of a plan comes before which, by their task_seqs.
+type Precedence struct {
+	planned []PlannedTask
+	execSeq map[int]int // by task_seq
+}
+
+// NewPrecedence takes what Plan returned.
+func NewPrecedence(planned []PlannedTask) Precedence {
+	p := Precedence{planned, make(map[int]int, len(planned))}
+	for _, t := range planned {
+		p.execSeq[t.Seq] = t.ExecSeq
+	}
+	return p
+}
+
+// Before reports whether one task has always ended when another one starts. What is near
+// is found first.
+func (p Precedence) Before(one, other int) bool {
+	wanted, known := p.execSeq[one]
+	from, alsoKnown := p.execSeq[other]
+	if !known || !alsoKnown {
+		return false
+	}
+	seen := make(map[int]bool)
+	for open := []int{from}; len(open) > 0; open = open[1:] {
+		for _, parent := range p.planned[open[0]-1].Parents {
+			if parent == wanted {
+				return true
+			}
+			if parent > wanted && !seen[parent] { // what it depends on has a smaller number
+				seen[parent] = true
+				open = append(open, parent)
+			}
+		}
+	}
+	return false
+}
+
 // describeCycle names the tasks of one cycle: "2 → 4 → 3 → 2", an arrow from a task to
 // one that it depends on. Every node outside order depends on another such node, so
 // that walking to a parent outside order must come round.

@@ -332,3 +332,20 @@ func requireNamesRow(t *testing.T, w Workflow, err error) {
 		return slices.Contains(numbers, strconv.Itoa(d.Seq))
 	}), "%q names none of its rows", invalid.Problem)
 }
+
+func TestPrecedence(t *testing.T) {
+	t.Parallel()
+	// 10 → 20 → 40 → 60, 10 → 30 beside it, 50 → 40.
+	planned, err := Workflow{ID: "w", Tasks: []TaskDefinition{
+		def(60, 40), def(20, 10), root(10), def(30, 10), def(40, 20, 50), root(50),
+	}}.Plan()
+	require.NoError(t, err)
+	before := NewPrecedence(planned).Before
+	for other, want := range map[int][]int{
+		10: nil, 20: {10}, 30: {10}, 40: {10, 20, 50}, 50: nil, 60: {10, 20, 40, 50}, 70: nil,
+	} {
+		for _, one := range []int{-1, 0, 1, 10, 20, 30, 40, 50, 60, 70} {
+			require.Equal(t, slices.Contains(want, one), before(one, other), "%d before %d", one, other)
+		}
+	}
+}

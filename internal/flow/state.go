@@ -20,7 +20,6 @@ type State struct {
 	// How it was registered. Empty for rows inserted by hand.
 	RegisteredBy string
 	Note         string
-	Parameters   json.RawMessage // a JSON object; nil is none
 
 	// Recover is the SQL that runs the failed tasks again, ready to be copied. Empty
 	// where nothing failed.

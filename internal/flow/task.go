@@ -27,7 +27,8 @@ type Task struct {
 	ClaimID     string          // the fence: a UUID
 	Timeout     time.Duration   // 0 is none
 	OnLost      OnLost
-	Limited     bool // its workflow has a limit: its end may make room for another task
+	RunIf       string // a condition, evaluated before the program runs; empty is none
+	Limited     bool   // its workflow has a limit: its end may make room for another task
 }
 
 // IdempotencyKey is the same for every retry and rescue of a task, and another one
@@ -64,13 +65,14 @@ const (
 	OutcomeInvalid    Outcome = "invalid"     // it cannot succeed as it stands: no retry
 	OutcomeHandedBack Outcome = "handed back" // the watcher stopped it to shut down
 	OutcomeNotStarted Outcome = "not started" // the watcher had no worker for it: it has done nothing
+	OutcomeSkipped    Outcome = "skipped"     // its condition does not hold: its program was not run
 )
 
 // Result is what an attempt came to.
 type Result struct {
 	Task    Task
 	Outcome Outcome
-	Error   string          // empty exactly for OutcomeFinished
+	Error   string          // why it did not finish; empty exactly for OutcomeFinished
 	Output  json.RawMessage // of a finished attempt; nil is none
 	Took    time.Duration
 }

@@ -38,4 +38,5 @@ type TaskDefinition struct {
 	RetryDelay  time.Duration // before the second attempt; doubles with each more
 	Timeout     time.Duration // of one attempt; 0 is none
 	OnLost      OnLost
+	RunIf       string // a condition: where it does not hold the task is skipped; empty is none
 }

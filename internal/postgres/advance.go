@@ -27,14 +27,15 @@ const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t
 
 // taskColumns is what a watcher must know of a task that it claimed.
 const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.parameters::text AS parameters,
-       t.attempt, t.attempt_base, t.on_lost, t.gate > 0 AS limited,
+       t.attempt, t.attempt_base, t.on_lost, coalesce(t.run_if, '') AS run_if, t.gate > 0 AS limited,
        (extract(epoch FROM t.timeout) * 1000)::bigint AS timeout_ms`
 
 // advanceText is the heart of the engine: one statement, one commit, one round trip for a
-// batch. It records finished tasks, releases what depends on them, and claims as many
-// tasks as there are free workers, in the documented order.
+// batch. It records finished and skipped tasks, releases what depends on them, and claims
+// as many tasks as there are free workers, in the documented order.
 //
 //	$1 to $4  finished tasks: flow, seq, claim_id, output, sorted by flow and seq
+//	$9        why each was skipped, NULL if it was not
 //	$5, $6    the watcher, and the claim_id for what is claimed now
 //	$7        free workers, those of the finished tasks included
 //	$8        the programs that the watcher has
@@ -58,11 +59,13 @@ func advanceText(head string) string {
 	return `
 -- flower: Advance
 WITH given AS MATERIALIZED (
-    SELECT * FROM unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[]) AS g(flow, seq, claim, output)
+    SELECT * FROM unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[], $9::text[]) AS g(flow, seq, claim, output, skipped)
 ), done AS (
     UPDATE kr_task_stat t
-    SET    exec_status = 3, finished_ts = clock_timestamp(), watcher_id = NULL, output = g.output::jsonb, error = NULL,
-           gate = least(t.gate, 1)
+    SET    exec_status = CASE WHEN g.skipped IS NULL THEN 3 ELSE 9 END, watcher_id = NULL,
+           output = g.output::jsonb, error = g.skipped, gate = least(t.gate, 1),
+           started_ts = CASE WHEN g.skipped IS NULL THEN t.started_ts END,  -- its program was not run
+           finished_ts = CASE WHEN g.skipped IS NULL THEN clock_timestamp() END
     FROM   given g
     WHERE  t.task_flow_id = g.flow AND t.task_exec_seq = g.seq AND t.exec_status = 1 AND t.claim_id = g.claim
            AND t.watcher_id IS NOT NULL
@@ -130,20 +133,20 @@ WITH given AS MATERIALIZED (
            AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
     RETURNING ` + taskColumns + `
 )
-SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, limited, timeout_ms
+SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, timeout_ms
 FROM   counted WHERE exec_status = 1 AND claim_id = $6::uuid
 UNION ALL
-SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, limited, timeout_ms
+SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, timeout_ms
 FROM   claimed
 UNION ALL
-SELECT 'queued', '', count(*), '', '', '', 0, 0, '', false, NULL FROM queued HAVING count(*) > 0
+SELECT 'queued', '', count(*), '', '', '', 0, 0, '', '', false, NULL FROM queued HAVING count(*) > 0
 UNION ALL
-SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', false, NULL
+SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', '', false, NULL
 FROM   released r
 WHERE  (SELECT count(*) FROM released) <> (SELECT count(*) FROM counted)  -- or it would compare all with all, for nothing
        AND NOT EXISTS (SELECT FROM counted c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
 UNION ALL
-SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', false, NULL
+SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', '', false, NULL
 FROM   given g
 WHERE  (SELECT count(*) FROM given) <> (SELECT count(*) FROM done)
        AND NOT EXISTS (SELECT FROM done d WHERE d.task_flow_id = g.flow AND d.task_exec_seq = g.seq)`
@@ -197,6 +200,7 @@ type taskRow struct {
 	AttemptBase int    `db:"attempt_base"`
 	ClaimID     string `db:"claim_id"` // not in the answer of a claim: whoever claimed knows it
 	OnLost      string `db:"on_lost"`
+	RunIf       string `db:"run_if"`
 	Limited     bool   `db:"limited"`
 	TimeoutMS   *int64 `db:"timeout_ms"`
 }
@@ -213,6 +217,7 @@ func (r taskRow) task() flow.Task {
 		AttemptBase: r.AttemptBase,
 		ClaimID:     r.ClaimID,
 		OnLost:      flow.OnLost(r.OnLost),
+		RunIf:       r.RunIf,
 		Limited:     r.Limited,
 	}
 	if r.TimeoutMS != nil {
@@ -250,12 +255,12 @@ func (d *DB) advanceAll(ctx context.Context, results []flow.Result, c flow.Claim
 	return err
 }
 
-// partition tells finished attempts, which the hot statement takes, from all others, and
-// sorts both by key, so that everybody locks in one order.
+// partition tells finished and skipped attempts, which the hot statement takes since they
+// release what depends on them, from all others, and sorts both by key, so that everybody locks in one order.
 func partition(results []flow.Result) (finished, others []flow.Result) {
 	finished = make([]flow.Result, 0, len(results)) // most finish
 	for _, r := range sorted(results) {
-		if r.Outcome == flow.OutcomeFinished {
+		if r.Outcome == flow.OutcomeFinished || r.Outcome == flow.OutcomeSkipped {
 			finished = append(finished, r)
 		} else {
 			others = append(others, r)
@@ -267,7 +272,12 @@ func partition(results []flow.Result) (finished, others []flow.Result) {
 func (d *DB) advance(ctx context.Context, finished []flow.Result, c flow.Claim, adv *flow.Advanced) error {
 	keys := newKeys(finished)
 	outputs := make([]*string, len(finished))
+	skipped := []*string{} // most often: unnest fills up with NULL
 	for i, r := range finished {
+		if r.Outcome == flow.OutcomeSkipped {
+			skipped = append(skipped, make([]*string, i-len(skipped))...)
+			skipped = append(skipped, &finished[i].Error)
+		}
 		if r.Output != nil {
 			text := string(r.Output)
 			outputs[i] = &text
@@ -279,7 +289,7 @@ func (d *DB) advance(ctx context.Context, finished []flow.Result, c flow.Claim, 
 	}
 	rows := make([]advanceRow, 0, c.Free+3) // for a full answer
 	err := d.engine.selectAll(ctx, &rows, query, keys.flows, keys.seqs, keys.claims, pq.Array(outputs),
-		c.Watcher, c.ID, c.Free, c.Programs)
+		c.Watcher, c.ID, c.Free, c.Programs, pq.Array(skipped))
 	if err != nil {
 		return translate(fmt.Sprintf("finish %d tasks and claim %d", len(finished), c.Free), err)
 	}

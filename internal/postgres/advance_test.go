@@ -806,7 +806,7 @@ func TestAdvance_CostsLittleBesideManyRows(t *testing.T) {
 	mustExec(t, pooled, `SET plan_cache_mode = force_custom_plan`)
 	mustExec(t, pooled, `PREPARE pooled AS `+advancePooledSQL)
 	mustExec(t, engine, `PREPARE first_day AS `+advanceSQL)
-	mustExec(t, engine, `EXECUTE first_day('{}', '{}', '{}', '{}', gen_random_uuid(), gen_random_uuid(), 5, '{NoOp}')`)
+	mustExec(t, engine, `EXECUTE first_day('{}', '{}', '{}', '{}', gen_random_uuid(), gen_random_uuid(), 5, '{NoOp}', '{}')`)
 
 	behind(t, w, `
 		INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, exec_status, unmet, program, dependents)
@@ -852,9 +852,9 @@ func buffersOf(t *testing.T, w *world, engine *sqlx.DB, statement string, tasks 
 		return pq.QuoteLiteral(text.(string))
 	}
 	var plan string
-	require.NoError(t, tx.Get(&plan, fmt.Sprintf(`EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE %s(%s, %s, %s, %s, %s, %s, %d, %s)`,
+	require.NoError(t, tx.Get(&plan, fmt.Sprintf(`EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE %s(%s, %s, %s, %s, %s, %s, %d, %s, %s)`,
 		statement, quote(keys.flows), quote(keys.seqs), quote(keys.claims), quote(make([]*string, len(tasks))),
-		pq.QuoteLiteral(w.watcher), pq.QuoteLiteral(newID()), free, quote(programs))))
+		pq.QuoteLiteral(w.watcher), pq.QuoteLiteral(newID()), free, quote(programs), quote(make([]*string, len(tasks))))))
 	return buffersIn(t, plan)
 }
 

@@ -16,7 +16,7 @@ const workflowsSQL = `
 SELECT task_id, task_seq, program, task_priority, parameters::text AS parameters, depends_task_seqs, max_attempts,
        (extract(epoch FROM retry_delay) * 1000)::bigint AS retry_delay_ms,
        (extract(epoch FROM timeout) * 1000)::bigint AS timeout_ms,
-       on_lost, coalesce(description, '') AS description
+       on_lost, coalesce(run_if, '') AS run_if, coalesce(description, '') AS description
 FROM   ms_task_definition
 WHERE  task_id = ANY ($1::text[])
 ORDER  BY task_id, task_seq`
@@ -32,6 +32,7 @@ type taskDefinitionRow struct {
 	RetryDelayMS int64         `db:"retry_delay_ms"`
 	TimeoutMS    *int64        `db:"timeout_ms"`
 	OnLost       string        `db:"on_lost"`
+	RunIf        string        `db:"run_if"`
 	Description  string        `db:"description"`
 }
 
@@ -45,6 +46,7 @@ func (r taskDefinitionRow) definition() flow.TaskDefinition {
 		MaxAttempts: r.MaxAttempts,
 		RetryDelay:  time.Duration(r.RetryDelayMS) * time.Millisecond,
 		OnLost:      flow.OnLost(r.OnLost),
+		RunIf:       r.RunIf,
 	}
 	if r.DependsOn != nil {
 		t.DependsOn = make([]int, len(r.DependsOn))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/lib/pq"
 
@@ -28,6 +29,37 @@ JOIN   kr_task_stat t    ON t.task_flow_id = $1 AND t.task_exec_seq = b.seq
 JOIN   kr_task_stat self ON self.task_flow_id = $1 AND self.task_exec_seq = $2 AND self.task_id = t.task_id
 WHERE  t.task_seq = ANY ($3::int[]) AND t.exec_status = 3 AND t.output IS NOT NULL
 ORDER  BY t.task_exec_seq`
+
+// registeredSQL tells how a task's flow was registered; of rows put in by hand what is known.
+const registeredSQL = `
+-- flower: registered
+SELECT t.task_flow_id, t.task_id, coalesce(k.registered_ts, t.registered_ts) AS registered_ts, k.parameters::text AS parameters
+FROM   kr_task_stat t LEFT JOIN kr_flow k ON k.task_flow_id = t.task_flow_id
+WHERE  t.task_flow_id = $1 AND t.task_exec_seq = $2`
+
+// Registered returns how a task's flow was registered: when, and with which parameters.
+// flow.ErrNotFound: there is no such task any more.
+func (d *DB) Registered(ctx context.Context, of flow.TaskKey) (flow.Flow, error) {
+	var rows []struct {
+		FlowID       string    `db:"task_flow_id"`
+		WorkflowID   string    `db:"task_id"`
+		RegisteredTS time.Time `db:"registered_ts"`
+		Parameters   *string   `db:"parameters"`
+	}
+	err := d.pool.SelectContext(ctx, &rows, registeredSQL, string(of.Flow), of.Seq)
+	switch {
+	case err != nil:
+		return flow.Flow{}, translate(fmt.Sprintf("read how the flow of task %s was registered", of), err)
+	case len(rows) == 0:
+		return flow.Flow{}, fmt.Errorf("task %s: %w", of, flow.ErrNotFound)
+	}
+	r := rows[0]
+	f := flow.Flow{ID: flow.ID(r.FlowID), WorkflowID: flow.WorkflowID(r.WorkflowID), RegisteredAt: r.RegisteredTS}
+	if r.Parameters != nil {
+		f.Parameters = json.RawMessage(*r.Parameters)
+	}
+	return f, nil
+}
 
 // Outputs returns what tasks that a task comes after, directly or not, have returned, by
 // the task_seq of their definition. Those that have no output are missing.

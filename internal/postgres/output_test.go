@@ -78,3 +78,30 @@ func TestRegister_AsksWhetherProgramsCanRun(t *testing.T) {
 	require.NoError(t, err)
 	registerOf(t, w, "good")
 }
+
+// How a flow was registered is for the expressions of its tasks.
+func TestRegistered(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "w", def())
+	f, err := w.Register(t.Context(), flow.Registration{FlowID: "f", WorkflowID: "w", Parameters: object(`{"day": "monday"}`)})
+	require.NoError(t, err)
+	got, err := w.Registered(t.Context(), flow.TaskKey{Flow: "f", Seq: 1})
+	require.NoError(t, err)
+	f.Parameters = object(`{"day": "monday"}`)
+	require.True(t, f.RegisteredAt.Equal(got.RegisteredAt))
+	f.RegisteredAt = got.RegisteredAt
+	require.Equal(t, f, got)
+
+	byHand(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq) VALUES ('by hand', 1, 'w', 1)`)
+	for range 2 {
+		got, err = w.Registered(t.Context(), flow.TaskKey{Flow: "by hand", Seq: 1})
+		require.NoError(t, err)
+		require.Nil(t, got.Parameters)
+		require.Equal(t, flow.WorkflowID("w"), got.WorkflowID)
+		require.False(t, got.RegisteredAt.IsZero())
+		byHand(t, w, `DELETE FROM kr_flow WHERE task_flow_id = 'by hand'`) // all that is kept of it
+	}
+	_, err = w.Registered(t.Context(), flow.TaskKey{Flow: "f", Seq: 2})
+	require.ErrorIs(t, err, flow.ErrNotFound)
+}

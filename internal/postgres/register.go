@@ -38,7 +38,7 @@ func (d *DB) Register(ctx context.Context, r flow.Registration) (flow.Flow, erro
 // what only this server has.
 //
 //	$1 to $8   the flows: id, workflow, by whom, note, parameters, key, fingerprint, priority
-//	$9 to $21  the tasks of the workflows, once per workflow
+//	$9 to $22  the tasks of the workflows, once per workflow
 //
 // No two flows may have the same key: an INSERT cannot meet its own row.
 const registerSQL = `
@@ -58,21 +58,21 @@ WITH given AS MATERIALIZED (
 ), task AS (
     INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, exec_status,
         task_priority, unmet, gate, depends_task_exec_seqs, dependents, program, parameters, max_attempts, retry_delay,
-        timeout, on_lost, description)
+        timeout, on_lost, description, run_if)
     SELECT g.id, d.exec_seq, coalesce(d.parents[1], 0), g.workflow, d.seq, 0,
            coalesce(g.priority, d.priority), cardinality(d.parents),
            CASE WHEN g.workflow NOT IN (SELECT task_id FROM limited) THEN 0 WHEN cardinality(d.parents) = 0 THEN 2 ELSE 1 END,
            CASE WHEN cardinality(d.parents) > 1 THEN d.parents END,
            d.dependents, d.program, d.parameters || coalesce(g.parameters::jsonb, '{}'), d.max_attempts,
-           d.retry_delay, d.timeout, d.on_lost, nullif(d.description, '')
+           d.retry_delay, d.timeout, d.on_lost, nullif(d.description, ''), nullif(d.run_if, '')
     FROM   given g
     JOIN   flow f ON f.task_flow_id = g.id AND f.replayed_ts IS NULL
     JOIN   (SELECT workflow, exec_seq, seq, priority, parents::int[], dependents::int[], program, parameters::jsonb, max_attempts,
-                   retry_delay * interval '1 ms' AS retry_delay, timeout * interval '1 ms' AS timeout, on_lost, description
+                   retry_delay * interval '1 ms' AS retry_delay, timeout * interval '1 ms' AS timeout, on_lost, description, run_if
             FROM unnest($9::text[], $10::int[], $11::int[], $12::int[], $13::text[], $14::text[], $15::text[], $16::text[],
-                        $17::int[], $18::bigint[], $19::bigint[], $20::text[], $21::text[])
+                        $17::int[], $18::bigint[], $19::bigint[], $20::text[], $21::text[], $22::text[])
                  AS t(workflow, exec_seq, seq, priority, parents, dependents, program, parameters, max_attempts,
-                      retry_delay, timeout, on_lost, description)
+                      retry_delay, timeout, on_lost, description, run_if)
             OFFSET 0) d ON d.workflow = g.workflow  -- OFFSET: texts are parsed once per task of a workflow, not per flow
     ORDER  BY g.n, d.exec_seq
     RETURNING task_priority, registered_ts, task_flow_id, task_exec_seq, unmet, gate

@@ -172,7 +172,7 @@ func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
 }
 
 func taskArgs(plans map[flow.WorkflowID]plan) []any {
-	var workflow, parents, dependents, program, parameters, onLost, description []string
+	var workflow, parents, dependents, program, parameters, onLost, description, runIf []string
 	var execSeq, seq, priority, maxAttempts []int32
 	var retryDelay []int64
 	var timeout []*int64
@@ -190,11 +190,12 @@ func taskArgs(plans map[flow.WorkflowID]plan) []any {
 			}
 			timeout = append(timeout, ms)
 			onLost, description = append(onLost, string(t.OnLost)), append(description, t.Description)
+			runIf = append(runIf, t.RunIf)
 		}
 	}
 	return []any{
 		workflow, execSeq, seq, priority, parents, dependents, program, parameters, maxAttempts, retryDelay,
-		pq.Array(timeout), onLost, description,
+		pq.Array(timeout), onLost, description, runIf,
 	}
 }
 

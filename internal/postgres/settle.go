@@ -195,12 +195,13 @@ FROM   unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[]) AS g(flow, 
 LEFT   JOIN kr_task_stat t ON t.task_flow_id = g.flow AND t.task_exec_seq = g.seq AND t.claim_id = g.claim
 LEFT   JOIN kr_task_attempt a ON a.task_flow_id = g.flow AND a.task_exec_seq = g.seq AND a.claim_id = g.claim
 WHERE  CASE WHEN g.outcome = 'finished' THEN t.exec_status = 3 OR a.exec_status = 3
+            WHEN g.outcome = 'skipped' THEN t.exec_status = 9 OR a.exec_status = 9
             WHEN g.outcome IN ('handed back', 'not started')
                  THEN t.exec_status = 0 AND a.reason IS NULL OR t.exec_status = 2 AND t.reason IN ('lost', 'held')
             ELSE t.exec_status = 2 AND t.reason IN (g.outcome, 'held') OR a.exec_status = 2 AND a.reason = g.outcome END`
 
 // judge adds a verdict for each of results, all of which are recorded with the given
-// status but for those whose key is open.
+// status (or as ignored, if skipped) but for those whose key is open.
 func (d *DB) judge(ctx context.Context, results []flow.Result, open []flow.TaskKey, status flow.Status, adv *flow.Advanced) error {
 	isOpen := make(map[flow.TaskKey]bool, len(open))
 	for _, key := range open {
@@ -213,7 +214,7 @@ func (d *DB) judge(ctx context.Context, results []flow.Result, open []flow.TaskK
 			doubtful = append(doubtful, r)
 			continue
 		}
-		adv.Verdicts = append(adv.Verdicts, flow.Judged{Result: r, Verdict: flow.VerdictRecorded, Status: status})
+		adv.Verdicts = append(adv.Verdicts, recordedAs(r, status))
 	}
 	if len(doubtful) == 0 {
 		return nil
@@ -234,11 +235,18 @@ func (d *DB) judge(ctx context.Context, results []flow.Result, open []flow.TaskK
 	for _, r := range doubtful {
 		j := flow.Judged{Result: r, Verdict: flow.VerdictRefused}
 		if recorded[r.Task.TaskKey] {
-			j.Verdict, j.Status = flow.VerdictRecorded, status
+			j = recordedAs(r, status)
 		}
 		adv.Verdicts = append(adv.Verdicts, j)
 	}
 	return nil
+}
+
+func recordedAs(r flow.Result, status flow.Status) flow.Judged {
+	if r.Outcome == flow.OutcomeSkipped {
+		status = flow.Ignored
+	}
+	return flow.Judged{Result: r, Verdict: flow.VerdictRecorded, Status: status}
 }
 
 // recount repairs what tasks wait for, from the truth.

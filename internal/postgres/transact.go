@@ -87,7 +87,7 @@ func (s *session) finish(ctx context.Context, done []flow.Result) ([]advanceRow,
 	keys, output := newKeys(done), string(done[0].Output)
 	var rows []advanceRow
 	// As behind a pooler: this session has none of the engine's settings.
-	err := s.conn.SelectContext(ctx, &rows, advancePooledSQL, keys.flows, keys.seqs, keys.claims, pq.Array([]string{output}), nil, nil, 0, []string{})
+	err := s.conn.SelectContext(ctx, &rows, advancePooledSQL, keys.flows, keys.seqs, keys.claims, pq.Array([]string{output}), nil, nil, 0, []string{}, []string{})
 	if err != nil {
 		return nil, fmt.Errorf("record the task: %w", explain(err, "", nothingHappened))
 	}

@@ -497,7 +497,7 @@ func TestTransact_ReadsNoWholeTable(t *testing.T) {
 		behind(t, w, prepare)
 		var plan []string
 		require.NoError(t, w.psql.Select(&plan, `EXPLAIN `+advancePooledSQL, pq.Array([]string{"f"}), pq.Array([]int{1}), pq.Array([]string{newID()}),
-			pq.Array([]string{"{}"}), nil, nil, 0, pq.Array([]string{})))
+			pq.Array([]string{"{}"}), nil, nil, 0, pq.Array([]string{}), pq.Array([]string{})))
 		if prepare != `ANALYZE` || value[int](t, w, `SELECT count(*) FROM kr_task_stat`) > 0 {
 			require.NotContains(t, strings.Join(plan, "\n"), "Seq Scan on kr_task_stat")
 		}

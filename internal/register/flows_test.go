@@ -29,9 +29,11 @@ func nightly() flow.State {
 		}
 	}
 	s := flow.State{
-		Flow: flow.Flow{ID: "7f3c", WorkflowID: "nightly", RegisteredAt: at(0)}, Status: "failed",
-		RegisteredBy: "cron", AsOf: at(500), Recover: "UPDATE …",
-		Parameters: json.RawMessage(`{"DAY":"1","db_password":"s3cret"}`),
+		Flow: flow.Flow{
+			ID: "7f3c", WorkflowID: "nightly", RegisteredAt: at(0),
+			Parameters: json.RawMessage(`{"DAY":"1","db_password":"s3cret"}`),
+		},
+		Status: "failed", RegisteredBy: "cron", AsOf: at(500), Recover: "UPDATE …",
 		Tasks: []flow.TaskState{
 			task(1, "extract_orders\nmore about it", "HTTPPostRequest", flow.Finished),
 			task(2, "", "Test2", flow.Finished),

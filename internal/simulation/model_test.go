@@ -167,8 +167,12 @@ func (m *model) record(r flow.Result) bool {
 		return false
 	}
 	t.watcher = ""
-	if r.Outcome == flow.OutcomeFinished {
+	switch r.Outcome {
+	case flow.OutcomeFinished:
 		t.status, t.output, t.finished, t.hasError = flow.Finished, string(r.Output), true, false
+		return true
+	case flow.OutcomeSkipped:
+		t.status, t.output, t.started, t.hasError = flow.Ignored, "", false, true
 		return true
 	}
 	t.hasError, t.wait = true, notAtAll
@@ -223,7 +227,7 @@ func (m *model) keep(key flow.TaskKey, ended flow.Status) {
 // that nobody can tell which of the two it was.
 func (m *model) endsAlike(r flow.Result) bool {
 	t := m.tasks[r.Task.TaskKey]
-	return r.Outcome != flow.OutcomeFinished && t != nil && t.claim == r.Task.ClaimID && t.status != flow.Running
+	return !releases(r.Outcome) && t != nil && t.claim == r.Task.ClaimID && t.status != flow.Running
 }
 
 // lose takes back a task whose watcher vanished.

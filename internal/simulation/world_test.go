@@ -561,6 +561,7 @@ func (w *world) draw(t flow.Task) flow.Result {
 	r := flow.Result{Task: t, Error: "it failed", Outcome: pick(w, []flow.Outcome{
 		flow.OutcomeFinished, flow.OutcomeFinished, flow.OutcomeFinished, flow.OutcomeFinished,
 		flow.OutcomeFailed, flow.OutcomeFailed, flow.OutcomeTimeout, flow.OutcomeInvalid, flow.OutcomeHandedBack, flow.OutcomeNotStarted,
+		flow.OutcomeSkipped,
 	}, "outcome")}
 	if r.Outcome == flow.OutcomeFinished {
 		r.Error, r.Output = "", json.RawMessage(strconv.Itoa(t.Attempt))
@@ -580,6 +581,9 @@ func (w *world) claim(given []*hand, c flow.Claim) {
 	}
 }
 
+// releases reports whether what depends on a task goes on after such an end.
+func releases(o flow.Outcome) bool { return o == flow.OutcomeFinished || o == flow.OutcomeSkipped }
+
 // judge applies results to the model, in the engine's order: finished ones last. Each has
 // a verdict: recorded if it was, refused if it never was. Of one that was recorded earlier
 // and is given again, the trace may have been lost meanwhile. It returns whose results
@@ -593,7 +597,7 @@ func (w *world) judge(given []*hand, verdicts []flow.Judged) (applied map[flow.T
 	}
 	for _, finished := range []bool{false, true} {
 		for _, h := range given {
-			if (h.result.Outcome == flow.OutcomeFinished) != finished {
+			if releases(h.result.Outcome) != finished {
 				continue
 			}
 			if w.model.record(*h.result) {

@@ -332,6 +332,8 @@ func (w *Watcher) logVerdict(j flow.Judged) {
 		w.log.Info("late result refused: the task was changed by hand or taken over", attrs(r.Task, "outcome", r.Outcome, "took", took)...)
 	case j.Status == flow.Finished:
 		w.log.Info("task finished", attrs(r.Task, "took", took)...)
+	case j.Status == flow.Ignored:
+		w.log.Info("task skipped", attrs(r.Task, "why", r.Error)...)
 	case j.Status == flow.Suspended:
 		reason := string(r.Outcome)
 		if r.Outcome == flow.OutcomeHandedBack {

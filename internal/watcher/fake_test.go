@@ -38,6 +38,7 @@ type fakeStore struct {
 	advance   func(results []flow.Result, c flow.Claim) (flow.Advanced, error)
 	owned     func(watcher string, claims []string) ([]flow.Task, error)
 	outputs   func(of flow.TaskKey, seqs []int) (map[int]json.RawMessage, error)
+	flow      func(of flow.TaskKey) (flow.Flow, error)
 	hints     chan struct{}
 	join      func(w flow.Watcher) error
 	beat      func(watcher string, running []flow.Task) (flow.Pulse, error)
@@ -65,8 +66,11 @@ func record(results []flow.Result) flow.Advanced {
 	var adv flow.Advanced
 	for _, r := range results {
 		status := flow.Suspended
-		if r.Outcome == flow.OutcomeFinished {
+		switch r.Outcome {
+		case flow.OutcomeFinished:
 			status = flow.Finished
+		case flow.OutcomeSkipped:
+			status = flow.Ignored
 		}
 		adv.Verdicts = append(adv.Verdicts, flow.Judged{Result: r, Verdict: flow.VerdictRecorded, Status: status})
 	}
@@ -85,6 +89,13 @@ func (f *fakeStore) Outputs(_ context.Context, of flow.TaskKey, seqs []int) (map
 		return nil, nil
 	}
 	return f.outputs(of, seqs)
+}
+
+func (f *fakeStore) Registered(_ context.Context, of flow.TaskKey) (flow.Flow, error) {
+	if f.flow == nil {
+		return flow.Flow{ID: of.Flow}, nil
+	}
+	return f.flow(of)
 }
 
 func (f *fakeStore) Listen(context.Context) <-chan struct{} { return f.hints }
