@@ -37,6 +37,7 @@ var rooms = map[string][]string{
 	"internal/postgres/pqguard": {},
 	"internal/process":          {},
 	"internal/program":          {"internal/flow", "internal/process"},
+	"internal/program/secret":   {"internal/flow"},
 	"internal/register":         {"internal/flow"},
 	"internal/watcher":          {"internal/flow"},
 	"migrations":                {},
