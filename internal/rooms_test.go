@@ -29,18 +29,19 @@ const module = "github.com/d-tsuji/flower/"
 // if it is one of the rooms that know flow alone, and in the README's picture.
 var rooms = map[string][]string{
 	"cmd/register": {"internal/cli", "internal/flow", "internal/postgres", "internal/program", "internal/register", "migrations"},
-	"cmd/watcher":  {"internal/cli", "internal/flow", "internal/postgres", "internal/process", "internal/program", "internal/watcher", "migrations"},
+	"cmd/watcher":  {"internal/cli", "internal/flow", "internal/postgres", "internal/process", "internal/program", "internal/program/secret", "internal/watcher", "migrations"},
 
-	"internal/cli":              {"internal/postgres"}, // what both mains share: flags, environment, logger
-	"internal/flow":             {},
-	"internal/postgres":         {"internal/flow", "internal/postgres/pqguard", "migrations"},
-	"internal/postgres/pqguard": {},
-	"internal/process":          {},
-	"internal/program":          {"internal/flow", "internal/process"},
-	"internal/program/secret":   {"internal/flow"},
-	"internal/register":         {"internal/flow"},
-	"internal/watcher":          {"internal/flow"},
-	"migrations":                {},
+	"internal/cli":                {"internal/postgres"}, // what both mains share: flags, environment, logger
+	"internal/flow":               {},
+	"internal/postgres":           {"internal/flow", "internal/postgres/pqguard", "migrations"},
+	"internal/postgres/pqguard":   {},
+	"internal/process":            {},
+	"internal/program":            {"internal/flow", "internal/process", "internal/program/expression", "internal/program/secret"},
+	"internal/program/expression": {},
+	"internal/program/secret":     {"internal/flow"},
+	"internal/register":           {"internal/flow"},
+	"internal/watcher":            {"internal/flow"},
+	"migrations":                  {},
 
 	// For tests, measurements and local runs only.
 	"internal/bench":        {"internal/cli", "internal/flow", "internal/pgdev", "internal/postgres", "internal/register", "internal/watcher", "migrations"},
@@ -127,6 +128,7 @@ var modules = []string{
 	"github.com/distribution/reference",
 	"github.com/docker/go-connections",
 	"github.com/docker/go-units",
+	"github.com/expr-lang/expr",
 	"github.com/felixge/httpsnoop",
 	"github.com/go-logr/logr",
 	"github.com/go-logr/stdr",

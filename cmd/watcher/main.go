@@ -29,6 +29,7 @@ type config struct {
 	watcher     watcher.Config
 	programs    program.Config
 	sql         sqlConfig
+	secretsDir  string
 	log         cli.LogConfig
 	migrate     string // auto or off
 	healthAddr  string
@@ -62,8 +63,12 @@ func run(ctx context.Context, env *cli.Env) error {
 
 // work waits for the database and runs tasks until ctx ends and they are done.
 func work(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) error {
+	secrets, err := openSecrets(cfg.secretsDir, log)
+	if err != nil {
+		return err
+	}
 	cfg.programs.Container.Ledger = db
-	set := newPrograms(cfg.programs, log)
+	set := newPrograms(cfg.programs, secrets, log)
 	w, err := watcher.New(cfg.watcher, db, set, log)
 	if err != nil {
 		return err
@@ -119,6 +124,8 @@ func settings(env *cli.Env, cfg *config) *cli.Flags {
 	flags.Var(cli.Bool(&cfg.list), "programs", "", "list the programs that tasks can run, with their parameters, and stop")
 
 	programSettings(flags, &cfg.programs)
+
+	secretSettings(flags, &cfg.secretsDir)
 
 	sqlSettings(flags, env.Getenv, cfg)
 

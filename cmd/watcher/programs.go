@@ -12,24 +12,28 @@ import (
 	"github.com/d-tsuji/flower/internal/cli"
 	"github.com/d-tsuji/flower/internal/process"
 	"github.com/d-tsuji/flower/internal/program"
+	"github.com/d-tsuji/flower/internal/program/secret"
 	"github.com/d-tsuji/flower/internal/watcher"
 )
 
 // programs are what tasks can run here: the watcher and they do not know each other.
 type programs struct {
 	program.Set
-	all program.Set // also those that are off
+	all     program.Set // also those that are off
+	secrets *secret.Store
 }
 
 func (p programs) OffWithout(name string) string { return p.all.OffWithout(name) }
 
 func (p programs) Run(ctx context.Context, a watcher.Attempt) (json.RawMessage, error) {
-	return p.Set.Run(ctx, program.Attempt(a))
+	return p.Set.Run(ctx, program.Attempt{
+		Task: a.Task, Log: a.Log, Stdout: a.Stdout, Stderr: a.Stderr, Outputs: a.Outputs, Flow: a.Flow, Secrets: p.secrets,
+	})
 }
 
 // newPrograms returns the programs that tasks can run here, and says what should be known
 // about them.
-func newPrograms(cfg program.Config, log *slog.Logger) programs {
+func newPrograms(cfg program.Config, secrets *secret.Store, log *slog.Logger) programs {
 	if c := cfg.Command; c.Allow {
 		process.Conceal() // the database's password, from what tasks run
 		log = log.With("component", "watcher")
@@ -41,7 +45,7 @@ func newPrograms(cfg program.Config, log *slog.Logger) programs {
 		}
 	}
 	all := program.Default(cfg)
-	return programs{all.Enabled(), all}
+	return programs{all.Enabled(), all, secrets}
 }
 
 // programSettings adds what the programs may do.

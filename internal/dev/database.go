@@ -25,6 +25,8 @@ const (
 	stateDir = ".flower"
 	lockFile = stateDir + "/lock"
 	urlFile  = stateDir + "/database-url" // while the database runs; `make psql` reads it
+
+	secretsDir = stateDir + "/secrets" // a file each, for watcher
 )
 
 // A database is the one that DATABASE_URL names, or a private one.
@@ -86,6 +88,9 @@ func (db *database) environ() []string {
 		env = slices.DeleteFunc(env, func(s string) bool {
 			return strings.HasPrefix(s, "DB_") || strings.HasPrefix(s, "PG")
 		})
+	}
+	if os.Getenv("FLOWER_SECRETS_DIR") == "" {
+		env = append(env, "FLOWER_SECRETS_DIR="+secretsDir)
 	}
 	return append(env, "DATABASE_URL="+db.url)
 }

@@ -91,6 +91,9 @@ func play(ctx context.Context, cancel context.CancelCauseFunc, o options, out io
 	if err = awaitReady(ctx, site); err != nil {
 		return err
 	}
+	if err = os.MkdirAll(secretsDir, 0o700); err != nil {
+		return err
+	}
 	// Whoever can write definitions here is whoever runs this.
 	if err = programs.start("watcher", "-log-format", "text", "-sql-connections", "flower"); err != nil {
 		return err

@@ -23,6 +23,9 @@ type Statement struct {
 	// both have happened or neither. In Flower's own database only.
 	Transactional bool
 
+	// Mask takes secrets out of the output before that is recorded; nil: there are none.
+	Mask func(output json.RawMessage) json.RawMessage
+
 	Notices io.Writer // what the server says meanwhile, as RAISE NOTICE does
 }
 

@@ -32,6 +32,9 @@ func (s *Statements) transact(ctx context.Context, ses *session, st Statement) (
 	if err != nil {
 		return nil, err
 	}
+	if st.Mask != nil {
+		output = st.Mask(output)
+	}
 	done := []flow.Result{{Task: st.Task, Outcome: flow.OutcomeFinished, Output: output}}
 	rows, err := ses.finish(ctx, done)
 	if err != nil {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -69,6 +70,23 @@ func TestTransact_FinishesItsTask(t *testing.T) {
 	}
 	run(t, w)
 	require.Equal(t, "3 3 3 3", statuses(t, w, id))
+}
+
+// What is recorded with the statement has no secret in it, either.
+func TestTransact_MasksItsOutput(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	effects(t, w)
+	id := register(t, w, def())
+	st := transactional(claimOne(t, w), effect, `"s3cr3t"`)
+	st.Mask = func(output json.RawMessage) json.RawMessage {
+		return json.RawMessage(strings.ReplaceAll(string(output), "s3cr3t", "***"))
+	}
+	output, err := own(w).Run(t.Context(), st)
+	require.NoError(t, err)
+	const masked = `{"row_count": 1, "rows": [{"v": "***"}]}`
+	require.JSONEq(t, masked, string(output))
+	require.JSONEq(t, masked, look(t, w, id, 1).Output)
 }
 
 // Without a finish there is no effect, whatever kept it from coming.

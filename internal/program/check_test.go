@@ -89,10 +89,81 @@ func TestCheckWorkflow_RequestsHaveNoExpressions(t *testing.T) {
 		requireInvalid(t, set.CheckWorkflow(w, json.RawMessage(request)),
 			`parameter "P": an expression, ${{ … }}, can stand in a definition only, not in a request`)
 	}
+	requireInvalid(t, set.CheckWorkflow(w, json.RawMessage(`{"${{ x }}": 1}`)),
+		`parameter "${{ x }}": an expression, ${{ … }}, can stand in a definition only, not in a request`)
 	for _, request := range []string{``, `{}`, `{"P": "${ {x}} $\u007bx} \u00e4"}`, `{"P": 1}`} {
 		require.NoError(t, set.CheckWorkflow(w, json.RawMessage(request)))
 	}
 	require.ErrorAs(t, set.CheckWorkflow(w, json.RawMessage(`[]`)), new(*flow.InvalidError))
+}
+
+// What can be found out about expressions before there is any data is.
+func TestCheckWorkflow_Expressions(t *testing.T) {
+	t.Parallel()
+	set := Default(Config{})
+	set["Strict"], set["Shows"] = strict, shows
+	none := []int{}
+	// 1 → 2 → 4 → 5, and 3 beside them, which 5 comes after, too.
+	for _, c := range []struct{ program, parameters, runIf, want string }{
+		{"Strict", `{"what": "${{ outputs[1].x }} ${{ outputs[2] }}"}`, "outputs[2].n > 0", ""},
+		{"Strict", `{"what": "${{ outputs[3] }}"}`, "", `parameter "what": outputs[3]: no task with that task_seq comes before this one`},
+		{"Strict", `{"what": "${{ outputs[4] }}"}`, "", `parameter "what": outputs[4]: no task with that task_seq comes before this one`},
+		{"Strict", `{"what": "x", "words": ["${{ outputs[5] }}"]}`, "", `parameter "words": outputs[5]: no task with that task_seq comes before this one`},
+		{"Strict", `{"what": "${{ outputs[9].x + 1 }}"}`, "", `parameter "what": outputs[9]: no task with that task_seq comes before this one`},
+		{"Strict", `{"what": "x"}`, "outputs[5] == nil", `run_if: outputs[5]: no task with that task_seq comes before this one`},
+		{"Strict", `{"what": "x"}`, "parms.x", `run_if: ${{ parms.x }}: unknown name parms (line 1, column 1)`},
+		{"Strict", `{"what": "x"}`, "secrets.A == ''", `run_if: ${{ secrets.A == '' }}: unknown name secrets (line 1, column 1)`},
+		{"Strict", `{"what": "x"}`, "1 + 1", `run_if: ${{ 1 + 1 }}: it is neither true nor false, but a number`},
+		{"Strict", `{"what": "${{ nope }}"}`, "", `parameter "what": ${{ nope }}: unknown name nope (line 1, column 1)`},
+		{"Strict", `{"what": "a ${{ b"}`, "", `parameter "what": ${{ b }}: it has no end, }}`},
+		{"Strict", `{"what": "${{ secrets['a/b'] }}"}`, "", `parameter "what": ${{ secrets['a/b'] }}: secrets needs a name of letters, digits and _, as in secrets.TOKEN`},
+		{"Strict", `{"what": "${{ secrets.ANY }}"}`, "", ""}, // which there are, the watchers know
+		{"Shows", `{"shown": "${{ secrets.ANY }}"}`, "", `parameter "shown": it is for all to see, and cannot have a secret in it`},
+		{"NoOp", `{"anything": "${{ ) }}"}`, "", `parameter "anything": ${{ ) }}: unexpected token Bracket(")") (line 1, column 1)`},
+		{"Unknown", `{"any": "${{ x }}"}`, "", `parameter "any": ${{ x }}: unknown name x (line 1, column 1)`},
+		{"Unknown", `{"any": "${{ outputs[2] }}"}`, "x", `run_if: ${{ x }}: unknown name x (line 1, column 1)`},
+	} {
+		w := flow.Workflow{ID: "w", Tasks: []flow.TaskDefinition{
+			{Seq: 5, Program: "NoOp", DependsOn: []int{4, 3}, Parameters: json.RawMessage(`{"x": "${{ [outputs[1], outputs[2], outputs[3], outputs[4]] }}"}`)},
+			{Seq: 1, Program: "NoOp"},
+			{Seq: 2, Program: "NoOp"},
+			{Seq: 3, Program: "NoOp", DependsOn: none},
+			{Seq: 4, Program: c.program, Parameters: json.RawMessage(c.parameters), RunIf: c.runIf, DependsOn: []int{2}},
+		}}
+		err := set.CheckWorkflow(w, nil)
+		if c.want == "" {
+			require.NoError(t, err, "%+v", c)
+			continue
+		}
+		requireInvalid(t, err, `workflow "w": task_seq 4 (`+c.program+`): `+c.want)
+	}
+}
+
+// Who may register must not have a secret sent to a place of his choice.
+func TestCheckWorkflow_RequestsDoNotTouchWhatUsesSecrets(t *testing.T) {
+	t.Parallel()
+	set := Default(Config{})
+	const refused = `only the definition can set it, and the request does (the task uses secrets, and a request must not say what becomes of them)`
+	for _, c := range []struct{ program, definition, request, want string }{
+		{"HTTPPostRequest", `{"URL": "http://h/", "BODY": {"token": "${{ secrets.TOKEN }}"}}`, `{"URL": "http://evil/"}`, `parameter "URL": ` + refused},
+		{"HTTPPostRequest", `{"URL": "http://h/${{ secrets.TOKEN }}"}`, `{"BODY": 1}`, `parameter "BODY": ` + refused},
+		{"HTTPPostRequest", `{"URL": "http://h/${{ secrets.TOKEN }}"}`, `{"URL": "http://h/"}`, `parameter "URL": ` + refused},
+		{"HTTPPostRequest", `{"URL": "http://h/${{ secrets.TOKEN }}"}`, `{"OTHER": 1}`, ""}, // for another task
+		{"HTTPPostRequest", `{"URL": "http://h/${{ secrets.TOKEN }}"}`, `{}`, ""},
+		{"HTTPPostRequest", `{"URL": "http://h/${{ params.path }}"}`, `{"URL": "http://h/", "path": "x"}`, ""},
+		// Nobody here knows what such a program does with what.
+		{"Unknown", `{"a": "${{ secrets.TOKEN }}"}`, `{"z": 1, "b": 1}`, `parameter "b": ` + refused},
+		{"Unknown", `{"a": "${{ secrets.TOKEN }}"}`, ``, ""},
+		{"Unknown", `{"a": "x"}`, `{"b": 1}`, ""},
+	} {
+		w := flow.Workflow{ID: "w", Tasks: []flow.TaskDefinition{{Seq: 1, Program: c.program, Parameters: json.RawMessage(c.definition)}}}
+		err := set.CheckWorkflow(w, json.RawMessage(c.request))
+		if c.want == "" {
+			require.NoError(t, err, "%+v", c)
+			continue
+		}
+		requireInvalid(t, err, `workflow "w": task_seq 1 (`+c.program+`): `+c.want)
+	}
 }
 
 // The rules of a program hold when it runs, too: rows by hand pass by every other check.
@@ -124,15 +195,15 @@ func TestEnabled(t *testing.T) {
 func FuzzCheckWorkflow(f *testing.F) {
 	set := Default(Config{})
 	set["Strict"] = strict
-	f.Add("Strict", []byte(`{"what": "x"}`), []byte(`{"times": 1}`))
-	f.Add("HTTPPostRequest", []byte(`{"URL": "${{ x }}"}`), []byte(`{"URL": "\u0024{{"}`))
-	f.Add("NoOp", []byte(``), []byte(`null`))
-	f.Fuzz(func(t *testing.T, program string, definition, request []byte) {
-		w := flow.Workflow{ID: "w", Tasks: []flow.TaskDefinition{{Seq: 1, Program: program, Parameters: definition}}}
+	f.Add("Strict", []byte(`{"what": "x"}`), []byte(`{"times": 1}`), "")
+	f.Add("HTTPPostRequest", []byte(`{"URL": "${{ x }}"}`), []byte(`{"URL": "\u0024{{"}`), "outputs[1].x == ''")
+	f.Add("NoOp", []byte(``), []byte(`null`), "true")
+	f.Fuzz(func(t *testing.T, program string, definition, request []byte, runIf string) {
+		w := flow.Workflow{ID: "w", Tasks: []flow.TaskDefinition{{Seq: 1, Program: program, Parameters: definition, RunIf: runIf}}}
 		err := set.CheckWorkflow(w, request)
 		if err != nil {
 			require.ErrorAs(t, err, new(*flow.InvalidError))
-			require.Less(t, len(err.Error()), 4<<10+len(program))
+			require.Less(t, len(err.Error()), 8<<10+len(program))
 		}
 	})
 }

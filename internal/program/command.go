@@ -17,6 +17,7 @@ import (
 
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/process"
+	"github.com/d-tsuji/flower/internal/program/expression"
 )
 
 // CommandConfig says whether commands may be run, and which.
@@ -114,7 +115,7 @@ func (command) Check(v Values) error {
 		return invalid("argv", decides)
 	case len(argv) == 0 || argv[0] == "":
 		return invalid("argv", "its first item is missing: a program file")
-	case strings.Contains(argv[0], expression):
+	case strings.Contains(argv[0], expression.Begin):
 		return invalid("argv", decides)
 	case v.Bool("shell"):
 	case shellName.MatchString(filepath.Base(argv[0])) && slices.ContainsFunc(argv[1:], shellOption.MatchString):

@@ -193,7 +193,9 @@ func TestCommand_WrongParameters(t *testing.T) {
 func TestCommand_AtRegistration(t *testing.T) {
 	t.Parallel()
 	check := func(definition, request string) error {
-		w := flow.Workflow{ID: "w", Tasks: []flow.TaskDefinition{{Seq: 1, Program: "Command", Parameters: json.RawMessage(definition)}}}
+		w := flow.Workflow{ID: "w", Tasks: []flow.TaskDefinition{
+			{Seq: 1, Program: "NoOp"}, {Seq: 2, Program: "Command", Parameters: json.RawMessage(definition)},
+		}}
 		return Default(Config{}).CheckWorkflow(w, json.RawMessage(request))
 	}
 	require.NoError(t, check(`{"argv": ["echo", "${{ outputs[1].n }}"], "env": {"N": "${{ params.n }}"}}`, `{"stdin": "x", "n": 1}`))

@@ -39,6 +39,10 @@
 // parameters go to every task. A request may replace what the definition says unless a
 // parameter is Fixed: whatever decides what runs, or where it goes, should be.
 //
+// A definition's values may have expressions in them, ${{ … }}, which come to something
+// before Run is called: it gets values, and never looks for expressions itself. A parameter
+// that the program puts into a table, or shows, is Public: it cannot have a secret in it.
+//
 // # The promise, and what is asked in return
 //
 // A task runs at least once: its watcher may die after the work and before the result
@@ -53,9 +57,11 @@
 // the watcher may be left to the next attempt.
 //
 // What the work prints goes to Input.Stdout and Input.Stderr, and what the program itself
-// has to say to Input.Log; neither is for secrets. All of it is kept in the database as the
-// attempt's log (kr_task_log), where people look first; Input.Log goes to the watcher's log,
-// too.
+// has to say to Input.Log. All of it is kept in the database as the attempt's log
+// (kr_task_log), where people look first; Input.Log goes to the watcher's log, too. Secrets
+// of the watcher are masked in all of that, and in what Run returns: by mask.go, for
+// accidents. A program gives none away on purpose, and where it cuts a text it marks that
+// with an ellipsis, or what is left of a secret may not be found.
 //
 // # Errors
 //

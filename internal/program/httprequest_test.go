@@ -168,7 +168,9 @@ func TestHTTPRequest_WrongParameters(t *testing.T) {
 func TestHTTPRequest_AtRegistration(t *testing.T) {
 	t.Parallel()
 	check := func(definition, request string) error {
-		w := flow.Workflow{ID: "w", Tasks: []flow.TaskDefinition{{Seq: 1, Program: "HTTPRequest", Parameters: json.RawMessage(definition)}}}
+		w := flow.Workflow{ID: "w", Tasks: []flow.TaskDefinition{
+			{Seq: 1, Program: "NoOp"}, {Seq: 2, Program: "HTTPRequest", Parameters: json.RawMessage(definition)},
+		}}
 		return Default(Config{}).CheckWorkflow(w, json.RawMessage(request))
 	}
 	require.NoError(t, check(`{"url": "http://h/"}`, `{"body": {"a": 1}, "for others": 1}`))

@@ -26,6 +26,9 @@ func (s Set) List(w io.Writer) error {
 			if p.Fixed {
 				need += ", fixed"
 			}
+			if p.Public {
+				need += ", public"
+			}
 			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", p.Name, p.Type, need, p.Description)
 		}
 	}

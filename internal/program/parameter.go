@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/program/expression"
 )
 
 // Parameter describes one parameter of a program.
@@ -26,6 +27,10 @@ type Parameter struct {
 	// whoever may register decide what runs, or where secrets go. Parameters of a request
 	// are data, from outside.
 	Fixed bool `json:"fixed,omitempty"`
+
+	// Public: the program keeps the value in a table, or shows it. It cannot have a secret
+	// in it.
+	Public bool `json:"public,omitempty"`
 
 	// Of strings only: what it can be.
 	OneOf []string `json:"oneOf,omitempty"`
@@ -89,9 +94,9 @@ func decode(declared []Parameter, given map[string]json.RawMessage, early bool) 
 func (p Parameter) computed(raw json.RawMessage) bool {
 	switch p.Type {
 	case Strings, Map, Array, Object:
-		return kindOf(raw) == "a string" && hasExpression(raw)
+		return kindOf(raw) == "a string" && expression.In(raw)
 	}
-	return hasExpression(raw)
+	return expression.In(raw)
 }
 
 // members takes a JSON object apart. A task without parameters may have nil.

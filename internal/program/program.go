@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/program/secret"
 )
 
 // Program is something that a task can run. The package's documentation says what is
@@ -48,6 +49,12 @@ type Attempt struct {
 	// Outputs returns what tasks that this one comes after have returned, by the
 	// task_seq of their definition; those without an output are missing.
 	Outputs func(ctx context.Context, seqs ...int) (map[int]json.RawMessage, error)
+
+	// Flow tells how the task's flow was registered: when, and with which parameters.
+	Flow func(ctx context.Context) (flow.Flow, error)
+
+	// Secrets are those of the watcher, for expressions; nil is none.
+	Secrets *secret.Store
 }
 
 // Set is programs by the name that a task definition uses for them.
@@ -71,18 +78,39 @@ func (s Set) OffWithout(name string) string {
 	return ""
 }
 
-// Run runs the program that a.Task names, for one attempt. A name that the set lacks, and
-// parameters that the program cannot use, give a *flow.InvalidError. A context that has
-// ended gives its cause, and nothing is run. A panic of the program passes through.
+// Run runs the program that a.Task names, for one attempt, with what the expressions in the
+// task's parameters come to. A name that the set lacks, and parameters that the program
+// cannot use, give a *flow.InvalidError; a condition that does not hold a
+// *flow.SkippedError. A context that has ended gives its cause, and nothing is run. A panic
+// of the program passes through. No secret leaves it in whatever it returns, logs and prints.
 func (s Set) Run(ctx context.Context, a Attempt) (json.RawMessage, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	p, params, err := s.prepare(a.Task.Program, a.Task.Parameters)
+	return masked(ctx, a.whole(), s.run)
+}
+
+func (s Set) run(ctx context.Context, a Attempt) (json.RawMessage, error) {
+	if err := a.skipped(ctx); err != nil {
+		return nil, err
+	}
+	p, given, err := s.find(a.Task.Program, a.Task.Parameters)
 	if err != nil {
 		return nil, err
 	}
-	return p.Run(ctx, Input{Attempt: a.whole(), Params: params})
+	// Rows by hand were never checked, and what an expression must not decide it must not
+	// decide there, either.
+	if _, err = values(p, given, true); err != nil {
+		return nil, err
+	}
+	if given, err = a.evaluated(ctx, p.Parameters(), given); err != nil {
+		return nil, err
+	}
+	params, err := values(p, given, false)
+	if err != nil {
+		return nil, err
+	}
+	return p.Run(ctx, Input{Attempt: a, Params: params})
 }
 
 // Housekeep lets programs look after what their work has left outside the database, until
@@ -116,12 +144,15 @@ func (a Attempt) whole() Attempt {
 	if a.Outputs == nil {
 		a.Outputs = func(context.Context, ...int) (map[int]json.RawMessage, error) { return nil, nil }
 	}
+	if a.Flow == nil {
+		a.Flow = func(context.Context) (flow.Flow, error) { return flow.Flow{ID: t.Flow, WorkflowID: t.WorkflowID}, nil }
+	}
 	return a
 }
 
 // Check reports, as a *flow.InvalidError, why the program called name could not be run
-// with parameters: the set lacks it, or a parameter is missing or of the wrong kind.
-// Parameters that the program does not know are ignored, since a request's go to every
+// with parameters, which have no expressions: the set lacks it, or a parameter is missing or
+// of the wrong kind. Parameters that the program does not know are ignored, since a request's go to every
 // task of its flow.
 func (s Set) Check(name string, parameters json.RawMessage) error {
 	_, _, err := s.prepare(name, parameters)
@@ -129,6 +160,16 @@ func (s Set) Check(name string, parameters json.RawMessage) error {
 }
 
 func (s Set) prepare(name string, parameters json.RawMessage) (Program, Values, error) {
+	p, given, err := s.find(name, parameters)
+	if err != nil {
+		return nil, nil, err
+	}
+	params, err := values(p, given, false)
+	return p, params, err
+}
+
+// find returns a program, and the parameters of a task apart.
+func (s Set) find(name string, parameters json.RawMessage) (Program, map[string]json.RawMessage, error) {
 	p, known := s[name]
 	if !known {
 		return nil, nil, &flow.InvalidError{
@@ -137,14 +178,16 @@ func (s Set) prepare(name string, parameters json.RawMessage) (Program, Values, 
 		}
 	}
 	given, err := members(parameters)
+	return p, given, err
+}
+
+// values decodes and checks parameters; early, what expressions come to is not known.
+func values(p Program, given map[string]json.RawMessage, early bool) (Values, error) {
+	params, err := decode(p.Parameters(), given, early)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	params, err := decode(p.Parameters(), given, false)
-	if err != nil {
-		return nil, nil, err
-	}
-	return p, params, checkTogether(p, params)
+	return params, checkTogether(p, params)
 }
 
 // checkTogether asks a program that has rules beyond those of each parameter.

@@ -33,6 +33,10 @@ type Statement struct {
 	// attempt is to be given to the dispatcher like any other.
 	Transactional bool
 
+	// Mask takes secrets out of the output: of a transactional one, which is recorded before
+	// it is returned.
+	Mask func(output json.RawMessage) json.RawMessage
+
 	Notices io.Writer // what the server says meanwhile
 }
 
@@ -99,7 +103,7 @@ func (p sqlProgram) Run(ctx context.Context, in Input) (json.RawMessage, error) 
 	}
 	output, err := db.Run(ctx, Statement{
 		Task: in.Task, Text: in.Params.String("statement"), Args: args,
-		Transactional: in.Params.Bool("transactional"), Notices: in.Stderr,
+		Transactional: in.Params.Bool("transactional"), Mask: in.Secrets.MaskJSON, Notices: in.Stderr,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connection %s: %w", name, err)

@@ -130,7 +130,8 @@ func TestSQL_ARequestBringsValuesAlone(t *testing.T) {
 	}
 	w.Tasks[0].Parameters = json.RawMessage(`{"statement": "SELECT 1", "transactionel": true}`)
 	requireInvalidWith(t, set.CheckWorkflow(w, nil), `parameter "transactionel": this program does not know it; it knows args, connection, statement, transactional`)
-	w.Tasks[0].Parameters = json.RawMessage(`{"statement": "SELECT 1", "args": ["${{ outputs[1].id }}"]}`)
+	w.Tasks = append(w.Tasks, flow.TaskDefinition{Seq: 2, Program: "SQL", Parameters: json.RawMessage(`{"statement": "SELECT 1", "args": ["${{ outputs[1].id }}"]}`)})
+	w.Tasks[0].Parameters = json.RawMessage(`{"statement": "SELECT 1"}`)
 	require.NoError(t, set.CheckWorkflow(w, nil))
 }
 

@@ -50,6 +50,9 @@ type Queue interface {
 	// of their definition.
 	Outputs(ctx context.Context, of flow.TaskKey, seqs []int) (map[int]json.RawMessage, error)
 
+	// Registered returns how a task's flow was registered.
+	Registered(ctx context.Context, of flow.TaskKey) (flow.Flow, error)
+
 	// Listen returns a channel of hints that it is worth looking, until ctx ends.
 	Listen(ctx context.Context) <-chan struct{}
 }
@@ -98,7 +101,8 @@ type Store interface {
 	Logs
 }
 
-// Programs is what tasks can run.
+// Programs is what tasks can run. What Run returns, logs and prints is stored and shown, and
+// must have no secrets in it. A *flow.SkippedError is no failure.
 type Programs interface {
 	Names() []string
 	// OffWithout returns the setting that would give the watcher a program that it has
@@ -113,6 +117,7 @@ type Attempt struct {
 	Log            *slog.Logger
 	Stdout, Stderr io.Writer // what the work prints, line by line
 	Outputs        func(ctx context.Context, seqs ...int) (map[int]json.RawMessage, error)
+	Flow           func(ctx context.Context) (flow.Flow, error) // how it was registered
 }
 
 // Config says how a watcher works.

@@ -140,31 +140,39 @@ func (w *Watcher) call(ctx context.Context, t flow.Task, out *printed) (output j
 		Outputs: func(ctx context.Context, seqs ...int) (map[int]json.RawMessage, error) {
 			return w.outputs(ctx, t.TaskKey, seqs)
 		},
+		Flow: func(ctx context.Context) (flow.Flow, error) {
+			return untilAnswered(ctx, func() (flow.Flow, error) { return w.store.Registered(ctx, t.TaskKey) })
+		},
 	})
 }
 
-// outputs asks until there is an answer: that the database is away just now is no reason
-// for a task to fail.
 func (w *Watcher) outputs(ctx context.Context, of flow.TaskKey, seqs []int) (map[int]json.RawMessage, error) {
+	return untilAnswered(ctx, func() (map[int]json.RawMessage, error) { return w.store.Outputs(ctx, of, seqs) })
+}
+
+// untilAnswered asks until there is an answer: that the database is away just now is no reason for a
+// task to fail.
+func untilAnswered[T any](ctx context.Context, question func() (T, error)) (T, error) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		found, err := w.store.Outputs(ctx, of, seqs)
+		found, err := question()
 		if !errors.Is(err, flow.ErrUnavailable) {
 			return found, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return found, context.Cause(ctx)
 		case <-time.After(pause):
 		}
 	}
 }
 
-// judge tells why an attempt failed. A program that gave up because its context ended is
+// judge tells why an attempt did not finish. A program that gave up because its context ended is
 // not to blame: the context's cause is.
 func judge(ctx context.Context, t flow.Task, err error) (flow.Outcome, string) {
 	cause := context.Cause(ctx)
 	gaveUp := cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 	invalid, isInvalid := errors.AsType[*flow.InvalidError](err)
+	skipped, isSkipped := errors.AsType[*flow.SkippedError](err)
 	switch {
 	case gaveUp && errors.Is(cause, errTimeout):
 		return flow.OutcomeTimeout, fmt.Sprintf("it did not end within its timeout of %s", t.Timeout)
@@ -172,6 +180,8 @@ func judge(ctx context.Context, t flow.Task, err error) (flow.Outcome, string) {
 		return flow.OutcomeHandedBack, cause.Error()
 	case gaveUp:
 		return flow.OutcomeFailed, cause.Error()
+	case isSkipped:
+		return flow.OutcomeSkipped, clean(skipped.Error())
 	case isInvalid:
 		return flow.OutcomeInvalid, clean(invalid.Error())
 	}
