@@ -31,6 +31,7 @@ var rooms = map[string][]string{
 	"cmd/register": {"internal/cli", "internal/flow", "internal/postgres", "internal/program", "internal/register", "migrations"},
 	"cmd/watcher":  {"internal/cli", "internal/flow", "internal/postgres", "internal/process", "internal/program", "internal/program/secret", "internal/watcher", "migrations"},
 
+	"internal/access":             {},
 	"internal/cli":                {"internal/postgres"}, // what both mains share: flags, environment, logger
 	"internal/flow":               {},
 	"internal/postgres":           {"internal/flow", "internal/postgres/pqguard", "migrations"},
@@ -39,7 +40,7 @@ var rooms = map[string][]string{
 	"internal/program":            {"internal/flow", "internal/process", "internal/program/expression", "internal/program/secret"},
 	"internal/program/expression": {},
 	"internal/program/secret":     {"internal/flow"},
-	"internal/register":           {"internal/flow"},
+	"internal/register":           {"internal/access", "internal/flow"},
 	"internal/watcher":            {"internal/flow"},
 	"migrations":                  {},
 

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/gorilla/mux"
 
+	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -91,7 +92,7 @@ func (s *Server) readRegistration(w http.ResponseWriter, r *http.Request) (flow.
 		IdempotencyKey: key,
 	}
 	if request.RegisteredBy == "" {
-		request.RegisteredBy = "anonymous@" + client(r)
+		request.RegisteredBy = access.Of(r.Context()).Name
 	}
 	if key != "" {
 		request.Fingerprint = fingerprint(request)

@@ -70,6 +70,7 @@ const (
 type Server struct {
 	cfg      Config
 	store    Store
+	sites    []Site
 	log      *slog.Logger
 	errors   *throttle
 	outage   *outage
@@ -81,8 +82,15 @@ type Server struct {
 	health   chan struct{}
 }
 
+// Site is what another room serves here, behind all of the server's layers: its handler
+// finds an access.Principal in the request's context, and has the path as it was sent.
+type Site struct {
+	Prefix  string // of its paths, as in "/api/v1/"; the first site that fits is asked
+	Handler http.Handler
+}
+
 // New returns a server; it does nothing yet.
-func New(cfg Config, store Store, log *slog.Logger) *Server {
+func New(cfg Config, store Store, log *slog.Logger, sites ...Site) *Server {
 	log = log.With("component", "register")
 	if cfg.ShutdownTimeout == 0 {
 		cfg.ShutdownTimeout = defaultShutdownTimeout
@@ -90,6 +98,7 @@ func New(cfg Config, store Store, log *slog.Logger) *Server {
 	return &Server{
 		cfg:      cfg,
 		store:    store,
+		sites:    sites,
 		log:      log,
 		errors:   newThrottle(log),
 		outage:   &outage{out: log},
@@ -111,6 +120,9 @@ func (s *Server) Handler() http.Handler {
 	r.Handle("/api/v1/flows/{task_flow_id}", s.methods(handlers{http.MethodGet: s.showFlow}))
 	r.Handle("/healthz", s.methods(handlers{http.MethodGet: s.healthz}))
 	r.Handle("/readyz", s.methods(handlers{http.MethodGet: s.readyz}))
+	for _, site := range s.sites {
+		r.PathPrefix(site.Prefix).Handler(site.Handler)
+	}
 	r.Handle("/", s.methods(handlers{http.MethodGet: s.welcome}))
 	r.NotFoundHandler = s.handle(func(http.ResponseWriter, *http.Request) error {
 		return noSuchPath.because("there is nothing at this path; GET / says what there is")
@@ -118,7 +130,7 @@ func (s *Server) Handler() http.Handler {
 
 	var h http.Handler = r
 	for _, layer := range []func(http.Handler) http.Handler{ // from inside
-		s.deadline, s.openTo, s.sameOrigin, s.knownHost, s.bounded, s.recovering, s.observed,
+		s.deadline, s.openTo, s.identified, s.sameOrigin, s.knownHost, s.bounded, s.recovering, s.observed,
 	} {
 		h = layer(h)
 	}
