@@ -21,7 +21,7 @@
 //	0 Waiting ──────────────► 1 Running ─────────────► 3 Finished
 //	    ▲  ▲                    │    │
 //	    │  └────────────────────┘    │ failed, timeout, invalid, lost
-//	    │   retry, rescue,           ▼
+//	    │   retry, rescue, pause,    ▼
 //	    └─────────────────────── 2 Suspended          9 Ignored
 //	      rerun (by a person)                           skip (by a person, or by the
 //	                                                    task's own condition, from 1)

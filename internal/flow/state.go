@@ -53,7 +53,9 @@ type TaskState struct {
 	StartedAt    time.Time
 	FinishedAt   time.Time
 	SuspendedAt  time.Time
-	RunAfter     time.Time // not before that: a retry, a delay
+	RunAfter     time.Time // not before that: a retry, a delay, a pause
+	Paused       bool      // it waits since its program paused, not for a retry
+	Why          string    // what its program waits for; empty is a time
 }
 
 // Title is what people call a task: the first line of its description, else its

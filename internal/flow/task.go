@@ -27,8 +27,10 @@ type Task struct {
 	ClaimID     string          // the fence: a UUID
 	Timeout     time.Duration   // 0 is none
 	OnLost      OnLost
-	RunIf       string // a condition, evaluated before the program runs; empty is none
-	Limited     bool   // its workflow has a limit: its end may make room for another task
+	RunIf       string    // a condition, evaluated before the program runs; empty is none
+	Limited     bool      // its workflow has a limit: its end may make room for another task
+	StartedAt   time.Time // of this attempt, by the database's clock
+	Pause       *Pause    // what the last pause has left; nil: none since a person reset the task
 }
 
 // IdempotencyKey is the same for every retry and rescue of a task, and another one
@@ -66,14 +68,16 @@ const (
 	OutcomeHandedBack Outcome = "handed back" // the watcher stopped it to shut down
 	OutcomeNotStarted Outcome = "not started" // the watcher had no worker for it: it has done nothing
 	OutcomeSkipped    Outcome = "skipped"     // its condition does not hold: its program was not run
+	OutcomePaused     Outcome = "paused"      // it wants to be run again later: no failure
 )
 
 // Result is what an attempt came to.
 type Result struct {
 	Task    Task
 	Outcome Outcome
-	Error   string          // why it did not finish; empty exactly for OutcomeFinished
+	Error   string          // why it did not finish; empty exactly for OutcomeFinished and OutcomePaused
 	Output  json.RawMessage // of a finished attempt; nil is none
+	Pause   *Pause          // of OutcomePaused
 	Took    time.Duration
 }
 
@@ -107,7 +111,7 @@ type Judged struct {
 	Result  Result
 	Verdict Verdict
 	Status  Status    // of the task now, where the result was recorded
-	RunNext time.Time // when a failed attempt is tried again; zero: it is not
+	RunNext time.Time // when it is run again, where that is not at once; zero: it is, or is not
 }
 
 // Rejected is a result that could not be recorded, while the others of its batch were.

@@ -27,8 +27,8 @@ const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t
 
 // taskColumns is what a watcher must know of a task that it claimed.
 const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.parameters::text AS parameters,
-       t.attempt, t.attempt_base, t.on_lost, coalesce(t.run_if, '') AS run_if, t.gate > 0 AS limited,
-       (extract(epoch FROM t.timeout) * 1000)::bigint AS timeout_ms`
+       t.attempt, t.attempt_base, t.on_lost, coalesce(t.run_if, '') AS run_if, t.gate > 0 AS limited, t.pause::text AS pause,
+       (extract(epoch FROM t.timeout) * 1000)::bigint AS timeout_ms, (extract(epoch FROM t.started_ts) * 1000000)::bigint AS started_us`
 
 // advanceText is the heart of the engine: one statement, one commit, one round trip for a
 // batch. It records finished and skipped tasks, releases what depends on them, and claims
@@ -63,7 +63,7 @@ WITH given AS MATERIALIZED (
 ), done AS (
     UPDATE kr_task_stat t
     SET    exec_status = CASE WHEN g.skipped IS NULL THEN 3 ELSE 9 END, watcher_id = NULL,
-           output = g.output::jsonb, error = g.skipped, gate = least(t.gate, 1),
+           output = g.output::jsonb, error = g.skipped, pause = NULL, gate = least(t.gate, 1),
            started_ts = CASE WHEN g.skipped IS NULL THEN t.started_ts END,  -- its program was not run
            finished_ts = CASE WHEN g.skipped IS NULL THEN clock_timestamp() END
     FROM   given g
@@ -133,20 +133,22 @@ WITH given AS MATERIALIZED (
            AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
     RETURNING ` + taskColumns + `
 )
-SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, timeout_ms
+SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, pause,
+       timeout_ms, started_us
 FROM   counted WHERE exec_status = 1 AND claim_id = $6::uuid
 UNION ALL
-SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, timeout_ms
+SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, pause,
+       timeout_ms, started_us
 FROM   claimed
 UNION ALL
-SELECT 'queued', '', count(*), '', '', '', 0, 0, '', '', false, NULL FROM queued HAVING count(*) > 0
+SELECT 'queued', '', count(*), '', '', '', 0, 0, '', '', false, NULL, NULL, 0 FROM queued HAVING count(*) > 0
 UNION ALL
-SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', '', false, NULL
+SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', '', false, NULL, NULL, 0
 FROM   released r
 WHERE  (SELECT count(*) FROM released) <> (SELECT count(*) FROM counted)  -- or it would compare all with all, for nothing
        AND NOT EXISTS (SELECT FROM counted c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
 UNION ALL
-SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', '', false, NULL
+SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', '', false, NULL, NULL, 0
 FROM   given g
 WHERE  (SELECT count(*) FROM given) <> (SELECT count(*) FROM done)
        AND NOT EXISTS (SELECT FROM done d WHERE d.task_flow_id = g.flow AND d.task_exec_seq = g.seq)`
@@ -191,18 +193,20 @@ type advanceRow struct {
 }
 
 type taskRow struct {
-	FlowID      string `db:"task_flow_id"`
-	Seq         int    `db:"task_exec_seq"`
-	WorkflowID  string `db:"task_id"`
-	Program     string `db:"program"`
-	Parameters  string `db:"parameters"`
-	Attempt     int    `db:"attempt"`
-	AttemptBase int    `db:"attempt_base"`
-	ClaimID     string `db:"claim_id"` // not in the answer of a claim: whoever claimed knows it
-	OnLost      string `db:"on_lost"`
-	RunIf       string `db:"run_if"`
-	Limited     bool   `db:"limited"`
-	TimeoutMS   *int64 `db:"timeout_ms"`
+	FlowID      string  `db:"task_flow_id"`
+	Seq         int     `db:"task_exec_seq"`
+	WorkflowID  string  `db:"task_id"`
+	Program     string  `db:"program"`
+	Parameters  string  `db:"parameters"`
+	Attempt     int     `db:"attempt"`
+	AttemptBase int     `db:"attempt_base"`
+	ClaimID     string  `db:"claim_id"` // not in the answer of a claim: whoever claimed knows it
+	OnLost      string  `db:"on_lost"`
+	RunIf       string  `db:"run_if"`
+	Limited     bool    `db:"limited"`
+	Pause       *string `db:"pause"`
+	TimeoutMS   *int64  `db:"timeout_ms"`
+	StartedUS   int64   `db:"started_us"`
 }
 
 func (r taskRow) key() flow.TaskKey { return flow.TaskKey{Flow: flow.ID(r.FlowID), Seq: r.Seq} }
@@ -219,6 +223,8 @@ func (r taskRow) task() flow.Task {
 		OnLost:      flow.OnLost(r.OnLost),
 		RunIf:       r.RunIf,
 		Limited:     r.Limited,
+		Pause:       readPause(r.Pause),
+		StartedAt:   time.UnixMicro(r.StartedUS).UTC(),
 	}
 	if r.TimeoutMS != nil {
 		t.Timeout = time.Duration(*r.TimeoutMS) * time.Millisecond

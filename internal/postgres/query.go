@@ -19,6 +19,8 @@ SELECT v.task_flow_id, v.task_id, v.status, coalesce(v.registered_by, '') AS reg
        coalesce(k.note, '') AS note, k.parameters::text AS parameters, clock_timestamp() AS as_of,
        CASE WHEN v.failed_task IS NULL THEN ''
             ELSE format('UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = %L AND exec_status = 2', v.task_flow_id)
+                 || CASE WHEN EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = v.task_flow_id AND t.exec_status = 2 AND t.reason = 'held')
+                         THEN ' AND reason IS DISTINCT FROM ''held''' ELSE '' END  -- which would answer what one of them asks
        END AS recover
 FROM   v_flow v
 JOIN   kr_flow k ON k.task_flow_id = v.task_flow_id
@@ -43,7 +45,8 @@ SELECT task_flow_id, task_exec_seq, task_id, task_seq,
        coalesce(program, '') AS program, coalesce(description, '') AS description, task_priority, parameters::text AS parameters,
        exec_status, coalesce(reason, '') AS reason, coalesce(error, '') AS error, output::text AS output,
        attempt, max_attempts, coalesce(watcher_id::text, '') AS watcher_id,
-       registered_ts, started_ts, finished_ts, suspended_ts, run_after
+       registered_ts, started_ts, finished_ts, suspended_ts, run_after,
+       exec_status = 0 AND run_after IS NOT NULL AND pause IS NOT NULL AND error IS NULL AS paused, coalesce(pause->>'why', '') AS why
 FROM   kr_task_stat
 WHERE  task_flow_id = $1
 ORDER  BY task_exec_seq`
@@ -70,6 +73,8 @@ type taskStateRow struct {
 	FinishedTS   *time.Time    `db:"finished_ts"`
 	SuspendedTS  *time.Time    `db:"suspended_ts"`
 	RunAfter     *time.Time    `db:"run_after"`
+	Paused       bool          `db:"paused"`
+	Why          string        `db:"why"`
 }
 
 func (r taskStateRow) state() flow.TaskState {
@@ -93,6 +98,8 @@ func (r taskStateRow) state() flow.TaskState {
 		FinishedAt:   deref(r.FinishedTS),
 		SuspendedAt:  deref(r.SuspendedTS),
 		RunAfter:     deref(r.RunAfter),
+		Paused:       r.Paused,
+		Why:          r.Why,
 	}
 	for i, p := range r.Parents {
 		t.Parents[i] = int(p)

@@ -141,6 +141,8 @@ func TestRegister_CopiesTheDefinition(t *testing.T) {
 	claimed := claimOne(t, w)
 	require.JSONEq(t, first.Parameters, string(claimed.Parameters))
 	claimed.Parameters = nil
+	require.Equal(t, look(t, w, f.ID, 1).Started.UTC(), claimed.StartedAt)
+	claimed.StartedAt = time.Time{}
 	require.Empty(t, cmp.Diff(flow.Task{
 		TaskKey: flow.TaskKey{Flow: f.ID, Seq: 1}, WorkflowID: "copied", Program: "NoOp", Attempt: 1,
 		ClaimID: look(t, w, f.ID, 1).Claim, Timeout: 90 * time.Second, OnLost: flow.OnLostSuspend,

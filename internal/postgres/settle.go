@@ -13,23 +13,28 @@ import (
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
-// settleSQL records attempts that did not succeed. Whether a task is tried again is
+// settleSQL records attempts that did not finish their tasks. Whether one is tried again is
 // decided on its newest version: an operator may have allowed more attempts meanwhile.
 // An attempt that is tried again goes to kr_task_attempt; the last one stays in its row.
+// A pause is neither a failure nor an attempt to be kept; one that asks is held.
 // Where somebody holds the flow, what would be tried again is held.
 // The trigger kr_task_requeued puts what waits again into the queue.
+//
+//	$6 to $8  pauses, as JSON; until when; or for how many milliseconds
 const settleSQL = `
 -- flower: settle
 WITH given AS MATERIALIZED (
-    SELECT *, outcome IN ('handed back', 'not started') AS back
-    FROM   unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[], $5::text[]) AS g(flow, seq, claim, outcome, error)
+    SELECT *, outcome IN ('handed back', 'not started') AS back, outcome = 'paused' AS paused, (pause::jsonb ? 'ask') IS TRUE AS asks
+    FROM   unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[], $5::text[], $6::text[], $7::text[]::timestamptz[], $8::bigint[])
+           AS g(flow, seq, claim, outcome, error, pause, until, ms)
 ), held AS MATERIALIZED (
     SELECT g.*, t.attempt, t.started_ts, t.watcher_id, t.failed_count, t.retry_delay,
-           may.again AND NOT t.hold AS again, may.again AND t.hold AS hold
+           may.again AND NOT t.hold AS again, may.again AND t.hold OR g.asks AS hold
     FROM   given g
     JOIN   kr_task_stat t ON t.task_flow_id = g.flow AND t.task_exec_seq = g.seq
     CROSS  JOIN LATERAL (
-        SELECT CASE WHEN g.back THEN t.on_lost = 'rerun' OR g.outcome = 'not started'
+        SELECT CASE WHEN g.paused THEN NOT g.asks
+                    WHEN g.back THEN t.on_lost = 'rerun' OR g.outcome = 'not started'
                     ELSE g.outcome IN ('failed', 'timeout') AND t.failed_count + 1 < t.max_attempts END AS again) may
     WHERE  t.exec_status = 1 AND t.claim_id = g.claim AND t.watcher_id IS NOT NULL
     ORDER  BY t.task_flow_id, t.task_exec_seq
@@ -39,22 +44,25 @@ WITH given AS MATERIALIZED (
                                  watcher_id, claim_id, reason, error)
     SELECT flow, seq, attempt, CASE WHEN back THEN 1 ELSE 2 END, started_ts, clock_timestamp(),
            watcher_id, claim, CASE WHEN NOT back THEN outcome END, error
-    FROM   held WHERE again
+    FROM   held WHERE again AND NOT paused
     ON CONFLICT DO NOTHING
 ), settled AS (
     UPDATE kr_task_stat t
     SET    exec_status  = CASE WHEN h.again THEN 0 ELSE 2 END,
            watcher_id   = NULL,
            gate         = least(t.gate, 1),
-           failed_count = t.failed_count + (NOT h.back)::int,
-           run_after    = CASE WHEN h.again AND NOT h.back AND h.retry_delay > '0 s'
+           failed_count = t.failed_count + (NOT h.back AND NOT h.paused)::int,
+           pause        = CASE WHEN h.paused THEN h.pause::jsonb ELSE t.pause END,
+           run_after    = CASE WHEN h.asks OR h.until <= clock_timestamp() THEN NULL
+                               WHEN h.paused THEN coalesce(h.until, clock_timestamp() + nullif(h.ms, 0) * interval '1 ms')
+                               WHEN h.again AND NOT h.back AND h.retry_delay > '0 s'
                                -- doubled with each failure, up to an hour, and spread by a tenth
                                THEN clock_timestamp() + (0.95 + random() / 10)
                                     * least(h.retry_delay * power(2, least(h.failed_count, 20)), greatest(h.retry_delay, interval '1 hour')) END,
            started_ts   = CASE WHEN h.again THEN NULL ELSE t.started_ts END,
            suspended_ts = CASE WHEN h.again THEN NULL ELSE clock_timestamp() END,
            reason       = CASE WHEN h.again THEN NULL WHEN h.hold THEN 'held' WHEN h.back THEN 'lost' ELSE h.outcome END,
-           error        = h.error
+           error        = nullif(h.error, '')
     FROM   held h
     WHERE  t.task_flow_id = h.flow AND t.task_exec_seq = h.seq
     RETURNING t.task_flow_id, t.task_exec_seq, t.exec_status, t.run_after
@@ -70,7 +78,7 @@ type settledRow struct {
 	RunAfter *time.Time `db:"run_after"`
 }
 
-// settle records attempts that did not succeed; results are sorted by key.
+// settle records attempts that did not finish their tasks; results are sorted by key.
 func (d *DB) settle(ctx context.Context, results []flow.Result, adv *flow.Advanced) error {
 	if len(results) == 0 {
 		return nil
@@ -78,11 +86,20 @@ func (d *DB) settle(ctx context.Context, results []flow.Result, adv *flow.Advanc
 	keys := newKeys(results)
 	outcomes := make([]string, len(results))
 	texts := make([]string, len(results))
+	pauses := newPauses(len(results))
 	for i, r := range results {
 		outcomes[i], texts[i] = string(r.Outcome), r.Error
+		if r.Outcome == flow.OutcomePaused {
+			pauses.set(i, r.Pause)
+			texts[i] = ""
+			if r.Pause.Ask {
+				texts[i] = r.Pause.Why // where people look for why it does not go on
+			}
+		}
 	}
 	var rows []settledRow
-	err := d.engine.selectAll(ctx, &rows, settleSQL, keys.flows, keys.seqs, keys.claims, outcomes, texts)
+	err := d.engine.selectAll(ctx, &rows, settleSQL, keys.flows, keys.seqs, keys.claims, outcomes, texts,
+		pq.Array(pauses.texts), pq.Array(pauses.until), pauses.ms)
 	if err != nil && splittable(err) {
 		return d.settleEach(ctx, results, err, adv)
 	}
@@ -198,6 +215,8 @@ WHERE  CASE WHEN g.outcome = 'finished' THEN t.exec_status = 3 OR a.exec_status 
             WHEN g.outcome = 'skipped' THEN t.exec_status = 9 OR a.exec_status = 9
             WHEN g.outcome IN ('handed back', 'not started')
                  THEN t.exec_status = 0 AND a.reason IS NULL OR t.exec_status = 2 AND t.reason IN ('lost', 'held')
+            WHEN g.outcome = 'paused'
+                 THEN t.exec_status = 0 AND a.claim_id IS NULL OR t.exec_status = 2 AND t.reason = 'held'
             ELSE t.exec_status = 2 AND t.reason IN (g.outcome, 'held') OR a.exec_status = 2 AND a.reason = g.outcome END`
 
 // judge adds a verdict for each of results, all of which are recorded with the given

@@ -192,6 +192,33 @@ func TestFlow_TextOfEveryState(t *testing.T) {
 	require.Equal(t, "w  f  RUNNING  0 of 0 finished\n", flowText(flow.State{Flow: s.Flow, Status: "running"}, false))
 }
 
+// A pause is no retry, and says what it is for.
+func TestFlow_TextOfAPause(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+	pausing := func(seq int, why string) flow.TaskState {
+		return flow.TaskState{
+			TaskKey: flow.TaskKey{Flow: "f", Seq: seq}, Program: "P", MaxAttempts: 1, Attempt: 1,
+			RunAfter: now.Add(time.Duration(seq) * time.Hour), Paused: true, Why: why,
+		}
+	}
+	asks := flow.TaskState{
+		TaskKey: flow.TaskKey{Flow: "f", Seq: 3}, Program: "P", MaxAttempts: 1, Attempt: 1,
+		Status: flow.Suspended, Reason: flow.ReasonHeld, Error: "go on?",
+	}
+	s := flow.State{
+		Flow: flow.Flow{ID: "f", WorkflowID: "w"}, Status: "running", AsOf: now,
+		Tasks: []flow.TaskState{pausing(1, ""), pausing(2, "waits for flow x\x1b[31m of workflow y"), asks},
+	}
+	require.Equal(t, strings.Join([]string{
+		"w  f  RUNNING  0 of 3 finished",
+		" ○ 1 P  waiting    until 2026-11-23 04:00:00Z",
+		" ○ 2 P  waiting    waits for flow x\uFFFD[31m of workflow y",
+		" ‖ 3 P  held       go on?",
+		"",
+	}, "\n"), flowText(s, false))
+}
+
 func TestFlow_TextOfALargeFlowIsLinear(t *testing.T) {
 	t.Parallel()
 	s := flow.State{Flow: flow.Flow{ID: "f", WorkflowID: "w"}, Status: "failed"}

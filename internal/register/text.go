@@ -121,6 +121,8 @@ func (t tree) describe(task flow.TaskState) (word, mark string) {
 			return "blocked", "⊖"
 		case len(t.unmet(task)) > 0:
 			return "waiting", "○"
+		case task.Paused:
+			return "waiting", "○"
 		case task.RunAfter.After(t.AsOf):
 			return "retry", "○"
 		}
@@ -159,6 +161,10 @@ func (t tree) remark(task flow.TaskState) string {
 			parts = append(parts, fmt.Sprintf("by %d", t.blocker[task.Seq]))
 		case len(unmet) > 0:
 			parts = append(parts, "for "+strings.Join(unmet, ", "))
+		case task.Paused && task.Why != "":
+			parts = append(parts, clip(task.Why, maxError))
+		case task.Paused:
+			parts = append(parts, "until "+task.RunAfter.UTC().Format("2006-01-02 15:04:05Z"))
 		case task.RunAfter.After(t.AsOf):
 			parts = append(parts, "at "+task.RunAfter.UTC().Format("15:04:05Z"))
 		}
