@@ -314,7 +314,7 @@ func (d *dispatcher) rejected(r flow.Rejected) {
 	}
 	d.w.log.Error("a result cannot be recorded as it is", attrs(failure.Task, "err", r.Cause)...)
 	text := fmt.Sprintf("its result cannot be recorded: %v", r.Cause)
-	if failure.Outcome != flow.OutcomeFinished {
+	if failure.Outcome != flow.OutcomeFinished && failure.Outcome != flow.OutcomePaused {
 		text = "its error cannot be recorded; it is in the watcher's log"
 	}
 	failure.Outcome, failure.Output, failure.Error = flow.OutcomeInvalid, nil, clean(text)
@@ -334,6 +334,10 @@ func (w *Watcher) logVerdict(j flow.Judged) {
 		w.log.Info("task finished", attrs(r.Task, "took", took)...)
 	case j.Status == flow.Ignored:
 		w.log.Info("task skipped", attrs(r.Task, "why", r.Error)...)
+	case r.Outcome == flow.OutcomePaused && r.Pause.Ask:
+		w.log.Info("task asks a person", attrs(r.Task, "took", took, "message", r.Pause.Why)...)
+	case r.Outcome == flow.OutcomePaused:
+		w.log.Info("task paused", attrs(r.Task, "took", took, "why", r.Pause.Why, "run_after", j.RunNext)...)
 	case j.Status == flow.Suspended:
 		reason := string(r.Outcome)
 		if r.Outcome == flow.OutcomeHandedBack {

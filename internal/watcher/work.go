@@ -123,6 +123,12 @@ func (w *Watcher) try(ctx context.Context, t flow.Task, out *printed) flow.Resul
 		result.Outcome, result.Output = flow.OutcomeFinished, output
 		return result
 	}
+	if pause, paused := errors.AsType[*flow.Pause](err); paused {
+		if result.Pause, err = checkPause(pause); err == nil {
+			result.Outcome = flow.OutcomePaused
+			return result
+		}
+	}
 	result.Outcome, result.Error = judge(ctx, t, err)
 	return result
 }
@@ -202,6 +208,26 @@ func checkOutput(output json.RawMessage) (json.RawMessage, error) {
 		return nil, errors.New(`its output contains the character U+0000 (\u0000), which PostgreSQL cannot store`)
 	}
 	return output, nil
+}
+
+// checkPause does the same for a pause.
+func checkPause(p *flow.Pause) (*flow.Pause, error) {
+	checked := *p
+	checked.Approval = nil
+	switch {
+	case p.Why != "":
+		checked.Why = clean(p.Why)
+	case p.Ask:
+		checked.Why = "it waits for a person"
+	}
+	text, err := json.Marshal(checked)
+	if err == nil {
+		_, err = checkOutput(text)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the program wants to pause, and cannot: %w", err)
+	}
+	return &checked, nil
 }
 
 // hasNUL reports whether a string in JSON has U+0000 in it. `\\u0000` has not: it is a
