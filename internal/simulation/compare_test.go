@@ -35,6 +35,9 @@ type row struct {
 	Hold       bool   `json:"hold"`
 	HasError   bool   `json:"has_error"`
 	Output     string `json:"result"`
+	Pause      string `json:"paused"`
+	Asks       bool   `json:"asks"`
+	Approved   bool   `json:"approved"`
 	Started    bool   `json:"started"`
 	Finished   bool   `json:"finished"`
 	Suspended  bool   `json:"suspended"`
@@ -55,7 +58,9 @@ SELECT json_build_object(
      SELECT t.task_flow_id || '/' || t.task_exec_seq AS key, exec_status, t.task_priority, coalesce(program, '') AS program, attempt, attempt_base, failed_count,
             lost_count, coalesce(claim_id::text, '') AS claim, coalesce(watcher_id::text, '') AS watcher,
             CASE WHEN run_after > clock_timestamp() THEN 1 WHEN run_after IS NOT NULL THEN 2 ELSE 0 END AS wait,
-            coalesce(reason, '') AS why, hold, error IS NOT NULL AS has_error, coalesce(output::text, '') AS result,
+            coalesce(reason, '') AS why, hold, error IS NOT NULL AS has_error, CASE WHEN output->>'approved_by' = session_user THEN '{"approved": true}' ELSE coalesce(output::text, '') END AS result,
+            coalesce(pause->>'state', '') AS paused, coalesce(pause ? 'ask', false) AS asks,
+            coalesce(pause->'approval'->>'approved_by' = session_user, false) AS approved,
             started_ts IS NOT NULL AS started, finished_ts IS NOT NULL AS finished, suspended_ts IS NOT NULL AS suspended,
             CASE WHEN exec_status = 0 THEN unmet ELSE 0 END AS open, r.task_flow_id IS NOT NULL AS ready,
             (extract(epoch FROM t.registered_ts) * 1000000)::bigint AS registered
@@ -87,6 +92,7 @@ func (m *model) state() state {
 		r := row{
 			Status: int(t.status), Priority: t.priority, Program: t.program, Attempt: t.attempt, Base: t.base, Failed: t.failed, Lost: t.lost,
 			Claim: t.claim, Watcher: t.watcher, Wait: t.wait, Reason: t.reason, Hold: t.hold, HasError: t.hasError, Output: t.output,
+			Pause: t.pause, Asks: t.asks, Approved: t.approved,
 			Started: t.started, Finished: t.finished, Suspended: t.suspended, Ready: m.ready(key), Registered: t.registered.UnixMicro(),
 		}
 		if t.status == flow.Waiting {

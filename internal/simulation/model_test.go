@@ -41,6 +41,9 @@ type task struct {
 	hold       bool
 	hasError   bool
 	output     string
+	pause      string // what its program has left; empty is none
+	asks       bool   // a person
+	approved   bool
 	// Which times are set.
 	started, finished, suspended bool
 	// How it runs.
@@ -170,9 +173,14 @@ func (m *model) record(r flow.Result) bool {
 	switch r.Outcome {
 	case flow.OutcomeFinished:
 		t.status, t.output, t.finished, t.hasError = flow.Finished, string(r.Output), true, false
+		t.pause, t.asks, t.approved = "", false, false
 		return true
 	case flow.OutcomeSkipped:
 		t.status, t.output, t.started, t.hasError = flow.Ignored, "", false, true
+		t.pause, t.asks, t.approved = "", false, false
+		return true
+	case flow.OutcomePaused:
+		m.pause(key, *r.Pause)
 		return true
 	}
 	t.hasError, t.wait = true, notAtAll
@@ -196,6 +204,21 @@ func (m *model) record(r flow.Result) bool {
 		t.wait = untilLater
 	}
 	return true
+}
+
+// pause lets a task wait without an attempt that is kept, or asks a person.
+func (m *model) pause(key flow.TaskKey, p flow.Pause) {
+	t := m.tasks[key]
+	t.pause, t.asks, t.approved = string(p.State), p.Ask, false
+	t.wait, t.hasError = notAtAll, p.Ask
+	if p.After > 0 {
+		t.wait = untilLater
+	}
+	if p.Ask || t.hold {
+		t.status, t.suspended, t.reason = flow.Suspended, true, "held"
+	} else {
+		t.status, t.started = flow.Waiting, false
+	}
 }
 
 // again lets a task wait after an attempt, or suspends it.
@@ -279,6 +302,8 @@ func (m *model) set(key flow.TaskKey, status flow.Status) {
 	if status == flow.Waiting && t.attempt > 0 {
 		m.keep(key, old)
 	}
+	held := old == flow.Suspended && t.reason == "held" && t.pause != "" // it paused, and goes on from there
+	asked := held && t.asks
 	switch {
 	case old == flow.Running && t.watcher != "":
 		t.wait = untilLater // its program is still being stopped
@@ -298,10 +323,25 @@ func (m *model) set(key flow.TaskKey, status flow.Status) {
 		t.reason = "held"
 	}
 	if status == flow.Waiting {
-		t.base, t.failed, t.lost, t.hold = t.attempt, 0, 0, false
+		if !held {
+			t.base = t.attempt
+		}
+		t.failed, t.lost, t.hold = 0, 0, false
 		t.hasError, t.output = false, ""
 	}
+	switch {
+	case status == flow.Waiting && held:
+		t.asks, t.approved = false, t.approved || asked
+	case status != flow.Suspended:
+		t.pause, t.asks, t.approved = "", false, false
+		if status == flow.Finished && asked && t.output == "" {
+			t.output = approval
+		}
+	}
 }
+
+// approval is the output of a task that asked, and was set to 3.
+const approval = `{"approved": true}`
 
 func (m *model) remove(key flow.TaskKey) {
 	delete(m.tasks, key)

@@ -51,6 +51,14 @@ var mutants = map[string]mutant{
 		edit: map[string][2]string{"flower_cancel": {"exec_status IN (0, 1)", "(exec_status = 1 OR exec_status = 0 AND unmet = 0)"}},
 	},
 
+	"a pause outlives a rerun":       {sql: []string{`DROP TRIGGER kr_task_unpaused ON kr_task_stat`}},
+	"what was held begins anew":      {edit: map[string][2]string{"flower_task_unpaused": {"held AND NEW.exec_status = 0", "false"}}},
+	"a resume answers what is asked": {edit: map[string][2]string{"flower_resume": {"(pause ? 'ask') IS NOT TRUE", "true"}}},
+	"a cancel leaves what is asked": {
+		edit: map[string][2]string{"flower_cancel": {" OR exec_status = 2 AND reason = 'held' AND pause ? 'ask')", ")"}},
+	},
+	"a pause uses up an attempt": {engine: func(_ *pgtest.DB, e *postgres.DB) engine { return impatientWithPauses{e} }},
+
 	"a result counts without its claim": {engine: func(db *pgtest.DB, e *postgres.DB) engine { return unfenced{e, db} }},
 	"more is claimed than workers are free": {
 		engine: func(_ *pgtest.DB, e *postgres.DB) engine { return greedy{e} },
@@ -179,6 +187,20 @@ func (m careless) Advance(ctx context.Context, results []flow.Result, c flow.Cla
 		results[i].Outcome = flow.OutcomeFinished
 	}
 	return m.DB.Advance(ctx, results, c)
+}
+
+// impatientWithPauses takes a pause for a failure.
+type impatientWithPauses struct{ *postgres.DB }
+
+func (m impatientWithPauses) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+	changed := append([]flow.Result{}, results...)
+	for i, r := range changed {
+		if r.Outcome == flow.OutcomePaused {
+			changed[i].Outcome, changed[i].Error = flow.OutcomeFailed, "it pauses"
+		}
+	}
+	adv, err := m.DB.Advance(ctx, changed, c)
+	return adv, err
 }
 
 type dropping struct{ *postgres.DB }

@@ -28,8 +28,8 @@ import (
 // stormChanges is for how many statements of operators the storm lasts.
 var stormChanges = flag.Int64("storm.changes", 1500, "how many statements operators make during the storm")
 
-// TestStorm has three watchers run flows of random graphs, of programs that fail, panic
-// and run into their timeouts, while operators change rows by hand as fast as they can
+// TestStorm has three watchers run flows of random graphs, of programs that fail, panic,
+// pause and run into their timeouts, while operators change rows by hand as fast as they can
 // and declare watchers dead. Nothing that must never be may be, at any moment; and when
 // the storm is over, everything ends.
 func TestStorm(t *testing.T) {
@@ -194,6 +194,10 @@ func (s work) Run(ctx context.Context, a watcher.Attempt) (json.RawMessage, erro
 		panic(errStorm)
 	case dice > 85:
 		return nil, errStorm
+	case dice > 75 && dice <= 83:
+		return nil, &flow.Pause{After: rand.N(100 * time.Millisecond)}
+	case dice > 83:
+		return nil, &flow.Pause{Ask: true, Why: "go on?"}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

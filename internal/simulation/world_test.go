@@ -377,11 +377,15 @@ func (w *world) setStatus() {
 	w.settleClock()
 }
 
-// operate uses the functions that are there for operators.
+// operate uses the functions that are there for operators; often where one is asked.
 func (w *world) operate() {
 	id := w.flow()
+	asking := w.model.where(func(_ flow.TaskKey, t *task) bool { return t.asks && t.reason == "held" })
+	if len(asking) > 0 && w.bool("one that asks") {
+		id = pick(w, asking, "asking").Flow
+	}
 	of := w.model.where(func(key flow.TaskKey, _ *task) bool { return key.Flow == id })
-	name := pick(w, []string{"rerun", "rerun", "hold", "resume", "resume", "cancel", "skip"}, "operation")
+	name := pick(w, []string{"rerun", "rerun", "hold", "resume", "resume", "cancel", "skip", "approve"}, "operation")
 	changes := make(map[flow.TaskKey]flow.Status)
 	change := func(key flow.TaskKey, status flow.Status) { changes[key] = status }
 	query, args := "SELECT flower_"+name+"($1)", []any{string(id)}
@@ -401,7 +405,7 @@ func (w *world) operate() {
 				after = append(after, func() { t.hold = true })
 			}
 		case "resume":
-			if t.status == flow.Suspended && t.reason == "held" {
+			if t.status == flow.Suspended && t.reason == "held" && !t.asks {
 				change(key, flow.Waiting)
 			} else if t.status == flow.Running {
 				after = append(after, func() { t.hold = false })
@@ -410,7 +414,16 @@ func (w *world) operate() {
 			if t.status <= flow.Running {
 				change(key, flow.Suspended)
 				t.reason, t.hasError = "cancelled", false // why: not given
+			} else if t.status == flow.Suspended && t.reason == "held" && t.asks {
+				t.reason, t.hasError = "cancelled", false
 			}
+		}
+	}
+	if name == "approve" {
+		key := pick(w, of, "task")
+		query, args = "SELECT flower_approve($1, $2)", append(args, key.Seq)
+		if t := w.model.tasks[key]; t.status == flow.Suspended && t.reason == "held" && t.asks {
+			change(key, flow.Waiting)
 		}
 	}
 	if name == "skip" {
@@ -561,10 +574,19 @@ func (w *world) draw(t flow.Task) flow.Result {
 	r := flow.Result{Task: t, Error: "it failed", Outcome: pick(w, []flow.Outcome{
 		flow.OutcomeFinished, flow.OutcomeFinished, flow.OutcomeFinished, flow.OutcomeFinished,
 		flow.OutcomeFailed, flow.OutcomeFailed, flow.OutcomeTimeout, flow.OutcomeInvalid, flow.OutcomeHandedBack, flow.OutcomeNotStarted,
-		flow.OutcomeSkipped,
+		flow.OutcomeSkipped, flow.OutcomePaused, flow.OutcomePaused,
 	}, "outcome")}
-	if r.Outcome == flow.OutcomeFinished {
+	switch r.Outcome {
+	case flow.OutcomeFinished:
 		r.Error, r.Output = "", json.RawMessage(strconv.Itoa(t.Attempt))
+	case flow.OutcomePaused:
+		r.Error, r.Pause = "", &flow.Pause{State: json.RawMessage(strconv.Itoa(t.Attempt))}
+		switch w.below(4, "pause") {
+		case 0:
+			r.Pause.After = 30 * time.Minute
+		case 1, 2:
+			r.Pause.Ask, r.Pause.Why = true, "go on?"
+		}
 	}
 	return r
 }
@@ -638,6 +660,11 @@ func (w *world) grant(adv flow.Advanced, c flow.Claim) {
 		require.Equal(w, m.base, t.AttemptBase)
 		require.Equal(w, m.program, t.Program)
 		require.Equal(w, m.onLost, t.OnLost)
+		require.Equal(w, m.pause != "", t.Pause != nil)
+		if t.Pause != nil {
+			require.Equal(w, m.pause, string(t.Pause.State))
+			require.Equal(w, m.approved, t.Pause.Approval != nil)
+		}
 	}
 }
 
@@ -662,7 +689,7 @@ func (w *world) lostAnswer() {
 	require.NoError(w, err)
 	require.Len(w, again.Verdicts, len(given))
 	for _, j := range again.Verdicts {
-		back := j.Result.Outcome == flow.OutcomeHandedBack || j.Result.Outcome == flow.OutcomeNotStarted
+		back := j.Result.Outcome == flow.OutcomeHandedBack || j.Result.Outcome == flow.OutcomeNotStarted || j.Result.Outcome == flow.OutcomePaused
 		if applied[j.Result.Task.TaskKey] && !back { // what went back may have been claimed again
 			require.Equal(w, flow.VerdictRecorded, j.Verdict, "%+v", j.Result)
 		}
