@@ -18,9 +18,10 @@ type Registration struct {
 	// nil or a JSON object.
 	Parameters json.RawMessage
 
-	Priority     *int   // replaces the priority of every task; nil keeps them
-	RegisteredBy string // who asks, for people to read
-	Note         string // why, for people to read
+	Priority     *int    // replaces the priority of every task; nil keeps them
+	RegisteredBy string  // who asks, for people to read
+	Parent       TaskKey // the task that asks, if it is one
+	Note         string  // why, for people to read
 
 	// IdempotencyKey makes a repeated request safe: the same key gives the same flow.
 	// Empty is none. Fingerprint tells a repeated request from another one with the
@@ -36,4 +37,18 @@ type Flow struct {
 	RegisteredAt time.Time
 	Parameters   json.RawMessage // given with the request: a JSON object; nil is none, or not asked for
 	Replayed     bool            // it existed already: registered by an earlier request with the same key
+}
+
+// End is how a flow ended.
+type End struct {
+	Status string // finished, failed, cancelled or deleted; empty: it has not ended
+
+	// The task that failed, or was cancelled, first; and what it says.
+	Seq   int
+	Title string
+	Error string
+
+	// Outputs is a JSON object: what tasks on which no other depends have returned, by
+	// task_seq. Of a finished flow alone; nil is none.
+	Outputs json.RawMessage
 }

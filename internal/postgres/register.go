@@ -39,18 +39,21 @@ func (d *DB) Register(ctx context.Context, r flow.Registration) (flow.Flow, erro
 //
 //	$1 to $8   the flows: id, workflow, by whom, note, parameters, key, fingerprint, priority
 //	$9 to $22  the tasks of the workflows, once per workflow
+//	$23, $24   of each flow the task that registers it, if one does: flow and seq
 //
 // No two flows may have the same key: an INSERT cannot meet its own row.
 const registerSQL = `
 -- flower: register
 WITH given AS MATERIALIZED (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[])
-             WITH ORDINALITY AS g(id, workflow, by, note, parameters, key, fingerprint, priority, n)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
+                         $23::text[], $24::int[])
+             WITH ORDINALITY AS g(id, workflow, by, note, parameters, key, fingerprint, priority, parent_flow, parent_seq, n)
 ), limited AS MATERIALIZED (
     SELECT task_id FROM ms_workflow WHERE task_id = ANY ($2::text[]) AND (max_running_flows IS NOT NULL OR max_running_tasks IS NOT NULL)
 ), flow AS (
-    INSERT INTO kr_flow (task_flow_id, task_id, registered_by, note, parameters, idempotency_key, fingerprint)
-    SELECT id, workflow, nullif(by, ''), nullif(note, ''), parameters::jsonb, nullif(key, ''), nullif(fingerprint, '')
+    INSERT INTO kr_flow (task_flow_id, task_id, registered_by, note, parameters, idempotency_key, fingerprint, parent_flow_id, parent_exec_seq)
+    SELECT id, workflow, nullif(by, ''), nullif(note, ''), parameters::jsonb, nullif(key, ''), nullif(fingerprint, ''),
+           nullif(parent_flow, ''), nullif(parent_seq, 0)
     FROM   given
     ORDER  BY key, n  -- in one order for everybody: two batches may have keys in common
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE SET replayed_ts = clock_timestamp()

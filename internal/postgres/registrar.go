@@ -147,7 +147,8 @@ func (d *DB) plans(ctx context.Context, batch []*registration) (map[flow.Workflo
 // registerArgs returns the arguments of registerSQL. Arrays of arrays go as text, since
 // PostgreSQL's own must be rectangular.
 func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
-	var ids, workflows, by, notes, keys, fingerprints []string
+	var ids, workflows, by, notes, keys, fingerprints, parentFlows []string
+	var parentSeqs []int32
 	var parameters []*string
 	var priorities []*int64
 	for _, x := range batch {
@@ -155,6 +156,7 @@ func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
 		ids, workflows = append(ids, string(r.FlowID)), append(workflows, string(r.WorkflowID))
 		by, notes = append(by, r.RegisteredBy), append(notes, r.Note)
 		keys, fingerprints = append(keys, r.IdempotencyKey), append(fingerprints, r.Fingerprint)
+		parentFlows, parentSeqs = append(parentFlows, string(r.Parent.Flow)), append(parentSeqs, int32(r.Parent.Seq))
 		var given *string
 		if r.Parameters != nil {
 			text := string(r.Parameters)
@@ -168,7 +170,7 @@ func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
 		parameters, priorities = append(parameters, given), append(priorities, priority)
 	}
 	args := []any{ids, workflows, by, notes, pq.Array(parameters), keys, fingerprints, pq.Array(priorities)}
-	return append(args, taskArgs(plans)...)
+	return append(append(args, taskArgs(plans)...), parentFlows, parentSeqs)
 }
 
 func taskArgs(plans map[flow.WorkflowID]plan) []any {
