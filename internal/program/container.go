@@ -128,19 +128,12 @@ func (c *containers) database(ctx context.Context) (string, error) {
 	c.mu.Lock()
 	id := c.identity
 	c.mu.Unlock()
-	for pause := 50 * time.Millisecond; id == ""; pause = min(2*pause, time.Second) {
-		var err error
-		if id, err = c.cfg.Ledger.Identity(ctx); err == nil {
-			break
-		}
-		if !errors.Is(err, flow.ErrUnavailable) {
-			return "", err
-		}
-		select {
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
-		case <-time.After(pause):
-		}
+	if id != "" {
+		return id, nil
+	}
+	id, err := untilAvailable(ctx, func() (string, error) { return c.cfg.Ledger.Identity(ctx) })
+	if err != nil {
+		return "", err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

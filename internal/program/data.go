@@ -10,9 +10,10 @@ import (
 	"github.com/d-tsuji/flower/internal/program/expression"
 )
 
-// skipped returns a *flow.SkippedError if the task's condition does not hold.
+// skipped returns a *flow.SkippedError if the task's condition does not hold. A program that
+// paused goes on, whatever has become of the condition meanwhile.
 func (a Attempt) skipped(ctx context.Context) error {
-	if a.Task.RunIf == "" {
+	if a.Task.RunIf == "" || a.Task.Pause != nil {
 		return nil
 	}
 	c, err := expression.ParseCondition(a.Task.RunIf)

@@ -140,10 +140,18 @@ func TestRun_RunIf(t *testing.T) {
 		requireInvalid(t, err, want)
 	}
 
+	// Whoever paused goes on: the condition has been asked.
+	a.Task.RunIf, a.Task.Pause = "false", &flow.Pause{}
+	before := ran
+	_, err := set.Run(t.Context(), a)
+	require.NoError(t, err)
+	require.Equal(t, before+1, ran)
+	a.Task.Pause = nil
+
 	// What is skipped needs no parameters.
 	set["P"] = strict
 	a.Task.RunIf = "false"
-	_, err := set.Run(t.Context(), a)
+	_, err = set.Run(t.Context(), a)
 	require.ErrorAs(t, err, new(*flow.SkippedError))
 }
 

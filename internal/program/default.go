@@ -24,6 +24,9 @@ type Config struct {
 
 	// Container says what containers may do. The zero value is that there are none.
 	Container ContainerConfig
+
+	// Flows is where Flow gets flows from. Whoever only checks parameters needs none.
+	Flows Flows
 }
 
 // Validate checks the settings.
@@ -59,5 +62,8 @@ func Default(cfg Config) Set {
 		"HTTPPostRequest":     newHTTPPost(dialer, cfg.HTTPTimeout),
 		"HTTPRequest":         newHTTPRequest(dialer, cfg.HTTPTimeout),
 		"SQL":                 sqlProgram{cfg.SQL},
+		"Wait":                wait{},
+		"Flow":                subflow{cfg.Flows},
+		"Approve":             approve{},
 	}
 }

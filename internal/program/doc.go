@@ -63,6 +63,16 @@
 // accidents. A program gives none away on purpose, and where it cuts a text it marks that
 // with an ellipsis, or what is left of a secret may not be found.
 //
+// # Pausing
+//
+// A program that waits for something else than its own work returns a [*flow.Pause] as its
+// error, which is none: until a time, for the end of a flow, or for a person. No worker is
+// held, and whatever runs next finds the pause in in.Task.Pause, with the State that was
+// put into it: that of a job in another system, say, which is then looked at again instead
+// of started twice. Not if a person has meanwhile set the task back to run anew. A timeout
+// is one of each attempt, and says nothing about the time between them. Time itself is the
+// database's: in.Task.StartedAt is when the attempt began.
+//
 // # Errors
 //
 // Whatever Run returns as an error becomes the task's error, to be read by a person: it

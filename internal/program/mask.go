@@ -33,6 +33,9 @@ func masked(ctx context.Context, a Attempt, run func(context.Context, Attempt) (
 		panic(p)
 	}()
 	output, err := run(ctx, a)
+	if pause, paused := errors.AsType[*flow.Pause](err); paused {
+		return nil, maskPause(s, *pause)
+	}
 	return s.MaskJSON(output), maskError(s, err)
 }
 
@@ -44,6 +47,12 @@ type maskedError struct {
 
 func (e *maskedError) Error() string { return e.text }
 func (e *maskedError) Unwrap() error { return e.err }
+
+// maskPause masks what is kept of a pause.
+func maskPause(s *secret.Store, p flow.Pause) error {
+	p.Why, p.State = s.Mask(p.Why), s.MaskJSON(p.State)
+	return &p
+}
 
 // maskError masks an error's text. Of an error that has a text in its fields, that one
 // stands for it all.

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -75,6 +76,17 @@ func TestMasked_Errors(t *testing.T) {
 	harmless := errors.New("it rains")
 	_, _, err = leaked(t, leaky(func(Input, string) (json.RawMessage, error) { return nil, harmless }))
 	require.Equal(t, harmless, err)
+}
+
+// What a program wants to find again is in a table until then.
+func TestMasked_Pauses(t *testing.T) {
+	t.Parallel()
+	_, _, err := leaked(t, leaky(func(_ Input, key string) (json.RawMessage, error) {
+		return nil, fmt.Errorf("of %s: %w", key, &flow.Pause{
+			Why: "waits for " + key, State: json.RawMessage(`{"key": "` + key + `"}`), After: time.Hour, Flow: "f7",
+		})
+	}))
+	require.Equal(t, &flow.Pause{Why: "waits for ***", State: json.RawMessage(`{"key":"***"}`), After: time.Hour, Flow: "f7"}, err)
 }
 
 // A mistake in a definition shows its value, cut; not a secret.

@@ -59,10 +59,15 @@ func requireInvalid(t *testing.T, err error, text string) {
 func TestDefault_Names(t *testing.T) {
 	t.Parallel()
 	require.Equal(t,
-		[]string{"Command", "Container", "EchoParamTimeSleep", "EchoRandomTimeSleep", "HTTPPostRequest", "HTTPRequest", "NoOp", "SQL", "Test1", "Test2", "Test3"},
+		[]string{
+			"Approve", "Command", "Container", "EchoParamTimeSleep", "EchoRandomTimeSleep", "Flow", "HTTPPostRequest", "HTTPRequest", "NoOp",
+			"SQL", "Test1", "Test2", "Test3", "Wait",
+		},
 		Default(Config{}).Names())
 	require.Equal(t,
-		[]string{"EchoParamTimeSleep", "EchoRandomTimeSleep", "HTTPPostRequest", "HTTPRequest", "NoOp", "Test1", "Test2", "Test3"},
+		[]string{
+			"Approve", "EchoParamTimeSleep", "EchoRandomTimeSleep", "Flow", "HTTPPostRequest", "HTTPRequest", "NoOp", "Test1", "Test2", "Test3", "Wait",
+		},
 		Default(Config{}).Enabled().Names())
 	require.Equal(t, Default(Config{}).Names(), Default(Config{
 		Command: CommandConfig{Allow: true}, SQL: map[string]Database{OwnDatabase: nil}, Container: ContainerConfig{Allow: true},
