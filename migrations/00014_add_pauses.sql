@@ -184,7 +184,88 @@ LEFT JOIN LATERAL (
 WHERE  t.exec_status = 0;
 COMMENT ON COLUMN v_why_waiting.wait_reason IS 'dependency, blocked (by a suspended task), retry, time (run_after), flow (that it has registered), no_watcher, limit (of its workflow), queued.';
 
+-- A flow whose first task has paused, or waits for its retry, has begun: it is not queued.
+CREATE OR REPLACE VIEW v_flow AS
+SELECT f.task_flow_id, f.task_id,
+       CASE WHEN c.running > 0 OR c.can_go > 0 AND c.begun THEN 'running'
+            WHEN c.failed > 0 THEN 'failed'
+            WHEN c.held > 0 THEN 'held'
+            WHEN c.cancelled > 0 THEN 'cancelled'
+            WHEN c.waiting > 0 THEN 'queued'
+            ELSE 'finished' END AS status,
+       (c.finished + c.ignored) || '/' || c.tasks AS progress,
+       x.task_exec_seq AS failed_task,
+       left(split_part(x.error, E'\n', 1), 120) AS error,
+       c.waiting, c.running, c.suspended, c.finished, c.ignored,
+       f.registered_by, f.registered_ts, c.started_ts,
+       CASE WHEN c.running = 0 AND c.can_go = 0 THEN c.ended_ts END AS ended_ts,
+       CASE WHEN c.running = 0 AND c.can_go = 0 THEN c.ended_ts ELSE statement_timestamp() END - c.started_ts AS took
+FROM   kr_flow f
+CROSS JOIN LATERAL (
+    SELECT count(*) AS tasks,
+           count(*) FILTER (WHERE exec_status = 0) AS waiting,
+           count(*) FILTER (WHERE exec_status = 0 AND unmet = 0) AS can_go,
+           count(*) FILTER (WHERE exec_status = 1) AS running,
+           count(*) FILTER (WHERE exec_status = 2) AS suspended,
+           count(*) FILTER (WHERE exec_status = 2 AND coalesce(reason, 'failed') NOT IN ('held', 'cancelled')) AS failed,
+           count(*) FILTER (WHERE exec_status = 2 AND reason = 'held') AS held,
+           count(*) FILTER (WHERE exec_status = 2 AND reason = 'cancelled') AS cancelled,
+           count(*) FILTER (WHERE exec_status = 3) AS finished,
+           count(*) FILTER (WHERE exec_status = 9) AS ignored,
+           bool_or(exec_status IN (3, 9) OR attempt > attempt_base) AS begun,
+           min(started_ts) AS started_ts,
+           max(greatest(finished_ts, suspended_ts)) AS ended_ts
+    FROM   kr_task_stat t WHERE t.task_flow_id = f.task_flow_id
+) c
+LEFT JOIN LATERAL (
+    SELECT task_exec_seq, coalesce(t.error, t.reason) AS error
+    FROM   kr_task_stat t
+    WHERE  c.failed > 0 AND t.task_flow_id = f.task_flow_id AND exec_status = 2 AND coalesce(reason, 'failed') NOT IN ('held', 'cancelled')
+    ORDER  BY suspended_ts, task_exec_seq
+    LIMIT  1
+) x ON true
+WHERE c.tasks > 0;
+
 -- +goose Down
+CREATE OR REPLACE VIEW v_flow AS
+SELECT f.task_flow_id, f.task_id,
+       CASE WHEN c.running > 0 OR (c.can_go > 0 AND c.finished + c.ignored > 0) THEN 'running'
+            WHEN c.failed > 0 THEN 'failed'
+            WHEN c.held > 0 THEN 'held'
+            WHEN c.cancelled > 0 THEN 'cancelled'
+            WHEN c.waiting > 0 THEN 'queued'
+            ELSE 'finished' END AS status,
+       (c.finished + c.ignored) || '/' || c.tasks AS progress,
+       x.task_exec_seq AS failed_task,
+       left(split_part(x.error, E'\n', 1), 120) AS error,
+       c.waiting, c.running, c.suspended, c.finished, c.ignored,
+       f.registered_by, f.registered_ts, c.started_ts,
+       CASE WHEN c.running = 0 AND c.can_go = 0 THEN c.ended_ts END AS ended_ts,
+       CASE WHEN c.running = 0 AND c.can_go = 0 THEN c.ended_ts ELSE statement_timestamp() END - c.started_ts AS took
+FROM   kr_flow f
+CROSS JOIN LATERAL (
+    SELECT count(*) AS tasks,
+           count(*) FILTER (WHERE exec_status = 0) AS waiting,
+           count(*) FILTER (WHERE exec_status = 0 AND unmet = 0) AS can_go,
+           count(*) FILTER (WHERE exec_status = 1) AS running,
+           count(*) FILTER (WHERE exec_status = 2) AS suspended,
+           count(*) FILTER (WHERE exec_status = 2 AND coalesce(reason, 'failed') NOT IN ('held', 'cancelled')) AS failed,
+           count(*) FILTER (WHERE exec_status = 2 AND reason = 'held') AS held,
+           count(*) FILTER (WHERE exec_status = 2 AND reason = 'cancelled') AS cancelled,
+           count(*) FILTER (WHERE exec_status = 3) AS finished,
+           count(*) FILTER (WHERE exec_status = 9) AS ignored,
+           min(started_ts) AS started_ts,
+           max(greatest(finished_ts, suspended_ts)) AS ended_ts
+    FROM   kr_task_stat t WHERE t.task_flow_id = f.task_flow_id
+) c
+LEFT JOIN LATERAL (
+    SELECT task_exec_seq, coalesce(t.error, t.reason) AS error
+    FROM   kr_task_stat t
+    WHERE  c.failed > 0 AND t.task_flow_id = f.task_flow_id AND exec_status = 2 AND coalesce(reason, 'failed') NOT IN ('held', 'cancelled')
+    ORDER  BY suspended_ts, task_exec_seq
+    LIMIT  1
+) x ON true
+WHERE c.tasks > 0;
 CREATE OR REPLACE VIEW v_why_waiting AS
 SELECT t.task_flow_id, t.task_exec_seq, t.task_id, flower_title(t.description, t.program) AS title,
        CASE WHEN t.unmet > 0 AND b.stopped IS NOT NULL THEN 'blocked'

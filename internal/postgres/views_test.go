@@ -41,7 +41,9 @@ func TestViews_StatusOfAFlow(t *testing.T) {
 		{"cancelled", "3 2cancelled 2cancelled", true},
 		{"cancelled", "2cancelled 0", true},
 		{"queued", "0 0", true},
-		{"queued", "0r", false},
+		{"running", "0r", false}, // it has begun
+		{"running", "0r 0", true},
+		{"running", "0 2failed 0r", false},
 		{"finished", "3 3", true},
 		{"finished", "3 9", false},
 		{"finished", "9", false},
