@@ -42,7 +42,7 @@ BEGIN
         CROSS JOIN LATERAL (SELECT unnest(t.dependents) AS seq FROM kr_task_stat t
                             WHERE t.task_flow_id = r.flow AND t.task_exec_seq = r.seq OFFSET 0) d
     ), task AS MATERIALIZED (
-        SELECT a.flow, t.*,
+        SELECT a.flow, a.entire, t.*,
                a.entire OR (a.flow, t.task_exec_seq) IN (SELECT g.flow, g.seq FROM given g WHERE g.seq IS NOT NULL) AS meant,
                (a.flow, t.task_exec_seq) IN (SELECT r.flow, r.seq FROM reached r) AS after,
                t.exec_status = 2 AND coalesce(t.reason, 'failed') NOT IN ('held', 'cancelled') AS failed,
@@ -64,14 +64,13 @@ BEGIN
                WHEN 'cancel' THEN CASE WHEN t.meant AND t.exec_status IN (0, 1) THEN 2 END
                WHEN 'hold'   THEN CASE WHEN t.meant AND t.exec_status = 0 THEN 2 WHEN t.meant AND t.exec_status = 1 AND NOT t.hold THEN 1 END
                WHEN 'resume' THEN CASE WHEN t.meant AND t.held THEN 0 WHEN t.meant AND t.exec_status = 1 AND t.hold THEN 1 END
-               WHEN 'skip'   THEN CASE WHEN t.meant AND t.exec_status IN (0, 1, 2) THEN 9 END
-               WHEN 'finish' THEN CASE WHEN t.meant AND t.exec_status IN (0, 1, 2, 9) THEN 3 END
+               WHEN 'skip'   THEN CASE WHEN t.meant AND (t.failed OR t.exec_status IN (0, 1, 2) AND scope IS NULL) THEN 9 END
+               WHEN 'finish' THEN CASE WHEN t.meant AND (t.failed OR t.exec_status IN (0, 1, 2, 9) AND scope IS NULL) THEN 3 END
                END::smallint AS to_status,
                CASE WHEN action = 'rerun' AND t.exec_status = 1
                          AND CASE scope WHEN 'failed' THEN false WHEN 'only' THEN t.meant WHEN 'from' THEN t.after ELSE true END THEN 'task-running'
-                    WHEN t.meant AND (action = 'skip' AND t.exec_status = 3
-                                      OR action = 'resume' AND NOT t.held AND t.exec_status = 2
-                                         AND NOT (SELECT q.entire FROM asked q WHERE q.flow = t.flow)) THEN 'wrong-status' END AS refused
+                    WHEN t.meant AND (action = 'skip' AND t.exec_status = 3 AND scope IS NULL
+                                      OR action = 'resume' AND t.exec_status = 2 AND NOT t.held AND NOT t.entire) THEN 'wrong-status' END AS refused
         FROM   task t
     ), edge AS MATERIALIZED (  -- from tasks that come to satisfy what depends on them, or cease to
         SELECT d.flow, d.task_exec_seq AS parent, c.seq AS child, CASE WHEN d.to_status IN (3, 9) THEN -1 ELSE 1 END AS more
@@ -137,7 +136,9 @@ BEGIN
     ELSIF action = 'rerun' AND (scope IN ('failed', 'from', 'only', 'all')) IS NOT TRUE THEN
         RAISE EXCEPTION 'scope: it is failed, from, only or all, and not %', coalesce(left(scope, 100), 'NULL')
             USING ERRCODE = 'invalid_parameter_value';
-    ELSIF (action IN ('skip', 'finish') OR action = 'rerun' AND scope IN ('from', 'only')) AND coalesce(array_position(seqs, NULL) IS NOT NULL, true) THEN
+    ELSIF action IN ('cancel', 'hold', 'resume') AND scope IS NOT NULL OR action IN ('skip', 'finish') AND scope <> 'failed' THEN
+        RAISE EXCEPTION 'scope: a % has none', action USING ERRCODE = 'invalid_parameter_value';
+    ELSIF (action IN ('skip', 'finish') AND scope IS NULL OR action = 'rerun' AND scope IN ('from', 'only')) AND coalesce(array_position(seqs, NULL) IS NOT NULL, true) THEN
         RAISE EXCEPTION '%: it needs a task', action || CASE WHEN action = 'rerun' THEN ' ' || scope ELSE '' END
             USING HINT = 'Give its task_exec_seq as seq.', ERRCODE = 'invalid_parameter_value';
     ELSIF action = 'rerun' AND scope = 'all' AND array_length(array_remove(seqs, NULL), 1) > 0 THEN
@@ -152,6 +153,19 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
+-- flower_lock_tasks locks every task of flows, in the order in which everybody locks.
+-- +goose StatementBegin
+CREATE FUNCTION flower_lock_tasks(flows text[]) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    flow text;
+BEGIN
+    FOR flow IN SELECT DISTINCT f COLLATE "C" FROM unnest(flows) f ORDER BY 1 LOOP
+        PERFORM FROM kr_task_stat t WHERE t.task_flow_id = flow ORDER BY t.task_exec_seq FOR NO KEY UPDATE;
+    END LOOP;
+END $$;
+-- +goose StatementEnd
+
 -- flower_act carries out an action, and returns its plan. A flow in which something is
 -- refused is left alone. Every task of the flows is locked first, in the order in which
 -- everybody locks, and looked at in a new statement: what is planned is what happens.
@@ -160,19 +174,20 @@ CREATE FUNCTION flower_act(action text, scope text, flows text[], seqs integer[]
                            given_parameters jsonb DEFAULT NULL, given_output jsonb DEFAULT NULL) RETURNS SETOF flower_planned
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET flower.action = '' AS $$
 DECLARE
-    flow    text;
     planned flower_planned[];
     changes flower_planned[];
     n       bigint;
 BEGIN
     PERFORM flower_check_action(action, scope, seqs, given_parameters);
     PERFORM set_config('flower.action', action, true);
-    FOR flow IN SELECT DISTINCT f COLLATE "C" FROM unnest(flows) f ORDER BY 1 LOOP
-        PERFORM FROM kr_task_stat t WHERE t.task_flow_id = flow ORDER BY t.task_exec_seq FOR NO KEY UPDATE;
-    END LOOP;
+    PERFORM flower_lock_tasks(flows);
     planned := ARRAY(SELECT p FROM flower_planned(action, scope, flows, seqs, whole) p);
     changes := ARRAY(SELECT p FROM unnest(planned) p WHERE p.effect = 'change'
                      AND p.task_flow_id NOT IN (SELECT r.task_flow_id FROM unnest(planned) r WHERE r.effect = 'refuse'));
+    IF cardinality(changes) > 100000 THEN
+        RAISE EXCEPTION 'these are % tasks, and 100,000 may be changed at once', cardinality(changes)
+            USING HINT = 'Narrow it down.', ERRCODE = 'program_limit_exceeded';
+    END IF;
     CASE action
     WHEN 'rerun' THEN
         IF given_parameters IS NULL THEN
@@ -301,7 +316,8 @@ CREATE FUNCTION flower_plan(action text, flow text, scope text DEFAULT NULL, seq
 RETURNS TABLE (task_exec_seq integer, title text, old_status text, new_status text, effect text, can_go boolean, why text, attempt integer)
 LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
     SELECT p.task_exec_seq, p.title, flower_status_word(p.old_status), flower_status_word(p.new_status), p.effect, p.can_go, p.why, p.attempt
-    FROM   flower_planned(action, coalesce(scope, CASE WHEN seq IS NULL THEN 'failed' ELSE 'from' END), ARRAY[flow], ARRAY[seq], true) p
+    FROM   flower_planned(action, coalesce(scope, CASE WHEN action <> 'rerun' THEN NULL WHEN seq IS NULL THEN 'failed' ELSE 'from' END),
+                          ARRAY[flow], ARRAY[seq], true) p
     ORDER  BY 1
 $$;
 COMMENT ON FUNCTION flower_plan(text, text, text, integer) IS
@@ -316,7 +332,7 @@ ALTER TABLE kr_event
     ALTER COLUMN actor SET DEFAULT session_user,
     DROP COLUMN kind, DROP COLUMN way, DROP COLUMN login, DROP COLUMN idempotency_key;
 COMMENT ON COLUMN kr_event.actor IS NULL;
-DROP FUNCTION flower_act(text, text, text[], integer[], boolean, jsonb, jsonb),
+DROP FUNCTION flower_act(text, text, text[], integer[], boolean, jsonb, jsonb), flower_lock_tasks(text[]),
     flower_check_action(text, text, integer[], jsonb), flower_planned(text, text, text[], integer[], boolean);
 DROP TYPE flower_planned;
 -- +goose StatementBegin

@@ -10,6 +10,9 @@ var (
 	// ErrKeyReused: the idempotency key belongs to an earlier, different request.
 	ErrKeyReused = errors.New("the idempotency key was used for a different request")
 
+	// ErrTooMany: a bulk action is for more than MaxBulkTasks tasks.
+	ErrTooMany = errors.New("these are too many tasks for one request: narrow it down")
+
 	// ErrUnavailable: the database cannot be reached or refuses to work just now.
 	// Trying again later can help.
 	ErrUnavailable = errors.New("the database is not available")

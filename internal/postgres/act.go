@@ -122,7 +122,9 @@ func (d *DB) Act(ctx context.Context, a flow.Action) (flow.Effect, error) {
 			return &flow.PlanChangedError{Effect: e}
 		}
 		return nil
-	}, func(ctx context.Context, q sqlx.QueryerContext) ([]plannedRow, error) { return o.plan(ctx, q, !a.DryRun) })
+	}, func(ctx context.Context, q sqlx.QueryerContext) ([]plannedRow, error) {
+		return o.plan(ctx, q, !a.DryRun)
+	})
 	if err != nil {
 		return e, translate(fmt.Sprintf("%s flow %q", a.Kind, a.Flow), err)
 	}
