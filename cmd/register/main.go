@@ -1,4 +1,5 @@
-// Register serves HTTP: it registers flows and shows how they go.
+// Register serves HTTP: it registers flows and shows how they go. With a command as its
+// first argument it does that instead.
 package main
 
 import (
@@ -13,7 +14,7 @@ import (
 	"github.com/d-tsuji/flower/internal/register"
 )
 
-func main() { cli.Main("register", run) }
+func main() { cli.Main("register", cli.WithCommands(run, commands...)) }
 
 // config is everything that can be set.
 type config struct {

@@ -60,10 +60,12 @@ type Env struct {
 	Name   string   // of the program
 	Args   []string // without the program's name
 	Getenv func(string) string
+	Stdin  io.Reader
 	Stdout io.Writer // what was asked for: -help, -version
 	Stderr io.Writer // everything else
 
-	log *slog.Logger // nil until Logger was called
+	log      *slog.Logger // nil until Logger was called
+	commands []Command    // that can still be chosen from
 }
 
 // Run is a program: it works until it is done, fails, or ctx ends.
@@ -79,6 +81,7 @@ func Main(name string, run Run) {
 		Name:   name,
 		Args:   os.Args[1:],
 		Getenv: os.Getenv,
+		Stdin:  os.Stdin,
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
 	}, run))
@@ -120,9 +123,15 @@ func LessGC() {
 func Exec(ctx context.Context, env *Env, run Run) int {
 	err := run(ctx, env)
 	var usage *UsageError
+	var exit *ExitError
 	switch {
 	case err == nil, errors.Is(err, ErrPrinted):
 		return ExitStopped
+	case errors.As(err, &exit):
+		if exit.Err != nil {
+			fmt.Fprintf(env.Stderr, "%s: %v\n", env.Name, exit.Err)
+		}
+		return exit.Code
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return ExitStopped // whatever was interrupted: that is what the signal asked for
 	case errors.As(err, &usage):

@@ -38,6 +38,8 @@ type Flags struct {
 	settings []*setting
 	byName   map[string]*setting
 	checks   []func() error // after everything was read, in order
+	args     arguments
+	codes    string // what its exit codes mean
 
 	printVersion, printConfig bool
 }
@@ -51,6 +53,7 @@ func NewFlags(name, summary string, examples ...string) *Flags {
 		examples: examples,
 		set:      flag.NewFlagSet(name, flag.ContinueOnError),
 		byName:   make(map[string]*setting),
+		codes:    "0 stopped, 1 failed, 2 wrong usage",
 	}
 	f.set.SetOutput(io.Discard) // errors are printed by Exec, help by Parse
 	f.Group("Other")
@@ -75,6 +78,9 @@ func (f *Flags) Var(v *Value, flagAndArg, env, usage string) {
 	f.set.Var(v, name, usage)
 }
 
+// ExitCodes says in the help what the program's exit codes mean, if not the usual.
+func (f *Flags) ExitCodes(text string) { f.codes = text }
+
 // Check adds a rule for the settings as a whole. It runs when all of them were read;
 // its error should name the settings that it is about.
 func (f *Flags) Check(rule func() error) { f.checks = append(f.checks, rule) }
@@ -82,18 +88,22 @@ func (f *Flags) Check(rule func() error) { f.checks = append(f.checks, rule) }
 // Parse reads the settings. It returns a *UsageError if one is wrong, and ErrPrinted if
 // the caller wanted to be told something rather than to have the program run.
 func (f *Flags) Parse(env *Env) error {
-	err := f.set.Parse(env.Args)
+	args, err := f.parseArgs(env.Args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		f.writeHelp(env.Stdout)
+		f.writeHelp(env.Stdout, env.commands)
 		return ErrPrinted
 	case err != nil:
 		return usagef("%v", err)
-	case f.set.NArg() > 0:
-		return usagef("unexpected argument %q: settings begin with a dash, as in -name value or -name=value", f.set.Arg(0))
 	case f.printVersion:
 		fmt.Fprintln(env.Stdout, f.name, Version())
 		return ErrPrinted
+	}
+	if len(args) > 0 && isCommand(args[0], env.commands) {
+		return usagef("the command comes before its settings, as in %s %s …", f.name, args[0])
+	}
+	if err := f.args.take(args); err != nil {
+		return err
 	}
 	f.set.Visit(func(given *flag.Flag) { f.byName[given.Name].source = fromFlag })
 	if err := f.readEnv(env); err != nil {

@@ -7,10 +7,18 @@ import (
 	"text/tabwriter"
 )
 
-// writeHelp prints every setting by group: flag, variable, what it is for, default.
-func (f *Flags) writeHelp(w io.Writer) {
-	fmt.Fprintf(w, "%s: %s\n\nUsage: %s [flags]\n", f.name, f.summary, f.name)
+// writeHelp prints the commands, and every setting by group: flag, variable, what it is
+// for, default.
+func (f *Flags) writeHelp(w io.Writer, commands []Command) {
+	fmt.Fprintf(w, "%s: %s\n\nUsage: %s\n", f.name, f.summary, strings.TrimSpace(f.name+" [flags] "+f.args.form))
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if len(commands) > 0 {
+		fmt.Fprintf(w, "       %[1]s COMMAND [flags]   (%[1]s COMMAND -help tells more)\n\nCommands\n", f.name)
+		for _, c := range commands {
+			fmt.Fprintf(table, "  %s\t%s\n", c.Name, c.Summary)
+		}
+		_ = table.Flush()
+	}
 	for _, group := range f.groups() {
 		fmt.Fprintf(table, "\n%s\n", group)
 		for _, s := range f.settings {
@@ -32,7 +40,7 @@ func (f *Flags) writeHelp(w io.Writer) {
 		}
 		fmt.Fprintf(w, "  %s\n", example)
 	}
-	fmt.Fprintf(w, "\nExit codes: 0 stopped, 1 failed, 2 wrong usage\n")
+	fmt.Fprintf(w, "\nExit codes: %s\n", f.codes)
 }
 
 // groups returns the headings in the order in which they were added, the one of

@@ -224,3 +224,11 @@ func List(p *[]string) *Value {
 		text: func() string { return strings.Join(*p, ",") },
 	}
 }
+
+// Repeated is a text for each time that the flag is given.
+func Repeated(p *[]string) *Value {
+	return &Value{
+		set:  func(s string) error { *p = append(*p, s); return nil },
+		text: func() string { return strings.Join(*p, " ") },
+	}
+}

@@ -1,0 +1,6 @@
+package main
+
+import "github.com/d-tsuji/flower/internal/cli"
+
+// commands are what register does beside serving, each when its name is the first argument.
+var commands = []cli.Command{}
