@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/cli"
 	"github.com/d-tsuji/flower/internal/postgres"
 	"github.com/d-tsuji/flower/internal/program"
@@ -20,6 +21,7 @@ func main() { cli.Main("register", cli.WithCommands(run, commands...)) }
 type config struct {
 	database    postgres.Config
 	web         register.Config
+	access      access.Config
 	log         cli.LogConfig
 	migrate     string // auto, off or only
 	healthcheck bool
@@ -27,7 +29,7 @@ type config struct {
 
 func run(ctx context.Context, env *cli.Env) error {
 	var cfg config
-	flags := settings(env.Name, &cfg)
+	flags := settings(env, &cfg)
 	if err := flags.Parse(env); err != nil {
 		return err
 	}
@@ -36,6 +38,11 @@ func run(ctx context.Context, env *cli.Env) error {
 	}
 	log := env.Logger(cfg.log)
 	flags.Report(log.With("component", "register"))
+	control, err := access.Open(cfg.access, log.With("component", "register"))
+	if err != nil {
+		return err
+	}
+	cfg.web.Access = control
 	db, err := postgres.Open(cfg.database, log.With("component", "register"))
 	if err != nil {
 		return err
@@ -59,11 +66,12 @@ func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) e
 	case cfg.migrate == "only":
 		return nil
 	}
+	onHangup(ctx, log.With("component", "register"), cfg.web.Access.Reload)
 	return register.New(cfg.web, db, log).Run(ctx)
 }
 
-func settings(name string, cfg *config) *cli.Flags {
-	flags := cli.NewFlags(name, "registers flows by HTTP, for watchers to run",
+func settings(env *cli.Env, cfg *config) *cli.Flags {
+	flags := cli.NewFlags(env.Name, "registers flows by HTTP, for watchers to run",
 		"register -dbhost db -webhost 0.0.0.0",
 		`curl -X POST localhost:8000/register -d '{"taskId": "sample"}'`)
 	cfg.database.Application = "flower-register"
@@ -74,10 +82,10 @@ func settings(name string, cfg *config) *cli.Flags {
 	flags.Group("Web")
 	web := &cfg.web
 	flags.Var(cli.Text(&web.Host, "localhost"), "webhost ADDRESS", "FLOWER_WEBHOST",
-		"where to listen; 0.0.0.0 lets others in, to POST /register alone")
+		"where to listen; 0.0.0.0 lets others in, without tokens to POST /register alone")
 	flags.Var(cli.Int(&web.Port, 8000, 0, 65535), "webport PORT", "FLOWER_WEBPORT", "its port; 0 takes a free one")
 	flags.Var(cli.Bool(&web.Insecure), "insecure", "FLOWER_INSECURE",
-		"serve everything to whoever reaches that address")
+		"without tokens: serve everything to whoever reaches that address")
 	flags.Var(cli.List(&web.Hosts), "hosts NAME,…", "FLOWER_HOSTS",
 		"more host names that requests may come for, as in flower.example.com")
 	flags.Var(cli.Duration(&web.ShutdownTimeout, 10*time.Second, time.Second, time.Hour), "shutdown-timeout TIME",
@@ -90,6 +98,7 @@ func settings(name string, cfg *config) *cli.Flags {
 		}
 		return web.Validate()
 	})
+	accessSettings(flags, env.Getenv, cfg)
 	flags.Logging(&cfg.log)
 	return flags
 }

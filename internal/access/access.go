@@ -1,10 +1,15 @@
 // Package access says who is calling register, and what that one may do.
 //
-// The layer that finds out puts a Principal into the request's context; whoever serves a
-// request asks Of. Each role may do what the ones before it may.
+// Control finds out: by a bearer token, by the cookie of the pages, or by what a trusted
+// proxy says. Needed is the one table of what each route needs. The layer of register that
+// uses both puts a Principal into the request's context; whoever serves a request asks Of,
+// or Require. Each role may do what the ones before it may.
 package access
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Role is what a principal may do.
 type Role int
@@ -17,6 +22,11 @@ const (
 	Operator       // and rerun, cancel, hold, resume, skip and finish
 	Admin          // and change definitions and limits
 )
+
+// Roles are the names of those that somebody can have, the least one first.
+func Roles() []string {
+	return []string{Reader.String(), Registrar.String(), Operator.String(), Admin.String()}
+}
 
 // String returns the role's name.
 func (r Role) String() string {
@@ -34,10 +44,53 @@ func (r Role) String() string {
 	}
 }
 
+// ParseRole returns the role with this name, and false if there is none.
+func ParseRole(name string) (Role, bool) {
+	for r := Reader; r <= Admin; r++ {
+		if r.String() == name {
+			return r, true
+		}
+	}
+	return None, false
+}
+
 // Principal is who is calling.
 type Principal struct {
 	Name string // as it stands in kr_event and kr_flow; never empty
 	Role Role
+
+	// Anonymous: there are no tokens, and nobody asked who it is. The name is then no
+	// more than where the request came from.
+	Anonymous bool
+
+	// ReadOnly: this server changes nothing, whoever asks.
+	ReadOnly bool
+}
+
+// Require returns nil if the principal may do what needs a role, or a *RefusedError. The
+// pages ask it to show a button disabled, with the reason.
+func (p Principal) Require(need Role) error {
+	if p.Role < need || p.ReadOnly && need > Reader {
+		return &RefusedError{Principal: p, Need: need}
+	}
+	return nil
+}
+
+// RefusedError says why a principal may not do something.
+type RefusedError struct {
+	Principal Principal
+	Need      Role
+}
+
+// ReadOnly reports whether nobody at all could do it here.
+func (e *RefusedError) ReadOnly() bool { return e.Principal.ReadOnly && e.Need > Reader }
+
+func (e *RefusedError) Error() string {
+	if e.ReadOnly() {
+		return "this register was started with -readonly: it changes nothing; use another one"
+	}
+	return fmt.Sprintf("this needs the role %s, and %q has the role %s; register token -name NAME -role %s makes a token for it",
+		e.Need, e.Principal.Name, e.Principal.Role, e.Need)
 }
 
 type principalKey struct{}
@@ -56,3 +109,6 @@ func Of(ctx context.Context) Principal {
 	}
 	return p
 }
+
+// Require returns nil if whoever is calling may do what needs a role, or a *RefusedError.
+func Require(ctx context.Context, need Role) error { return Of(ctx).Require(need) }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/d-tsuji/flower/internal/access"
 )
 
 // Config says where to listen and for whom. Zero durations and counts are defaults.
@@ -18,9 +20,17 @@ type Config struct {
 	// proxy or of the service in a compose file.
 	Hosts []string
 
+	// Access knows who may come in; nil knows nobody.
+	Access *access.Control
+
 	// Insecure serves everything to whoever can reach the port, also where that is not
-	// this machine alone.
+	// this machine alone. With tokens it means nothing.
 	Insecure bool
+
+	ReadOnly bool // refuse whatever changes something
+
+	// LoginPage is where a browser is sent that has no token; empty without pages.
+	LoginPage string
 
 	ShutdownTimeout time.Duration // for requests in flight at the end; 10 s
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -71,7 +72,7 @@ func (s *Server) checked(ctx context.Context, r *http.Request) (status int, text
 	if len(c.Broken) > 0 && r.URL.Query().Has("strict") {
 		status = http.StatusServiceUnavailable
 	}
-	return status, c.Text(!s.exposed || s.cfg.Insecure)
+	return status, c.Text(access.Of(r.Context()).Role >= access.Reader)
 }
 
 // Healthcheck asks the server that runs with this configuration on this machine whether

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -13,8 +12,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/d-tsuji/flower/internal/access"
 )
 
 // exchange is what the layers and the handler of one request tell each other.
@@ -63,7 +60,7 @@ func (s *Server) observed(next http.Handler) http.Handler {
 		}
 		s.log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.EscapedPath(),
 			"status", rec.status, "took", time.Since(start).Round(time.Microsecond),
-			"client", client(r), "request", x.id)
+			"client", s.client(r), "request", x.id)
 	})
 }
 
@@ -185,32 +182,6 @@ func (s *Server) sameOrigin(next http.Handler) http.Handler {
 	return p.Handler(next)
 }
 
-// identified says who is calling. Without tokens that is nobody in particular, who may do
-// whatever openTo lets through.
-func (s *Server) identified(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := access.Principal{Name: "anonymous@" + client(r), Role: access.Admin}
-		next.ServeHTTP(w, r.WithContext(access.With(r.Context(), p)))
-	})
-}
-
-// openTo serves everything on a loopback address or with -insecure, and else the
-// contract alone: without tokens, nobody knows who is calling.
-func (s *Server) openTo(next http.Handler) http.Handler {
-	if !s.exposed || s.cfg.Insecure {
-		return next
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !isRegister(r) && !isHealth(r) {
-			s.fail(w, r, unauthenticated.because("others can reach this address, so that only POST /register, "+
-				"/healthz and /readyz are served here; start register on localhost, or with -insecure "+
-				"where the network keeps others out"))
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 // deadline limits the time and the path of a request.
 func (s *Server) deadline(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -226,13 +197,4 @@ func (s *Server) deadline(next http.Handler) http.Handler {
 
 func isHealth(r *http.Request) bool {
 	return r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
-}
-
-// client returns the address that a request came from.
-func client(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }

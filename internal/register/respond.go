@@ -29,7 +29,10 @@ var (
 	malformedHeader  = kind{http.StatusBadRequest, "malformed-header", "Malformed header", 0}
 	malformedPath    = kind{http.StatusBadRequest, "malformed-path", "Malformed path", 0}
 	invalidFilter    = kind{http.StatusBadRequest, "invalid-filter", "Invalid query", 0}
-	unauthenticated  = kind{http.StatusForbidden, "unauthenticated", "Not served here", 0}
+	unauthenticated  = kind{http.StatusUnauthorized, "unauthenticated", "Who is calling?", 0}
+	notServed        = kind{http.StatusForbidden, "unauthenticated", "Not served here", 0}
+	roleTooLow       = kind{http.StatusForbidden, "role-too-low", "Role too low", 0}
+	readOnly         = kind{http.StatusForbidden, "read-only", "Read-only", 0}
 	crossOrigin      = kind{http.StatusForbidden, "cross-origin", "Cross-origin request", 0}
 	noSuchPath       = kind{http.StatusNotFound, "no-such-path", "No such path", 0}
 	workflowNotFound = kind{http.StatusNotFound, "workflow-not-found", "Workflow not found", 0}
@@ -43,6 +46,7 @@ var (
 	workflowBroken   = kind{http.StatusUnprocessableEntity, "workflow-broken", "Broken workflow", 0}
 	keyReused        = kind{http.StatusUnprocessableEntity, "idempotency-key-reused", "Idempotency-Key reused", 0}
 	internal         = kind{http.StatusInternalServerError, "internal", "Internal error", 0}
+	tooManyTokens    = kind{http.StatusTooManyRequests, "too-many-requests", "Too many wrong tokens", 1}
 	tooManyRequests  = kind{http.StatusServiceUnavailable, "too-many-requests", "Too many requests", 1}
 	noDatabase       = kind{http.StatusServiceUnavailable, "database-unavailable", "Database unavailable", 5}
 )
@@ -69,6 +73,9 @@ func classify(ctx context.Context, err error) *failure {
 		known   *failure
 		invalid *flow.InvalidError
 	)
+	if f := refusal(err); f != nil {
+		return f
+	}
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -166,6 +173,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if f.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(f.retryAfter))
+	}
+	if f.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="flower"`)
 	}
 	if f.status == http.StatusRequestEntityTooLarge || f.status == http.StatusRequestTimeout {
 		w.Header().Set("Connection", "close") // the rest of the body is not wanted

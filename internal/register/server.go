@@ -5,8 +5,8 @@
 // problem+json.
 //
 // A request passes, from outside: its id, the security headers and the access log; what
-// catches a panic; the limit of requests at once; the check of its Host; the check
-// that no other site's page sent it; what this server may serve where it listens; a
+// catches a panic; the check of its Host; the check that no other site's page sent it; the
+// question who is calling, and whether that one may; the limit of requests at once; a
 // deadline; the router. Handlers return their errors, and respond.go makes answers of
 // them.
 package register
@@ -130,7 +130,7 @@ func (s *Server) Handler() http.Handler {
 
 	var h http.Handler = r
 	for _, layer := range []func(http.Handler) http.Handler{ // from inside
-		s.deadline, s.openTo, s.identified, s.sameOrigin, s.knownHost, s.bounded, s.recovering, s.observed,
+		s.deadline, s.bounded, s.identified, s.sameOrigin, s.knownHost, s.recovering, s.observed,
 	} {
 		h = layer(h)
 	}
@@ -201,10 +201,15 @@ func (s *Server) announce() {
 	s.log.Info("starting server on address: "+address, "address", address,
 		"try", "curl -X POST http://"+net.JoinHostPort("localhost", strconv.Itoa(s.cfg.Port))+"/register/sample")
 	switch {
+	case s.guarded():
+		s.log.Info("callers must say who they are: by a token, or by a trusted proxy")
 	case s.exposed && s.cfg.Insecure:
 		s.log.Warn("insecure: whoever can reach this address may do everything")
 	case s.exposed:
-		s.log.Warn("others can reach this address: only POST /register and the health checks are served " +
-			"(-insecure serves everything, for where the network keeps others out)")
+		s.log.Warn("others can reach this address, and nobody is known: only POST /register and the health checks are served " +
+			"(-tokens-file lets in who has a token; -insecure serves everything, for where the network keeps others out)")
+	}
+	if s.cfg.ReadOnly {
+		s.log.Info("read-only: whatever changes something is refused")
 	}
 }

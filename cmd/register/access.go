@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/d-tsuji/flower/internal/access"
+	"github.com/d-tsuji/flower/internal/cli"
+)
+
+// accessSettings say who may call.
+func accessSettings(flags *cli.Flags, getenv func(string) string, cfg *config) {
+	flags.Group("Access")
+	a := &cfg.access
+	var trusted []string
+	var role string
+	flags.Var(cli.Text(&a.TokensFile, ""), "tokens-file FILE", "FLOWER_TOKENS_FILE",
+		"who may do what, a line each (register token -name cron -role registrar makes one); FLOWER_TOKENS has such lines, too")
+	flags.Var(cli.List(&trusted), "trusted-proxy NETWORK,…", "FLOWER_TRUSTED_PROXY",
+		"proxies whose X-Forwarded-User and X-Forwarded-For count, as in 10.1.2.3 or 10.1.0.0/16")
+	flags.Var(cli.OneOf(&role, access.Reader.String(), access.Roles()...), "proxy-role ROLE", "FLOWER_PROXY_ROLE",
+		"what their users may do: "+strings.Join(access.Roles(), ", "))
+	flags.Var(cli.Text(&a.Proxy.RoleHeader, ""), "proxy-role-header NAME", "FLOWER_PROXY_ROLE_HEADER",
+		"header of theirs that names a user's role, such as X-Forwarded-Role")
+	flags.Var(cli.Bool(&cfg.web.ReadOnly), "readonly", "FLOWER_READONLY", "refuse whatever changes something")
+	flags.Check(func() error {
+		a.Tokens = getenv("FLOWER_TOKENS")
+		a.Proxy.Role, _ = access.ParseRole(role)
+		var err error
+		a.Proxy.Trusted, err = networks(trusted)
+		return err
+	})
+}
+
+// networks reads addresses and networks.
+func networks(texts []string) ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for _, text := range texts {
+		prefix, err := netip.ParsePrefix(text)
+		if ip, e := netip.ParseAddr(text); e == nil {
+			prefix, err = netip.PrefixFrom(ip, ip.BitLen()), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("-trusted-proxy (FLOWER_TRUSTED_PROXY) %q: must be an address or a network, as in 10.1.2.3 or 10.1.0.0/16", text)
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes, nil
+}
+
+// onHangup calls reload at each SIGHUP, until ctx ends.
+func onHangup(ctx context.Context, log *slog.Logger, reload func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(hangups)
+		for {
+			select {
+			case <-hangups:
+				log.Info("reading files again", "cause", syscall.SIGHUP.String())
+				reload()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+}

@@ -1,0 +1,51 @@
+package access
+
+import (
+	"net/http"
+	"strings"
+)
+
+// route is a line of the table of what each route needs.
+type route struct {
+	method string // empty is every one; GET is HEAD, too
+	path   string // a whole one, or a beginning if it ends in /
+	need   Role
+}
+
+// routes is the one place that decides what a route needs; the first line that fits
+// counts. What serves a route may ask for more (see Require), never for less: what is not
+// here needs Reader to be read, and Operator for everything else.
+var routes = []route{
+	{"", "/healthz", None},
+	{"", "/readyz", None},
+	{http.MethodGet, "/static/", None},
+	{"", "/login", None},
+	{http.MethodPost, "/logout", None}, // whose token has expired wants to go, too
+	{http.MethodGet, "/", Reader},
+
+	{http.MethodPost, "/register", Registrar},
+	{http.MethodPost, "/register/", Registrar},
+	{http.MethodPost, "/api/v1/flows", Registrar},
+
+	{http.MethodPut, "/", Admin},
+	{http.MethodPatch, "/", Admin},
+	{http.MethodDelete, "/", Admin},
+	{http.MethodPost, "/api/v1/workflows", Admin},
+	{http.MethodPost, "/api/v1/workflows/", Admin},
+	{"", "/", Operator},
+}
+
+// Needed returns the least role for a request. The path is the escaped one, which the
+// router goes by, so that both see the same.
+func Needed(method, path string) Role {
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	for _, line := range routes {
+		fits := path == line.path || strings.HasSuffix(line.path, "/") && strings.HasPrefix(path, line.path)
+		if fits && (line.method == "" || line.method == method) {
+			return line.need
+		}
+	}
+	return Operator // such as OPTIONS *
+}

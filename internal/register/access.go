@@ -1,0 +1,104 @@
+package register
+
+import (
+	"errors"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/d-tsuji/flower/internal/access"
+)
+
+// identified says who is calling, and refuses what that one may not do: access.Needed has
+// what each route needs.
+func (s *Server) identified(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		need := access.Needed(r.Method, r.URL.EscapedPath())
+		p, err := s.principal(r, need)
+		if err == nil {
+			err = p.Require(need)
+		}
+		switch {
+		case err == nil:
+			next.ServeHTTP(w, r.WithContext(access.With(r.Context(), p)))
+		case s.asksForLogin(r, err):
+			w.Header().Add("Vary", "Accept")
+			http.Redirect(w, r, s.cfg.LoginPage+"?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+		default:
+			s.fail(w, r, err)
+		}
+	})
+}
+
+// principal returns who is calling. Without tokens that is nobody in particular, who may do
+// everything on a loopback address or with -insecure, and else has the contract alone.
+func (s *Server) principal(r *http.Request, need access.Role) (access.Principal, error) {
+	p := access.Principal{Name: "anonymous@" + s.client(r), Anonymous: true}
+	var err error
+	switch {
+	case s.guarded():
+		if need != access.None { // else nobody asks, and a wrong token does not matter
+			p, err = s.cfg.Access.Identify(r)
+		}
+	case !s.exposed || s.cfg.Insecure:
+		p.Role = access.Admin
+	case isRegister(r):
+		p.Role = access.Registrar
+	case !isHealth(r):
+		err = notServed.because("others can reach this address, and register knows nobody: so only POST /register, " +
+			"/healthz and /readyz are served here; make a token with register token -name NAME -role operator and start " +
+			"register with -tokens-file, or start it on localhost, or with -insecure where the network keeps others out")
+	}
+	p.ReadOnly = s.cfg.ReadOnly
+	return p, err
+}
+
+// guarded reports whether callers must say who they are.
+func (s *Server) guarded() bool { return s.cfg.Access != nil && s.cfg.Access.On() }
+
+// asksForLogin reports whether a request is a browser's for a page, which somebody without
+// a token is shown after the one that asks for it.
+func (s *Server) asksForLogin(r *http.Request, err error) bool {
+	return s.cfg.LoginPage != "" && (errors.Is(err, access.ErrNoToken) || errors.Is(err, access.ErrWrongToken)) &&
+		(r.Method == http.MethodGet || r.Method == http.MethodHead) &&
+		!strings.HasPrefix(r.URL.EscapedPath(), "/api/") && strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+// refusal returns what to answer where somebody may not do something; nil for other errors.
+// Whoever comes with a wrong token learns no more than that.
+func refusal(err error) *failure {
+	var (
+		many    *access.TooManyError
+		refused *access.RefusedError
+	)
+	switch {
+	case errors.Is(err, access.ErrWrongToken):
+		return unauthenticated.because("this token is not known here, or no longer good")
+	case errors.Is(err, access.ErrNoToken):
+		return unauthenticated.because("say who you are: send a token, as in curl -H 'Authorization: Bearer TOKEN'; " +
+			"register token -name NAME -role ROLE makes one")
+	case errors.As(err, &many):
+		f := tooManyTokens.because("%s", many)
+		f.retryAfter = int(math.Ceil(many.Wait.Seconds()))
+		return f
+	case errors.As(err, &refused) && refused.ReadOnly():
+		return readOnly.because("%s", refused)
+	case errors.As(err, &refused):
+		return roleTooLow.because("%s", refused)
+	}
+	return nil
+}
+
+// client returns the address that a request came from.
+func (s *Server) client(r *http.Request) string {
+	if s.cfg.Access != nil {
+		return s.cfg.Access.Client(r)
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
