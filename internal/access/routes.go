@@ -20,7 +20,8 @@ var routes = []route{
 	{"", "/readyz", None},
 	{http.MethodGet, "/static/", None},
 	{"", "/login", None},
-	{http.MethodPost, "/logout", None}, // whose token has expired wants to go, too
+	{http.MethodPost, "/logout", None},   // whose token has expired wants to go, too
+	{http.MethodPost, "/settings", None}, // of a browser, in a cookie of its own
 	{http.MethodGet, "/", Reader},
 
 	{http.MethodPost, "/register", Registrar},

@@ -25,7 +25,7 @@ func (s *Server) identified(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r.WithContext(access.With(r.Context(), p)))
 		case s.asksForLogin(r, err):
 			w.Header().Add("Vary", "Accept")
-			http.Redirect(w, r, s.cfg.LoginPage+"?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+			http.Redirect(w, r, s.cfg.BasePath+s.cfg.LoginPage+"?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 		default:
 			s.fail(w, r, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +30,12 @@ type Config struct {
 
 	ReadOnly bool // refuse whatever changes something
 
+	// BasePath is where browsers find the server behind a proxy, as in "/flower"; empty is
+	// "/". The proxy may take it off a request's path or leave it there.
+	BasePath string
+
 	// LoginPage is where a browser is sent that has no token; empty without pages.
+	// It is below BasePath, as in "/login".
 	LoginPage string
 
 	ShutdownTimeout time.Duration // for requests in flight at the end; 10 s
@@ -44,6 +50,10 @@ func (c Config) Validate() error {
 	}
 	if strings.ContainsAny(c.Host, "/ ") {
 		return fmt.Errorf("-webhost (FLOWER_WEBHOST) %q: must be a name or an address, as in localhost or 0.0.0.0", c.Host)
+	}
+	if c.BasePath != "" && (path.Clean(c.BasePath) != c.BasePath || c.BasePath[0] != '/' || c.BasePath == "/" ||
+		strings.ContainsAny(c.BasePath, "?#% ;,")) {
+		return fmt.Errorf("-base-path (FLOWER_BASE_PATH) %q: must be a path as in /flower", c.BasePath)
 	}
 	for _, h := range c.Hosts {
 		if strings.ContainsAny(h, "/ *") || hostOnly(h) != strings.ToLower(h) {

@@ -152,6 +152,26 @@ func acquire(slots chan<- struct{}) bool {
 	}
 }
 
+// rebased takes the base path off a request, where a proxy has left it: everything below
+// goes by the rest.
+func (s *Server) rebased(next http.Handler) http.Handler {
+	base := s.cfg.BasePath
+	if base == "" {
+		return next
+	}
+	stripped := http.StripPrefix(base, next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch rest, kept := strings.CutPrefix(r.URL.EscapedPath(), base); {
+		case kept && rest == "":
+			http.Redirect(w, r, base+"/", http.StatusSeeOther)
+		case kept && rest[0] == '/':
+			stripped.ServeHTTP(w, r)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
 // knownHost refuses requests for other hosts. A page on evil.example can make that
 // name resolve to 127.0.0.1 and so speak to us as its own origin. It cannot do that with
 // an address in the place of a name, so that any address is as good as the right one.

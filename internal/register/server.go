@@ -130,7 +130,7 @@ func (s *Server) Handler() http.Handler {
 
 	var h http.Handler = r
 	for _, layer := range []func(http.Handler) http.Handler{ // from inside
-		s.deadline, s.bounded, s.identified, s.sameOrigin, s.knownHost, s.recovering, s.observed,
+		s.deadline, s.bounded, s.identified, s.sameOrigin, s.knownHost, s.rebased, s.recovering, s.observed,
 	} {
 		h = layer(h)
 	}
