@@ -66,8 +66,12 @@ func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) e
 	case cfg.migrate == "only":
 		return nil
 	}
-	onHangup(ctx, log.With("component", "register"), cfg.web.Access.Reload)
-	return register.New(cfg.web, db, log).Run(ctx)
+	server := register.New(cfg.web, db, log)
+	onHangup(ctx, log.With("component", "register"), func() {
+		cfg.web.Access.Reload()
+		server.Reload()
+	})
+	return server.Run(ctx)
 }
 
 func settings(env *cli.Env, cfg *config) *cli.Flags {
@@ -88,6 +92,8 @@ func settings(env *cli.Env, cfg *config) *cli.Flags {
 		"without tokens: serve everything to whoever reaches that address")
 	flags.Var(cli.List(&web.Hosts), "hosts NAME,…", "FLOWER_HOSTS",
 		"more host names that requests may come for, as in flower.example.com")
+	flags.Var(cli.Text(&web.TLSCert, ""), "tls-cert FILE", "FLOWER_TLS_CERT", "serve by TLS, with this certificate and its chain")
+	flags.Var(cli.Text(&web.TLSKey, ""), "tls-key FILE", "FLOWER_TLS_KEY", "its key")
 	flags.Var(cli.Duration(&web.ShutdownTimeout, 10*time.Second, time.Second, time.Hour), "shutdown-timeout TIME",
 		"FLOWER_SHUTDOWN_TIMEOUT", "how long requests in flight may take at the end")
 	flags.Var(cli.Bool(&cfg.healthcheck), "healthcheck", "",

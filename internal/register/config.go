@@ -28,6 +28,9 @@ type Config struct {
 	// this machine alone. With tokens it means nothing.
 	Insecure bool
 
+	// TLSCert and TLSKey are files; empty is no TLS. They may be replaced at any time.
+	TLSCert, TLSKey string
+
 	ReadOnly bool // refuse whatever changes something
 
 	// BasePath is where browsers find the server behind a proxy, as in "/flower"; empty is
@@ -54,6 +57,9 @@ func (c Config) Validate() error {
 	if c.BasePath != "" && (path.Clean(c.BasePath) != c.BasePath || c.BasePath[0] != '/' || c.BasePath == "/" ||
 		strings.ContainsAny(c.BasePath, "?#% ;,")) {
 		return fmt.Errorf("-base-path (FLOWER_BASE_PATH) %q: must be a path as in /flower", c.BasePath)
+	}
+	if err := c.validateTLS(); err != nil {
+		return err
 	}
 	for _, h := range c.Hosts {
 		if strings.ContainsAny(h, "/ *") || hostOnly(h) != strings.ToLower(h) {

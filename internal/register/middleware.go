@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,18 +51,36 @@ func (s *Server) observed(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
+		s.strict(h, r)
 
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(rec, r)
 
-		level := slog.LevelDebug // what registers a flow logs that itself
-		if r.Method == http.MethodPost && rec.status >= 400 && !x.away {
+		s.logAccess(r, x, rec.status, time.Since(start))
+	})
+}
+
+// logAccess writes a line about a request that was answered: who was refused is told, but
+// not a thousand times a second.
+func (s *Server) logAccess(r *http.Request, x *exchange, status int, took time.Duration) {
+	attrs := []any{
+		"method", r.Method, "path", r.URL.EscapedPath(), "status", status, "took", took.Round(time.Microsecond),
+		"client", s.client(r), "request", x.id,
+	}
+	level := slog.LevelDebug // what registers a flow logs that itself
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusTooManyRequests:
+		missed, ok := s.denied.admit(strconv.Itoa(status) + s.client(r))
+		if missed > 0 {
+			attrs = append(attrs, "repeated", missed)
+		}
+		if ok {
 			level = slog.LevelInfo
 		}
-		s.log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.EscapedPath(),
-			"status", rec.status, "took", time.Since(start).Round(time.Microsecond),
-			"client", s.client(r), "request", x.id)
-	})
+	case r.Method == http.MethodPost && status >= 400 && !x.away:
+		level = slog.LevelInfo
+	}
+	s.log.Log(r.Context(), level, "request", attrs...)
 }
 
 // recorder remembers what was answered.

@@ -5,7 +5,7 @@
 // problem+json.
 //
 // A request passes, from outside: its id, the security headers and the access log; what
-// catches a panic; the check of its Host; the check that no other site's page sent it; the
+// catches a panic; whether its connection is one too many; the check of its Host; the check that no other site's page sent it; the
 // question who is calling, and whether that one may; the limit of requests at once; a
 // deadline; the router. Handlers return their errors, and respond.go makes answers of
 // them.
@@ -13,6 +13,7 @@ package register
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/reload"
 )
 
 // Store is what this package needs of the database. Errors are flow.ErrNotFound,
@@ -74,6 +76,9 @@ type Server struct {
 	log      *slog.Logger
 	errors   *throttle
 	outage   *outage
+	denied   *throttle
+	cert     atomic.Pointer[reload.Files[*tls.Certificate]] // nil without TLS, and before Run
+	conns    *connections
 	exposed  bool // others than this machine can reach it; set before it serves
 	stopping atomic.Bool
 	unready  atomic.Bool // what the last readiness check found
@@ -101,6 +106,8 @@ func New(cfg Config, store Store, log *slog.Logger, sites ...Site) *Server {
 		sites:    sites,
 		log:      log,
 		errors:   newThrottle(log),
+		denied:   newThrottle(log),
+		conns:    newConnections(maxConns, maxTurned),
 		outage:   &outage{out: log},
 		exposed:  cfg.exposed(),
 		inFlight: make(chan struct{}, maxInFlight),
@@ -130,7 +137,7 @@ func (s *Server) Handler() http.Handler {
 
 	var h http.Handler = r
 	for _, layer := range []func(http.Handler) http.Handler{ // from inside
-		s.deadline, s.bounded, s.identified, s.sameOrigin, s.knownHost, s.rebased, s.recovering, s.observed,
+		s.deadline, s.bounded, s.identified, s.sameOrigin, s.knownHost, s.welcomed, s.rebased, s.recovering, s.observed,
 	} {
 		h = layer(h)
 	}
@@ -139,6 +146,9 @@ func (s *Server) Handler() http.Handler {
 
 // Run listens where the configuration says, and serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
+	if err := s.openTLS(); err != nil {
+		return err
+	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", s.cfg.address())
 	if err != nil {
@@ -150,6 +160,9 @@ func (s *Server) Run(ctx context.Context) error {
 // Serve serves on l, which it closes, until ctx ends; then it lets the requests in
 // flight end.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	if err := s.openTLS(); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	if a, ok := l.Addr().(*net.TCPAddr); ok {
 		s.cfg.Port = a.Port
 		s.exposed = !a.IP.IsLoopback()
@@ -163,10 +176,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHeader,
 		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // clients' mistakes
+		ConnState:                    s.conns.track,
+		ConnContext:                  s.conns.remember,
 	}
 	s.announce()
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	go func() { served <- s.serve(srv, l) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve: %w", err)
@@ -199,7 +214,7 @@ func (s *Server) shutDown(ctx context.Context, srv *http.Server, served <-chan e
 func (s *Server) announce() {
 	address := s.cfg.address()
 	s.log.Info("starting server on address: "+address, "address", address,
-		"try", "curl -X POST http://"+net.JoinHostPort("localhost", strconv.Itoa(s.cfg.Port))+"/register/sample")
+		"try", "curl -X POST "+s.cfg.scheme()+"://"+net.JoinHostPort("localhost", strconv.Itoa(s.cfg.Port))+"/register/sample")
 	switch {
 	case s.guarded():
 		s.log.Info("callers must say who they are: by a token, or by a trusted proxy")

@@ -371,3 +371,20 @@ func TestConfig_Validate(t *testing.T) {
 		require.ErrorContains(t, bad.Validate(), want)
 	}
 }
+
+// Who is refused is told in the log, and cannot fill it.
+func TestServer_SecK2_RefusalsDoNotFillTheLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		h := New(Config{Host: "localhost", ReadOnly: true}, fakeStore{}, log.logger()).Handler()
+		for range 1000 {
+			require.Equal(t, http.StatusForbidden, send(t, h, "POST", "/register/sample", "").Code)
+		}
+		require.Equal(t, 1, strings.Count(log.String(), "level=INFO"))
+		time.Sleep(throttlePause)
+		send(t, h, "POST", "/register/sample", "")
+		require.Equal(t, 2, strings.Count(log.String(), "level=INFO"))
+		require.Contains(t, log.String(), "repeated=999")
+	})
+}
