@@ -28,6 +28,7 @@ func (f *Flags) Database(c *postgres.Config) {
 	f.Var(Text(&c.Name, "flower"), "dbname NAME", "DB_NAME", "the database")
 	f.Var(OneOf(&c.SSLMode, "prefer", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
 		"dbsslmode MODE", "DB_SSLMODE", "disable, allow, prefer, require, verify-ca or verify-full")
+	f.Var(Text(&c.SSLRootCert, ""), "dbsslrootcert FILE", "DB_SSLROOTCERT", "the authority that has signed its certificate; or system")
 	f.Var(Bool(&c.Pooler), "db-pooler", "FLOWER_DB_POOLER", "the connection goes through a transaction pooler")
 	f.Check(func() error { return f.resolveDatabase(c, passwordFile) })
 }
@@ -58,10 +59,16 @@ func (f *Flags) resolveDatabase(c *postgres.Config, passwordFile string) error {
 	if yields("dbsslmode", "sslmode") {
 		c.SSLMode = ""
 	}
+	if yields("dbsslrootcert", "sslrootcert") {
+		c.SSLRootCert = ""
+	}
 	if err := f.resolvePassword(c, passwordFile, inURL["password"]); err != nil {
 		return err
 	}
-	return c.Validate()
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	return f.checkEncryption(c, inURL["sslmode"])
 }
 
 // resolvePassword picks one of flag, flag for a file, URL, variable, variable for a file.

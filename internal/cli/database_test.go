@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -165,4 +168,54 @@ func TestDatabase_Errors(t *testing.T) {
 			require.NotContains(t, err.Error(), "s3cret")
 		})
 	}
+}
+
+// A server out there proves who it is, or somebody says that it need not. "-dbhost db" is
+// a promise, and so is whatever can only be reached in a private network.
+func TestDatabase_SecH2_WhoNeedNotProveWhoItIs(t *testing.T) {
+	t.Parallel()
+	type vars = map[string]string
+	for name, c := range map[string]struct {
+		vars   vars
+		args   []string
+		refuse bool
+		warn   bool
+	}{
+		"this machine":                   {},
+		"a socket":                       {args: []string{"-dbhost", "/var/run/postgresql"}},
+		"loopback":                       {args: []string{"-dbhost", "::1"}},
+		"a service of a compose file":    {args: []string{"-dbhost", "db"}, warn: true},
+		"a private address":              {vars: vars{"DB_HOST": "172.18.0.2"}, warn: true},
+		"a private name":                 {vars: vars{"DB_HOST": "pg.prod.svc.cluster.local"}, warn: true},
+		"a service, which is accepted":   {vars: vars{"DB_HOST": "db", "DB_SSLMODE": "disable"}},
+		"a name out there":               {args: []string{"-dbhost", "db.example.com"}, refuse: true},
+		"an address out there":           {args: []string{"-dbhost", "203.0.113.5"}, refuse: true},
+		"a name out there, in a URL":     {vars: vars{"DATABASE_URL": "postgres://u@db.example.com/n"}, refuse: true},
+		"one of several, in pairs":       {vars: vars{"DATABASE_URL": "host=localhost,db.example.com dbname=n"}, refuse: true},
+		"verify-full":                    {args: []string{"-dbhost", "db.example.com", "-dbsslmode", "verify-full"}},
+		"verify-full, in a variable":     {vars: vars{"DB_HOST": "db.example.com", "DB_SSLMODE": "verify-full"}},
+		"verify-full, in a URL":          {vars: vars{"DATABASE_URL": "postgres://u@db.example.com/n?sslmode=verify-full"}},
+		"less, which is accepted":        {args: []string{"-dbhost", "db.example.com", "-dbsslmode", "prefer"}},
+		"less, which is accepted in URL": {vars: vars{"DATABASE_URL": "host=db.example.com sslmode=require"}},
+	} {
+		var cfg postgres.Config
+		f := NewFlags("prog", "does things")
+		f.Database(&cfg)
+		env, _, _ := newEnv(c.vars, c.args...)
+		err := f.Parse(env)
+		if c.refuse {
+			require.ErrorContains(t, err, "-dbsslmode verify-full", name)
+			continue
+		}
+		require.NoError(t, err, name)
+		var log bytes.Buffer
+		f.Report(slog.New(slog.NewTextHandler(&log, nil)))
+		require.Equal(t, c.warn, strings.Contains(log.String(), "does not prove who it is"), "%s: %s", name, log.String())
+	}
+}
+
+func TestDatabase_SecE2_TheDriversTraceIsRefused(t *testing.T) {
+	t.Parallel()
+	_, err := parseDatabase(t, map[string]string{"PQGO_DEBUG": "1"})
+	require.ErrorContains(t, err, "PQGO_DEBUG")
 }

@@ -38,6 +38,8 @@ type Flags struct {
 	settings []*setting
 	byName   map[string]*setting
 	checks   []func() error // after everything was read, in order
+	getenv   func(string) string
+	unproven []string // hosts of the database that need not prove who they are
 	args     arguments
 	codes    string // what its exit codes mean
 
@@ -88,6 +90,7 @@ func (f *Flags) Check(rule func() error) { f.checks = append(f.checks, rule) }
 // Parse reads the settings. It returns a *UsageError if one is wrong, and ErrPrinted if
 // the caller wanted to be told something rather than to have the program run.
 func (f *Flags) Parse(env *Env) error {
+	f.getenv = env.Getenv
 	args, err := f.parseArgs(env.Args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -145,6 +148,7 @@ func (f *Flags) Report(log *slog.Logger) {
 		log.Warn("the database password was given as a flag, where others on this host can read it: " +
 			"better use DB_PASS, DB_PASS_FILE or -dbpass-file")
 	}
+	f.reportEncryption(log)
 	var attrs []any
 	for _, s := range f.settings {
 		if s.source != fromDefault {

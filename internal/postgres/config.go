@@ -26,6 +26,10 @@ type Config struct {
 	Name     string // flower
 	SSLMode  string // prefer; or disable, allow, require, verify-ca, verify-full
 
+	// SSLRootCert is a file with the authority that has signed the server's certificate, or
+	// "system". For sslmode verify-ca and verify-full.
+	SSLRootCert string
+
 	Application string // application_name: flower-register or flower-watcher
 
 	// Pooler: the connection goes through a transaction pooler such as PgBouncer, so
@@ -79,6 +83,7 @@ func (c Config) dsn(settings ...string) string {
 		{"host", c.Host},
 		{"dbname", c.Name},
 		{"sslmode", c.SSLMode},
+		{"sslrootcert", c.SSLRootCert},
 	} {
 		if f.value != "" {
 			parts = append(parts, f.key+"="+quote(f.value))
@@ -97,6 +102,23 @@ func (c Config) dsn(settings ...string) string {
 		dsn += " target_session_attrs=read-write"
 	}
 	return dsn
+}
+
+// Hosts returns where the database may be; none if the settings make no sense, which Open
+// reports.
+func (c Config) Hosts() []string {
+	parsed, err := pq.NewConfig(c.dsn())
+	if err != nil {
+		return nil
+	}
+	hosts := []string{parsed.Host}
+	if parsed.Hostaddr.IsValid() {
+		hosts[0] = parsed.Hostaddr.String()
+	}
+	for _, more := range parsed.Multi {
+		hosts = append(hosts, more.Host)
+	}
+	return hosts
 }
 
 // fromURL turns a URL into key=value form. (lib/pq takes one, too, but neither several

@@ -81,6 +81,8 @@ func TestServe_SecG3_ANewConnectionTakesTheRoomOfTheLongestIdle(t *testing.T) {
 		status, _ := c.ask(t, "/")
 		require.Equal(t, http.StatusOK, status)
 		clients = append(clients, c)
+		require.Eventually(t, func() bool { _, idle := s.conns.count(); return idle == len(clients) }, 10*time.Second,
+			time.Millisecond, "the server knows that it has answered")
 	}
 	s.conns.mu.Lock() // all have been idle for a moment
 	for e := s.conns.idle.Front(); e != nil; e = e.Next() {
