@@ -56,6 +56,10 @@ type TaskState struct {
 	RunAfter     time.Time // not before that: a retry, a delay, a pause
 	Paused       bool      // it waits since its program paused, not for a retry
 	Why          string    // what its program waits for; empty is a time
+
+	Wait   Wait // why it does not run yet; zero unless it waits
+	Blocks int  // how many waiting tasks wait for it, directly or not; counted of suspended ones
+	Failed int  // superseded attempts of it that had failed
 }
 
 // Title is what people call a task: the first line of its description, else its
