@@ -13,6 +13,7 @@ import (
 	"github.com/d-tsuji/flower/internal/postgres"
 	"github.com/d-tsuji/flower/internal/program"
 	"github.com/d-tsuji/flower/internal/register"
+	"github.com/d-tsuji/flower/internal/web"
 )
 
 func main() { cli.Main("register", cli.WithCommands(run, commands...)) }
@@ -66,7 +67,9 @@ func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) e
 	case cfg.migrate == "only":
 		return nil
 	}
-	server := register.New(cfg.web, db, log)
+	cfg.web.LoginPage = "/login"
+	pages := web.New(web.Config{BasePath: cfg.web.BasePath, Version: cli.Version()}, db, log)
+	server := register.New(cfg.web, db, log, register.Site{Prefix: "/", Handler: pages.Handler()})
 	onHangup(ctx, log.With("component", "register"), func() {
 		cfg.web.Access.Reload()
 		server.Reload()

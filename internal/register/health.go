@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gorilla/mux"
+
 	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -103,7 +105,13 @@ func Healthcheck(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// welcome tells people with curl or a browser what this is.
+// fromTerminal reports whether a request is not a browser's: those ask for HTML.
+func fromTerminal(r *http.Request, _ *mux.RouteMatch) bool {
+	return !strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+// welcome tells people with curl what this is, and those with a browser where there are no
+// pages.
 func (s *Server) welcome(w http.ResponseWriter, r *http.Request) error {
 	host := r.Host
 	if host == "" {

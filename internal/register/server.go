@@ -127,10 +127,12 @@ func (s *Server) Handler() http.Handler {
 	r.Handle("/api/v1/flows/{task_flow_id}", s.methods(handlers{http.MethodGet: s.showFlow}))
 	r.Handle("/healthz", s.methods(handlers{http.MethodGet: s.healthz}))
 	r.Handle("/readyz", s.methods(handlers{http.MethodGet: s.readyz}))
+	welcome := s.methods(handlers{http.MethodGet: s.welcome})
+	r.Handle("/", welcome).MatcherFunc(fromTerminal)
 	for _, site := range s.sites {
 		r.PathPrefix(site.Prefix).Handler(site.Handler)
 	}
-	r.Handle("/", s.methods(handlers{http.MethodGet: s.welcome}))
+	r.Handle("/", welcome)
 	r.NotFoundHandler = s.handle(func(http.ResponseWriter, *http.Request) error {
 		return noSuchPath.because("there is nothing at this path; GET / says what there is")
 	})

@@ -1,0 +1,70 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// refusal is an error that is shown to the person as it is.
+type refusal struct {
+	status int
+	title  string
+	detail string // a sentence, or several
+}
+
+func (e *refusal) Error() string { return e.title + ": " + e.detail }
+
+func notFound(detail string) *refusal {
+	return &refusal{http.StatusNotFound, "Not found", detail}
+}
+
+// failed is what the page of an error shows.
+type failed struct {
+	Title, Detail string
+	RequestID     string // where the log has more; empty where there is nothing more
+	Retry         bool   // it may work in a moment
+}
+
+// fail answers with the page of an error. What it does not know is internal: its text is
+// for the log alone.
+func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
+	sh := s.newShell(r)
+	var (
+		known   *refusal
+		invalid *flow.InvalidError
+		status  int
+		body    failed
+	)
+	switch {
+	case errors.As(err, &known):
+		status, body = known.status, failed{Title: known.title, Detail: known.detail}
+	case errors.As(err, &invalid):
+		status, body = http.StatusUnprocessableEntity, failed{Title: "This does not work", Detail: invalid.Error()}
+	case errors.Is(err, flow.ErrUnavailable), r.Context().Err() != nil:
+		w.Header().Set("Retry-After", "5")
+		status = http.StatusServiceUnavailable
+		body = failed{
+			Title: "The database is not available", Retry: true,
+			Detail: "Nothing is lost: tasks that run go on, and their results are kept until they can be recorded. This page tries again by itself.",
+		}
+	default:
+		body = failed{
+			Title: "Something is wrong here", RequestID: w.Header().Get("X-Request-Id"),
+			Detail: "This is a fault of Flower's, not yours. The log has the details under the id of this request.",
+		}
+		status = http.StatusInternalServerError
+	}
+	if status >= 500 {
+		s.log.ErrorContext(r.Context(), "a page failed", "err", err, "method", r.Method, "path", r.URL.EscapedPath(),
+			"request", w.Header().Get("X-Request-Id"))
+	}
+	sh.Title = body.Title
+	s.send(w, r, s.render("failed", status, view{sh, body}))
+}
+
+// noSuchPage is any path that there is nothing at.
+func (s *Site) noSuchPage(*http.Request, *shell) (any, error) {
+	return nil, notFound("There is no page at this address.")
+}

@@ -1,0 +1,111 @@
+package web
+
+import (
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// look is how a state is shown, the same on every page.
+type look struct {
+	Class string // s-CLASS in app.css has its colours
+	Icon  string // in icons.svg
+	Label string // one word, or two
+}
+
+// The looks. Classes are those of UI's palette: what failed in whatever way is red.
+var (
+	lookWaiting   = look{"waiting", "waiting", "Waiting"}
+	lookBlocked   = look{"blocked", "blocked", "Blocked"}
+	lookQueued    = look{"queued", "queued", "Queued"}
+	lookRetry     = look{"retry", "retry", "Retry"}
+	lookLimit     = look{"queued", "attention", "Queued: limit"}
+	lookNoWatcher = look{"queued", "attention", "Queued: no watcher"}
+	lookTime      = look{"queued", "queued", "Not yet due"}
+	lookRunning   = look{"running", "running", "Running"}
+	lookFailed    = look{"failed", "failed", "Failed"}
+	lookTimeout   = look{"failed", "failed", "Timed out"}
+	lookLost      = look{"failed", "failed", "Lost"}
+	lookInvalid   = look{"failed", "failed", "Invalid"}
+	lookSuspended = look{"failed", "suspended", "Suspended"}
+	lookHeld      = look{"held", "held", "Held"}
+	lookCancelled = look{"cancelled", "cancelled", "Cancelled"}
+	lookFinished  = look{"finished", "finished", "Finished"}
+	lookSkipped   = look{"skipped", "skipped", "Skipped"}
+)
+
+// lookOfFlow shows a flow's status, which is a word of v_flow.
+func lookOfFlow(status string) look {
+	switch status {
+	case "running":
+		return lookRunning
+	case "failed":
+		return lookFailed
+	case "held":
+		return lookHeld
+	case "cancelled":
+		return lookCancelled
+	case "queued":
+		return lookQueued
+	case "finished":
+		return lookFinished
+	}
+	return look{"waiting", "waiting", status}
+}
+
+// lookOfTask shows a task's state. Why a waiting one waits is not in its row:
+// waitReason is a word of v_why_waiting, or empty.
+func lookOfTask(s flow.Status, r flow.Reason, waitReason string) look {
+	switch s {
+	case flow.Running:
+		return lookRunning
+	case flow.Finished:
+		return lookFinished
+	case flow.Ignored:
+		return lookSkipped
+	case flow.Suspended:
+		return lookOfReason(r)
+	case flow.Waiting:
+		return lookOfWait(waitReason)
+	}
+	return look{"waiting", "waiting", s.String()}
+}
+
+func lookOfReason(r flow.Reason) look {
+	switch r {
+	case flow.ReasonFailed:
+		return lookFailed
+	case flow.ReasonTimeout:
+		return lookTimeout
+	case flow.ReasonLost:
+		return lookLost
+	case flow.ReasonInvalid:
+		return lookInvalid
+	case flow.ReasonHeld:
+		return lookHeld
+	case flow.ReasonCancelled:
+		return lookCancelled
+	}
+	return lookSuspended
+}
+
+func lookOfWait(waitReason string) look {
+	switch waitReason {
+	case "blocked":
+		return lookBlocked
+	case "queued":
+		return lookQueued
+	case "retry":
+		return lookRetry
+	case "limit":
+		return lookLimit
+	case "no_watcher":
+		return lookNoWatcher
+	case "time":
+		return lookTime
+	}
+	return lookWaiting
+}
+
+// failure reports whether a task is suspended as failed, in whatever way.
+func failure(t flow.TaskState) bool {
+	return t.Status == flow.Suspended && t.Reason != flow.ReasonHeld && t.Reason != flow.ReasonCancelled
+}

@@ -1,0 +1,176 @@
+package web
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/access"
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// fakeStore answers what a test has put into it.
+type fakeStore struct {
+	flow func(flow.ID) (flow.State, error)
+}
+
+func (f *fakeStore) Flow(_ context.Context, id flow.ID) (flow.State, error) {
+	if f.flow == nil {
+		return flow.State{}, flow.ErrNotFound
+	}
+	return f.flow(id)
+}
+
+func newSite(t *testing.T, cfg Config, store Store) *Site {
+	t.Helper()
+	return New(cfg, store, slog.New(slog.NewTextHandler(t.Output(), nil)))
+}
+
+// ask sends a request as somebody of a role.
+func ask(s *Site, role access.Role, method, target string, form url.Values, header ...string) *httptest.ResponseRecorder {
+	var r *http.Request
+	if form != nil {
+		r = httptest.NewRequest(method, target, strings.NewReader(form.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	} else {
+		r = httptest.NewRequest(method, target, nil)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	r = r.WithContext(access.With(r.Context(), access.Principal{Name: "alice", Role: role}))
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, r)
+	return w
+}
+
+func get(s *Site, target string, header ...string) *httptest.ResponseRecorder {
+	return ask(s, access.Admin, http.MethodGet, target, nil, header...)
+}
+
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, &fakeStore{})
+	for _, path := range []string{"/help", "/nothing/here", "/static/x/app.css", "/static/x/none", "/settings"} {
+		w := get(s, path)
+		require.Equal(t, policy, w.Header().Get("Content-Security-Policy"), path)
+		require.Equal(t, "nosniff", w.Header().Get("X-Content-Type-Options"), path)
+		require.Equal(t, "same-origin", w.Header().Get("Referrer-Policy"), path)
+	}
+	require.Equal(t, http.StatusMethodNotAllowed, get(s, "/settings").Code)
+	require.Equal(t, "POST", get(s, "/settings").Header().Get("Allow"))
+	require.Equal(t, http.StatusOK, ask(s, access.Reader, http.MethodHead, "/help", nil).Code)
+}
+
+// Nothing has changed: the browser keeps what it has. With other settings it is another
+// page.
+func TestNotModified(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, &fakeStore{})
+	first := get(s, "/help")
+	tag := first.Header().Get("ETag")
+	require.Regexp(t, `^W/"[0-9a-f]+"$`, tag)
+	require.Equal(t, "private, no-cache", first.Header().Get("Cache-Control"))
+
+	again := get(s, "/help", "If-None-Match", tag)
+	require.Equal(t, http.StatusNotModified, again.Code)
+	require.Empty(t, again.Body.String())
+	require.Equal(t, tag, again.Header().Get("ETag"))
+
+	dark := get(s, "/help", "If-None-Match", tag, "Cookie", "flower_theme=dark")
+	require.Equal(t, http.StatusOK, dark.Code)
+	require.Contains(t, dark.Body.String(), `data-theme="dark"`)
+	require.Contains(t, get(s, "/help", "Cookie", `flower_theme="><script>`).Body.String(), `data-theme="auto"`)
+}
+
+func TestStaticFiles(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, &fakeStore{})
+	for name, f := range s.files.byName {
+		path := s.files.url("", name)
+		w := get(s, path)
+		require.Equal(t, http.StatusOK, w.Code, name)
+		require.Equal(t, string(f.plain), w.Body.String(), name)
+		require.NotEmpty(t, w.Header().Get("Content-Type"), name)
+		require.Contains(t, w.Header().Get("Cache-Control"), "immutable", name)
+		if f.zipped != nil {
+			require.Equal(t, "gzip", get(s, path, "Accept-Encoding", "br, gzip").Header().Get("Content-Encoding"), name)
+			require.Empty(t, get(s, path, "Accept-Encoding", "gzip;q=0").Header().Get("Content-Encoding"), name)
+		}
+	}
+	// Of another build: there, but not for ever.
+	require.Equal(t, "no-cache", get(s, "/static/before/app.css").Header().Get("Cache-Control"))
+	for _, path := range []string{"/static/x/..%2fsite.go", "/static/x/../../go.mod", "/static/x/app.css/", "/static/x/%00", "/static/app.css"} {
+		require.Equal(t, http.StatusNotFound, get(s, path).Code, path)
+	}
+	require.NotEqual(t, buildID("v1"), buildID("v2"))
+}
+
+// The files of others are as they were published.
+func TestVendoredFiles(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, &fakeStore{})
+	want := map[string]string{
+		"vendor/htmx-2.0.11.min.js":         "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717",
+		"vendor/idiomorph-ext-0.8.0.min.js": "5811b9a7eda14878b7dab4378bf60432e1bb6f11fcfb970cc26540642650181e",
+	}
+	for name, f := range s.files.byName {
+		if !strings.HasSuffix(name, ".min.js") {
+			continue
+		}
+		sum := sha256.Sum256(f.plain)
+		require.Equal(t, want[name], hex.EncodeToString(sum[:]), "%s is not what this test knows", name)
+		delete(want, name)
+	}
+	require.Empty(t, want)
+}
+
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{BasePath: "/flower/"}, &fakeStore{})
+	for back, want := range map[string]string{
+		"/flows/a%2Fb?task=3": "/flower/flows/a%2Fb?task=3",
+		"":                    "/flower/",
+		"//evil.example":      "/flower/",
+		"https://evil":        "/flower/",
+		`/\evil.example`:      "/flower/",
+		"javascript:alert(1)": "/flower/",
+		"/a\r\nX: y":          "/flower/",
+	} {
+		w := ask(s, access.Reader, http.MethodPost, "/settings", url.Values{"theme": {"dark"}, "zone": {"mars"}, "back": {back}})
+		require.Equal(t, http.StatusSeeOther, w.Code)
+		require.Equal(t, want, w.Header().Get("Location"), back)
+		cookies := w.Result().Cookies()
+		require.Len(t, cookies, 1)
+		require.Equal(t, "flower_theme=dark", cookies[0].Name+"="+cookies[0].Value)
+		require.Equal(t, "/flower/", cookies[0].Path)
+	}
+}
+
+// Behind a proxy, which may take the base path off or not, every link has it.
+func TestBasePath(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{BasePath: "/flower"}, &fakeStore{})
+	link := regexp.MustCompile(`(?:href|src|action)="([^"]*)"`)
+	for _, path := range []string{"/help", "/flower/help"} {
+		w := get(s, path)
+		require.Equal(t, http.StatusOK, w.Code)
+		for _, m := range link.FindAllStringSubmatch(w.Body.String(), -1) {
+			if m[1] != "" && !strings.HasPrefix(m[1], "#") {
+				require.True(t, strings.HasPrefix(m[1], "/flower/"), "%s: %s", path, m[0])
+			}
+		}
+	}
+	require.Equal(t, "/flower/", get(s, "/flower").Header().Get("Location"))
+	require.Equal(t, http.StatusNotFound, get(s, "/flowery").Code)
+	require.Equal(t, http.StatusOK, get(s, s.files.url("/flower", "app.css")).Code)
+}

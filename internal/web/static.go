@@ -1,0 +1,128 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/gorilla/mux"
+)
+
+//go:embed static
+var static embed.FS
+
+//go:embed templates
+var templates embed.FS
+
+// files are what the pages load, as they are sent.
+type files struct {
+	build  string // names what is embedded: another one is in the URL after a change
+	byName map[string]file
+}
+
+type file struct {
+	kind   string
+	plain  []byte
+	zipped []byte // nil where that saves nothing
+}
+
+// newFiles reads all files, and compresses each once.
+func newFiles(root fs.FS, build string) files {
+	all := files{build: build, byName: map[string]file{}}
+	walk(root, func(name string, text []byte) {
+		f := file{kind: mime.TypeByExtension(path.Ext(name)), plain: text}
+		if zipped := zip(text, gzip.BestCompression); len(zipped) < len(text)*9/10 {
+			f.zipped = zipped
+		}
+		all.byName[name] = f
+	})
+	return all
+}
+
+func walk(root fs.FS, each func(name string, text []byte)) {
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			each(name, must(fs.ReadFile(root, name)))
+		}
+		return err
+	})
+	if err != nil {
+		panic(err)
+	}
+}
+
+// buildID names everything that makes up a page: when it changes, open pages are old.
+func buildID(version string) string {
+	h := sha256.New()
+	h.Write([]byte(version))
+	for _, root := range []fs.FS{static, templates} {
+		walk(root, func(name string, text []byte) {
+			sum := sha256.Sum256(text)
+			h.Write([]byte(name))
+			h.Write(sum[:])
+		})
+	}
+	return hex.EncodeToString(h.Sum(nil))[:10]
+}
+
+func zip(text []byte, level int) []byte {
+	var b bytes.Buffer
+	w := must(gzip.NewWriterLevel(&b, level))
+	must(w.Write(text))
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+// url returns where a browser finds a file. It panics where there is none of that name.
+func (f files) url(base, name string) string {
+	if _, ok := f.byName[name]; !ok {
+		panic("there is no file static/" + name)
+	}
+	return base + "/static/" + f.build + "/" + name
+}
+
+// serveFile answers with a file, by its exact name: no path is made of what was sent. A
+// page that was open during an update asks for files of the build before; it gets the
+// present ones, not to be kept under that name.
+func (s *Site) serveFile(w http.ResponseWriter, r *http.Request) {
+	vars := mux.Vars(r)
+	f, ok := s.files.byName[vars["name"]]
+	if !ok {
+		s.fail(w, r, notFound("There is no file of this name."))
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", f.kind)
+	h.Set("Vary", "Accept-Encoding")
+	h.Set("Cache-Control", "no-cache")
+	if vars["build"] == s.files.build {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	body := f.plain
+	if f.zipped != nil && acceptsGzip(r) {
+		h.Set("Content-Encoding", "gzip")
+		body = f.zipped
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // an error means that the client is gone
+}
+
+func acceptsGzip(r *http.Request) bool {
+	for coding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		name, q, _ := strings.Cut(coding, ";")
+		if strings.TrimSpace(name) == "gzip" {
+			return strings.TrimSpace(q) != "q=0"
+		}
+	}
+	return false
+}

@@ -1,0 +1,38 @@
+// Buttons that copy: data-copy is the text, or data-copy-from the id of what has it, or
+// data-copy-link a URL of this site. On plain http there is no clipboard but the old one,
+// which needs a field inside the open dialog.
+async function copy(text) {
+  if (navigator.clipboard && isSecureContext) return navigator.clipboard.writeText(text);
+  const field = document.createElement("textarea");
+  field.value = text;
+  field.className = "unseen";
+  const focused = document.activeElement;
+  (document.querySelector("dialog[open]") ?? document.body).append(field);
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  focused?.focus?.({ preventScroll: true });
+  if (!done) throw new Error("the browser did not copy");
+}
+
+function textOf(button) {
+  const { copy, copyFrom, copyLink } = button.dataset;
+  if (copyLink !== undefined) return new URL(copyLink, location.href).href;
+  if (copyFrom !== undefined) return document.getElementById(copyFrom)?.textContent ?? "";
+  return copy;
+}
+
+document.addEventListener("click", async (e) => {
+  const button = e.target.closest("[data-copy], [data-copy-from], [data-copy-link]");
+  if (!button) return;
+  e.preventDefault();
+  let word = "Copied";
+  try {
+    await copy(textOf(button));
+  } catch {
+    word = "Not copied";
+  }
+  document.getElementById("say").textContent = word;
+  button.dataset.said = word;
+  setTimeout(() => delete button.dataset.said, 1500);
+});

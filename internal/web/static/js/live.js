@@ -1,0 +1,121 @@
+// An open page asks for its own URL again and morphs what has changed into #live. It asks
+// only while it can be seen, is not paused, and no other request is out. What a person
+// has opened, typed, ticked or selected stays.
+
+const root = document.documentElement;
+const build = document.querySelector('meta[name="build"]').content;
+
+let out = 0; // requests that are out for #live
+let fails = 0; // refreshes that failed, one after another
+let timer = 0;
+let shown = ""; // the ETag of what #live shows
+let fresh = performance.now(); // when it was last known to be right
+let skew = 0; // the server's clock minus ours, in ms
+
+export const live = () => document.getElementById("live");
+
+/** The moment by the server's clock, in ms: what times on a page are compared with. */
+export const now = () => Date.now() + skew;
+
+/** Runs f on what a refresh has changed, and on the whole page now. */
+export function onChange(f) {
+  f(document);
+  document.addEventListener("htmx:afterSettle", (e) => f(e.detail.target?.isConnected ? e.detail.target : document));
+}
+
+/** Looks for news at once, whatever the timer says. */
+export function tick() {
+  clearTimeout(timer);
+  timer = 0;
+  if (out === 0 && live()) htmx.trigger(document.body, "tick");
+  else plan();
+}
+
+function every() {
+  const ms = Number(live()?.dataset.every ?? 0);
+  if (fails === 0) return ms;
+  return Math.min(30000, Math.max(ms, 1000) * 2 ** fails) * (0.75 + Math.random() / 2);
+}
+
+function plan() {
+  clearTimeout(timer);
+  timer = 0;
+  const ms = every();
+  if (ms > 0 && root.dataset.live === "on" && document.visibilityState === "visible") timer = setTimeout(tick, ms);
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible" && root.dataset.live === "on" && every() > 0) tick();
+  else plan();
+});
+addEventListener("flower:live", plan); // paused, or no more
+
+const ours = (e) => e.detail.target?.id === "live";
+
+document.addEventListener("htmx:beforeRequest", (e) => {
+  if (ours(e)) out++;
+});
+
+document.addEventListener("htmx:beforeSwap", (e) => {
+  const { xhr } = e.detail;
+  if (!ours(e) || !e.detail.shouldSwap) return;
+  const tag = xhr.getResponseHeader("ETag");
+  // The browser hands on its own copy as 200 where the server has answered 304.
+  if (tag && tag === shown) e.detail.shouldSwap = false;
+  shown = tag ?? "";
+});
+
+document.addEventListener("htmx:afterRequest", (e) => {
+  if (!ours(e)) return;
+  out--;
+  const { xhr, successful } = e.detail;
+  fails = successful ? 0 : fails + 1;
+  if (successful) {
+    fresh = performance.now();
+    const date = Date.parse(xhr.getResponseHeader("Date") ?? "");
+    // The header has whole seconds: half of one is as likely over as not.
+    if (date) skew = Math.abs(date + 500 - Date.now()) < 2000 ? 0 : date + 500 - Date.now();
+    const theirs = xhr.getResponseHeader("Flower-Build");
+    document.getElementById("updated").hidden = !theirs || theirs === build;
+    const title = /<title>([^<]*)<\/title>/.exec(xhr.responseText)?.[1];
+    if (title) document.title = new DOMParser().parseFromString(title, "text/html").documentElement.textContent;
+    const icon = /<link rel="icon"[^>]* href="([^"]+)"/.exec(xhr.responseText)?.[1];
+    const link = document.querySelector('link[rel="icon"]');
+    if (icon && link.getAttribute("href") !== icon) link.setAttribute("href", icon);
+  }
+  stale();
+  plan();
+});
+
+// What a refresh could not bring is said, with how old the page is; its last content stays.
+function stale() {
+  const note = document.getElementById("stale");
+  note.hidden = fails === 0;
+  root.classList.toggle("stale", fails > 0);
+  if (fails > 0) note.textContent = `Reconnecting, last update ${Math.round((performance.now() - fresh) / 1000)} s ago`;
+}
+setInterval(() => fails > 0 && stale(), 1000);
+
+// How a morph leaves alone what belongs to the person.
+const typed = (n) => n.matches?.("input:not([type=hidden]), textarea, select");
+Idiomorph.defaults.ignoreActiveValue = true;
+Object.assign(Idiomorph.defaults.callbacks, {
+  beforeAttributeUpdated(name, node) {
+    if (name === "open") return !node.matches("details, dialog");
+    if (name === "checked" || name === "value") return !typed(node);
+    if (name === "selected") return false;
+    return true;
+  },
+  beforeNodeMorphed(old, next) {
+    if (old.nodeType !== 1) return true;
+    // A time that is the same is written as the person wants it.
+    if (old.localName === "time" && next.localName === "time")
+      return old.dateTime !== next.dateTime || old.dataset.form !== next.dataset.form;
+    // What a script keeps up by itself, as long as it is about the same thing.
+    if (old.dataset?.keep) return old.dataset.keep !== next.dataset?.keep;
+    return true;
+  },
+});
+
+// The first look says at once what the server's clock is, and sets the timer.
+if (live()) document.addEventListener("DOMContentLoaded", () => (every() > 0 && root.dataset.live === "on" ? tick() : plan()));

@@ -1,0 +1,8 @@
+// What every page runs. A page is whole without it.
+import "./live.js";
+import "./time.js";
+import "./settings.js";
+import "./copy.js";
+import "./dialog.js";
+import "./select.js";
+import "./keys.js";
