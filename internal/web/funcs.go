@@ -14,6 +14,9 @@ func funcs(base string, f files) template.FuncMap {
 		// holds. No template writes a path otherwise, or it would be wrong under a
 		// base path.
 		"url": func(path string, ids ...any) string {
+			if len(ids) == 0 {
+				return base + path // escaped already
+			}
 			escaped := make([]any, len(ids))
 			for i, id := range ids {
 				escaped[i] = url.PathEscape(fmt.Sprint(id))
@@ -45,6 +48,8 @@ func funcs(base string, f files) template.FuncMap {
 		"since": func(t time.Time) template.HTML { return timeTag(t, "since") }, // 1 m 12 s, and counting
 		"until": func(t time.Time) template.HTML { return timeTag(t, "until") }, // in 40 s
 
+		"said":   said,
+		"clip":   clip,
 		"took":   took,
 		"short":  short,
 		"plural": plural,

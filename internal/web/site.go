@@ -40,13 +40,13 @@ type Site struct {
 // New returns the site. It panics where a template or a file of ours is broken.
 func New(cfg Config, store Store, log *slog.Logger) *Site {
 	cfg.BasePath = strings.TrimSuffix(cfg.BasePath, "/")
-	files := newFiles(must(fs.Sub(static, "static")), buildID(cfg.Version))
+	assets := newFiles(must(fs.Sub(static, "static")), buildID(cfg.Version))
 	return &Site{
 		cfg:   cfg,
 		store: store,
 		log:   log.With("component", "web"),
-		files: files,
-		pages: newPages(templates, funcs(cfg.BasePath, files)),
+		files: assets,
+		pages: newPages(templates, funcs(cfg.BasePath, assets)),
 	}
 }
 
@@ -59,6 +59,7 @@ func (s *Site) Handler() http.Handler {
 
 	route("/static/{build}/{name:.+}", methods{http.MethodGet: http.HandlerFunc(s.serveFile)})
 	route("/settings", methods{http.MethodPost: s.acted(s.changeSettings)})
+	route("/flows/{task_flow_id}", methods{http.MethodGet: s.shown("flow", s.showFlow)})
 	route("/help", methods{http.MethodGet: s.shown("help", s.showHelp)})
 
 	return s.secured(s.unprefixed(r))

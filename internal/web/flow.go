@@ -1,0 +1,154 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/mux"
+
+	"github.com/d-tsuji/flower/internal/access"
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// How often an open page asks again.
+const (
+	everyActive = time.Second     // something runs
+	everyNow    = 2 * time.Second // lists of what happens
+	everyElse   = 5 * time.Second
+)
+
+// maxID is the length of an id, in characters. A longer one is nobody's.
+const maxID = 256
+
+// pathID returns an id of the path, unescaped once.
+func pathID(r *http.Request, name string) (string, error) {
+	id, err := url.PathUnescape(mux.Vars(r)[name])
+	if err != nil || !utf8.ValidString(id) || strings.ContainsRune(id, 0) || utf8.RuneCountInString(id) > maxID {
+		return "", notFound("The id in this address cannot be one.")
+	}
+	return id, nil
+}
+
+// readFlow reads the flow that the path names.
+func (s *Site) readFlow(ctx context.Context, r *http.Request) (flow.State, error) {
+	id, err := pathID(r, "task_flow_id")
+	if err != nil {
+		return flow.State{}, err
+	}
+	state, err := s.store.Flow(ctx, flow.ID(id))
+	if errors.Is(err, flow.ErrNotFound) {
+		return state, notFound(fmt.Sprintf("There is no flow %q.", id))
+	}
+	return state, err
+}
+
+// showFlow is GET /flows/{id}: which task failed, why, and on again.
+func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
+	state, err := s.readFlow(r.Context(), r)
+	if err != nil {
+		return nil, err
+	}
+	q := query{r.URL.Query()}
+	v := newFlowView(state, nil, q)
+	if t, ok := selected(state, q); ok {
+		task := newTaskView(t, rowOf(v.All, t.Seq), nil, q)
+		task.Buttons = taskButtons(t, sh.Who)
+		v.Task = &task
+		v.choose(t.Seq)
+	}
+	v.Actions = flowButtons(state, sh.Who)
+	for i := range v.Failures {
+		c := &v.Failures[i]
+		t := state.Tasks[indexOf(state.Tasks, c.Task.Seq)]
+		c.Buttons = taskButtons(t, sh.Who)
+	}
+	sh.Title = fmt.Sprintf("%s · %s %s", v.Look.Label, state.WorkflowID, short(state.ID))
+	sh.Active, sh.Icon, sh.AsOf, sh.Every = "Flows", v.Look.Class, state.AsOf, everyElse
+	if v.Ended.IsZero() {
+		sh.Every = everyActive
+	}
+	return v, nil
+}
+
+func rowOf(rows []taskRow, seq int) taskRow {
+	for _, r := range rows {
+		if r.Seq == seq {
+			return r
+		}
+	}
+	return taskRow{}
+}
+
+func indexOf(tasks []flow.TaskState, seq int) int {
+	for i, t := range tasks {
+		if t.Seq == seq {
+			return i
+		}
+	}
+	return -1
+}
+
+// choose marks the selected task wherever it is shown.
+func (v *flowView) choose(seq int) {
+	for _, rows := range [][]taskRow{v.Rows, v.All} {
+		for i := range rows {
+			rows[i].Chosen = rows[i].Seq == seq
+		}
+	}
+	for i := range v.Failures {
+		v.Failures[i].Task.Chosen = v.Failures[i].Task.Seq == seq
+	}
+	if v.Task != nil {
+		v.Task.Row.Chosen = true
+	}
+}
+
+// flowButtons are what can be done with a flow.
+func flowButtons(s flow.State, who access.Principal) []button {
+	waits, runs, held := 0, 0, 0
+	for _, t := range s.Tasks {
+		switch {
+		case t.Status == flow.Waiting:
+			waits++
+		case t.Status == flow.Running:
+			runs++
+		case t.Status == flow.Suspended && t.Reason == flow.ReasonHeld:
+			held++
+		}
+	}
+	path := "/flows/" + url.PathEscape(string(s.ID))
+	hold := button{Label: "Hold", Icon: "held", Path: path + "/hold", Post: true}.
+		unless(waits+runs == 0, "Nothing of it waits or runs")
+	if held > 0 {
+		hold = button{Label: "Resume", Icon: "resume", Path: path + "/resume", Post: true, Primary: true}
+	}
+	return []button{
+		button{Label: "Rerun…", Icon: "rerun", Path: path + "/rerun", Dialog: true, Key: "rerun", Primary: s.Status == flow.FlowFailed || s.Status == flow.FlowCancelled}.
+			needs(who, access.Operator),
+		button{Label: "Cancel…", Icon: "cancelled", Path: path + "/cancel", Dialog: true}.
+			needs(who, access.Operator).unless(waits+runs == 0, "Nothing of it waits or runs"),
+		hold.needs(who, access.Operator),
+	}
+}
+
+// taskButtons are what can be done with a task.
+func taskButtons(t flow.TaskState, who access.Principal) []button {
+	path := "/flows/" + url.PathEscape(string(t.Flow))
+	seq := strconv.Itoa(t.Seq)
+	running := t.Status == flow.Running
+	return []button{
+		button{Label: "Rerun from here", Icon: "rerun", Path: path + "/rerun", Query: "?scope=from&from=" + seq, Dialog: true, Primary: failure(t)}.
+			needs(who, access.Operator).unless(running, "It runs: cancel it first, or wait"),
+		button{Label: "Skip…", Icon: "skipped", Path: path + "/tasks/" + seq + "/skip", Dialog: true}.
+			needs(who, access.Operator).unless(t.Status.Satisfies(), "It is "+strings.ToLower(lookOfTask(t.Status, "", "").Label)+" already"),
+		button{Label: "Mark finished…", Icon: "finished", Path: path + "/tasks/" + seq + "/finish", Dialog: true}.
+			needs(who, access.Operator).unless(t.Status == flow.Finished, "It is finished already"),
+	}
+}
