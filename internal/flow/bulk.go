@@ -18,7 +18,7 @@ type BulkAction struct {
 
 	// Flows are those that are meant, or Filter finds them; not both.
 	Flows  []ID
-	Filter Filter
+	Filter BulkFilter
 
 	Parameters json.RawMessage // as those of Action
 	Output     json.RawMessage
@@ -26,14 +26,14 @@ type BulkAction struct {
 	Terms
 }
 
-// Filter finds flows and tasks. An empty field is anything; all fields must fit.
+// BulkFilter finds flows and tasks. An empty field is anything; all fields must fit.
 //
 // Program, Reason, Fingerprint, TaskSeq, FailedSince and FailedUntil are about failed
 // tasks: a rerun, a skip and a finish then change those alone (for ScopeFrom: and what
 // comes after them), not every failed task of their flows. Without any of them a skip and
 // a finish are for every failed task of the flows. Other actions are for the whole of each
 // flow in which there is such a task.
-type Filter struct {
+type BulkFilter struct {
 	WorkflowID   WorkflowID
 	Status       []string // of a flow: "failed", "held" … as State.Status
 	RegisteredBy string
@@ -47,7 +47,7 @@ type Filter struct {
 }
 
 // OfTasks reports whether f is about failed tasks rather than about flows.
-func (f Filter) OfTasks() bool {
+func (f BulkFilter) OfTasks() bool {
 	return f.TaskSeq != 0 || f.Program != "" || f.Reason != "" || f.Fingerprint != "" || !f.FailedSince.IsZero() || !f.FailedUntil.IsZero()
 }
 
