@@ -68,7 +68,7 @@ func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) e
 		return nil
 	}
 	cfg.web.LoginPage = "/login"
-	pages := web.New(web.Config{BasePath: cfg.web.BasePath, Version: cli.Version()}, db, log)
+	pages := web.New(web.Config{BasePath: cfg.web.BasePath, Access: cfg.web.Access, Version: cli.Version()}, db, log)
 	server := register.New(cfg.web, db, log, register.Site{Prefix: "/", Handler: pages.Handler()})
 	onHangup(ctx, log.With("component", "register"), func() {
 		cfg.web.Access.Reload()

@@ -1,8 +1,6 @@
 package web
 
 import (
-	"fmt"
-
 	"github.com/d-tsuji/flower/internal/access"
 )
 
@@ -22,8 +20,8 @@ type button struct {
 
 // needs keeps a button from whoever may not do that.
 func (b button) needs(who access.Principal, role access.Role) button {
-	if b.Why == "" && who.Role < role {
-		b.Why = fmt.Sprintf("%s has the role %s, and this needs %s", who.Name, who.Role, role)
+	if err := who.Require(role); err != nil && b.Why == "" {
+		b.Why = capital(err.Error())
 	}
 	return b
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -34,12 +35,15 @@ func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var (
 		known   *refusal
 		invalid *flow.InvalidError
+		role    *access.RefusedError
 		status  int
 		body    failed
 	)
 	switch {
 	case errors.As(err, &known):
 		status, body = known.status, failed{Title: known.title, Detail: known.detail}
+	case errors.As(err, &role):
+		status, body = http.StatusForbidden, failed{Title: "Not allowed", Detail: capital(role.Error()) + "."}
 	case errors.As(err, &invalid):
 		status, body = http.StatusUnprocessableEntity, failed{Title: "This does not work", Detail: invalid.Error()}
 	case errors.Is(err, flow.ErrUnavailable), r.Context().Err() != nil:

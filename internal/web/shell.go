@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/d-tsuji/flower/internal/access"
@@ -49,8 +50,14 @@ func (shell) Places() []place {
 func (s shell) EveryMs() int64 { return s.Every.Milliseconds() }
 
 func (s *Site) newShell(r *http.Request) shell {
+	path := r.URL.RequestURI()
+	back, _, _ := strings.Cut(path, "?")
+	if rest := (query{r.URL.Query()}).without("did"); len(rest.values) > 0 {
+		back += rest.String()
+	}
 	return shell{
-		Path:     r.URL.RequestURI(),
+		Path:     path,
+		Message:  did(r.URL.Query().Get("did"), undoOf(back)),
 		Settings: readSettings(r),
 		Who:      access.Of(r.Context()),
 		Build:    s.files.build,

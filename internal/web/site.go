@@ -11,13 +11,19 @@ import (
 
 	"github.com/gorilla/mux"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/d-tsuji/flower/internal/access"
+	"github.com/d-tsuji/flower/internal/flow"
 )
 
 // Config says how the pages are served.
 type Config struct {
-	// BasePath is where browsers find the pages, as in "/flower"; empty is "/". A proxy
-	// may take it off a request's path or leave it there.
+	// BasePath is where browsers find the pages behind a proxy, as in "/flower"; empty is
+	// "/". The path of a request that comes here no longer has it.
 	BasePath string
+
+	// Access checks tokens; nil knows nobody.
+	Access *access.Control
 
 	Version string // of the program, for people to read
 }
@@ -39,7 +45,6 @@ type Site struct {
 
 // New returns the site. It panics where a template or a file of ours is broken.
 func New(cfg Config, store Store, log *slog.Logger) *Site {
-	cfg.BasePath = strings.TrimSuffix(cfg.BasePath, "/")
 	assets := newFiles(must(fs.Sub(static, "static")), buildID(cfg.Version))
 	return &Site{
 		cfg:   cfg,
@@ -60,27 +65,17 @@ func (s *Site) Handler() http.Handler {
 	route("/static/{build}/{name:.+}", methods{http.MethodGet: http.HandlerFunc(s.serveFile)})
 	route("/settings", methods{http.MethodPost: s.acted(s.changeSettings)})
 	route("/flows/{task_flow_id}", methods{http.MethodGet: s.shown("flow", s.showFlow)})
+	route("/flows/{task_flow_id}/rerun", s.action(flow.ActionRerun))
+	route("/flows/{task_flow_id}/cancel", s.action(flow.ActionCancel))
+	route("/flows/{task_flow_id}/tasks/{task_exec_seq}/skip", s.action(flow.ActionSkip))
+	route("/flows/{task_flow_id}/tasks/{task_exec_seq}/finish", s.action(flow.ActionFinish))
+	route("/flows/{task_flow_id}/hold", methods{http.MethodPost: s.acted(s.act(flow.ActionHold))})
+	route("/flows/{task_flow_id}/resume", methods{http.MethodPost: s.acted(s.act(flow.ActionResume))})
+	route("/login", methods{http.MethodGet: s.shown("login", s.showLogin), http.MethodPost: s.acted(s.login)})
+	route("/logout", methods{http.MethodPost: s.acted(s.logout)})
 	route("/help", methods{http.MethodGet: s.shown("help", s.showHelp)})
 
-	return s.secured(s.unprefixed(r))
-}
-
-// unprefixed takes the base path off a request, where a proxy has left it.
-func (s *Site) unprefixed(next http.Handler) http.Handler {
-	if s.cfg.BasePath == "" {
-		return next
-	}
-	stripped := http.StripPrefix(s.cfg.BasePath, next)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch rest, kept := strings.CutPrefix(r.URL.Path, s.cfg.BasePath); {
-		case kept && rest == "":
-			http.Redirect(w, r, s.cfg.BasePath+"/", http.StatusSeeOther)
-		case kept && rest[0] == '/':
-			stripped.ServeHTTP(w, r)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
+	return s.secured(r)
 }
 
 // methods are the handlers of one path. HEAD comes with GET.

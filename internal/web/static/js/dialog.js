@@ -27,24 +27,70 @@ document.addEventListener("click", (e) => {
 });
 
 document.addEventListener("htmx:afterSwap", (e) => {
-  if (e.detail.target === body && !dialog.open) dialog.showModal();
+  if (e.detail.target === body) {
+    if (!dialog.open) dialog.showModal();
+    mark();
+  }
+  document.querySelectorAll("[data-dismiss]").forEach((b) => (b.hidden = false));
 });
-dialog.addEventListener("close", () => body.replaceChildren());
+dialog.addEventListener("close", () => {
+  body.replaceChildren();
+  mark();
+});
 
-// A form that acts. The answer is the page that one came from, with a message.
+// A form that acts, in the dialog or in its place on the page. The answer is the page that
+// one came from, with a message.
 document.addEventListener("submit", (e) => {
   const form = e.target;
-  if (form.method !== "post" || e.defaultPrevented || e.submitter?.hasAttribute("data-full")) return;
+  if (e.defaultPrevented || e.submitter?.hasAttribute("data-full")) return;
+  if (form.matches("dialog form[data-preview]")) {
+    e.preventDefault();
+    preview(form);
+    return;
+  }
+  if (form.method !== "post" || !form.matches("dialog form, form[data-inplace]")) return;
   e.preventDefault();
   if (form.dataset.sent) return; // a double click is one action
   form.dataset.sent = "1";
-  const values = Object.fromEntries(new FormData(form, e.submitter));
+  const values = { ...Object.fromEntries(new FormData(form, e.submitter)), back: here() };
   htmx
-    .ajax("POST", e.submitter?.getAttribute("formaction") ?? form.action, {
+    .ajax("POST", form.getAttribute("action"), {
       source: live(), target: "#live", select: "#live", swap: "morph:outerHTML", selectOOB: "#message", values,
     })
     .finally(() => delete form.dataset.sent);
 });
+
+// This page, as the server names it: without the base path, and what was said before.
+function here() {
+  const url = new URL(location.href);
+  url.searchParams.delete("did");
+  return "/" + url.pathname.slice(document.documentElement.dataset.base.length) + url.search;
+}
+
+// Another choice shows at once what it would do.
+const preview = (form) => open(`${form.action}?${new URLSearchParams(new FormData(form))}`);
+document.addEventListener("change", (e) => {
+  const form = e.target.form;
+  if (!form?.matches("[data-preview]")) return;
+  if (e.target.name === "from" && !form.matches(":has([value=from]:checked, [value=only]:checked)")) form.elements.scope.value = "from";
+  if (dialog.open) preview(form);
+  else form.requestSubmit();
+});
+
+// What an action would change is marked on the page behind it.
+function mark() {
+  const seqs = new Set((dialog.open ? body.querySelector("[data-planned]")?.dataset.planned ?? "" : "").split(" "));
+  for (const row of document.querySelectorAll("[data-seq]")) row.classList.toggle("planned", seqs.has(row.dataset.seq));
+  dispatchEvent(new Event("flower:planned"));
+}
+
+// What was said once is not said again after a reload.
+if (new URLSearchParams(location.search).has("did")) {
+  const url = new URL(location.href);
+  url.searchParams.delete("did");
+  history.replaceState(history.state, "", url);
+}
+document.querySelectorAll("[data-dismiss]").forEach((b) => (b.hidden = false));
 
 document.addEventListener("htmx:beforeSwap", (e) => {
   const { xhr, requestConfig } = e.detail;

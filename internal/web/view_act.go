@@ -1,0 +1,236 @@
+package web
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// actView is the preview of an action: exactly what it would do.
+type actView struct {
+	Title    string
+	Flow     flow.State
+	Path     string // what the form is posted to
+	Scopes   []scopeView
+	Tasks    []option // that a scope can begin at
+	Seq      int
+	Lines    []effectLine
+	Refused  []flow.Refusal
+	Button   string
+	Nothing  string // why there is nothing to do; empty: there is
+	Why      string // why this person may not do it
+	Problem  string // why it was not done just now
+	Planned  string // the tasks that change, for scripts: "3 4 5"
+	WithData string // the field for JSON that it takes: parameters, output or none
+
+	// What the form has.
+	Plan, Key, Note, Back, Parameters, Output string
+	Expect                                    int
+}
+
+type scopeView struct {
+	Value, Label string
+	Chosen       bool
+	Task         bool // it begins at a task
+}
+
+type option struct {
+	Value  int
+	Label  string
+	Chosen bool
+}
+
+// effectLine is one thing that an action does.
+type effectLine struct {
+	Look  look
+	Lead  string // "3 tasks will run again"
+	Names string
+}
+
+// namesShown is how many tasks a line names.
+const namesShown = 30
+
+func newActView(a flow.Action, s flow.State, e flow.Effect) actView {
+	g := newGraph(s.Tasks)
+	v := actView{
+		Flow: s, Seq: a.Seq, Refused: e.Refused, Plan: e.Plan, Expect: e.Changed(),
+		Path: "/flows/" + url.PathEscape(string(a.Flow)) + "/" + string(a.Kind),
+	}
+	changed := make([]int, len(e.Tasks))
+	for i, t := range e.Tasks {
+		changed[i] = t.Seq
+	}
+	v.Planned = joinInts(changed, " ")
+	name := fmt.Sprintf("%s %s", s.WorkflowID, short(s.ID))
+	task := g.name(a.Seq)
+	n := plural(len(changed), "task", "tasks")
+	switch a.Kind {
+	case flow.ActionRerun:
+		v.Title, v.Button, v.WithData = "Rerun "+name, "Rerun "+n, "parameters"
+		v.Scopes, v.Tasks = scopes(a.Scope), options(s.Tasks, g, a.Seq)
+		v.Lines = rerunLines(g, e, changed)
+		v.Nothing = nothingToRerun(a)
+	case flow.ActionCancel:
+		v.Title, v.Button = "Cancel "+name, "Cancel "+n
+		v.Lines = cancelLines(g, e)
+		v.Nothing = "Nothing of it runs or waits."
+	case flow.ActionSkip:
+		v.Title, v.Button = "Skip "+task, "Skip "+task
+		v.Path = fmt.Sprintf("/flows/%s/tasks/%d/skip", url.PathEscape(string(a.Flow)), a.Seq)
+		v.Lines = satisfyLines(g, e, changed, lookSkipped, "is left out, and counts as done")
+		v.Nothing = "It is skipped already."
+	case flow.ActionFinish:
+		v.Title, v.Button, v.WithData = "Mark "+task+" finished", "Mark it finished", "output"
+		v.Path = fmt.Sprintf("/flows/%s/tasks/%d/finish", url.PathEscape(string(a.Flow)), a.Seq)
+		v.Lines = satisfyLines(g, e, changed, lookFinished, "counts as done by hand; its program is not run")
+		v.Nothing = "It is finished already."
+	}
+	if len(changed) > 0 || len(e.Refused) > 0 {
+		v.Nothing = ""
+	}
+	return v
+}
+
+func scopes(chosen flow.Scope) []scopeView {
+	all := []scopeView{
+		{string(flow.ScopeFailed), "What failed, and what follows", false, false},
+		{string(flow.ScopeFrom), "From one task on", false, true},
+		{string(flow.ScopeOnly), "Only one task", false, true},
+		{string(flow.ScopeAll), "All tasks of this flow", false, false},
+	}
+	for i := range all {
+		all[i].Chosen = all[i].Value == string(chosen)
+	}
+	return all
+}
+
+func options(tasks []flow.TaskState, g graph, chosen int) []option {
+	list := make([]option, len(tasks))
+	for i, t := range tasks {
+		list[i] = option{t.Seq, fmt.Sprintf("%s · %s", g.name(t.Seq), g.look(t).Label), t.Seq == chosen}
+	}
+	return list
+}
+
+func nothingToRerun(a flow.Action) string {
+	if a.Scope == flow.ScopeFailed {
+		return "Nothing of this flow has failed or was cancelled. Choose what else to run again."
+	}
+	return "There is nothing to run again: it waits already."
+}
+
+func rerunLines(g graph, e flow.Effect, changed []int) []effectLine {
+	lines := lineOf(nil, lookRetry, changed, "task runs again", "tasks run again", g)
+	lines = lineOf(lines, lookWaiting, e.Follow, "task waits for that, and follows", "tasks wait for that, and follow", g)
+	return lineOf(lines, lookFinished, g.keep(changed, e.Follow), "task stays as it is", "tasks stay as they are", g)
+}
+
+func cancelLines(g graph, e flow.Effect) []effectLine {
+	var running, waiting, changed []int
+	for _, t := range e.Tasks {
+		changed = append(changed, t.Seq)
+		if t.From == flow.Running {
+			running = append(running, t.Seq)
+		} else {
+			waiting = append(waiting, t.Seq)
+		}
+	}
+	lines := lineOf(nil, lookRunning, running, "running task is told to stop", "running tasks are told to stop", g)
+	lines = lineOf(lines, lookCancelled, waiting, "waiting task becomes Cancelled", "waiting tasks become Cancelled", g)
+	lines = lineOf(lines, lookFinished, g.keep(changed, nil), "task stays as it is", "tasks stay as they are", g)
+	return append(lines, effectLine{Look: lookRetry, Lead: "Rerun takes it up again"})
+}
+
+func satisfyLines(g graph, e flow.Effect, changed []int, l look, does string) []effectLine {
+	var lines []effectLine
+	for _, seq := range changed {
+		lines = append(lines, effectLine{Look: l, Lead: g.name(seq) + " " + does})
+	}
+	if len(e.CanGo) > 0 {
+		return lineOf(lines, lookQueued, e.CanGo, "task can go at once", "tasks can go at once", g)
+	}
+	return append(lines, effectLine{Look: lookWaiting, Lead: "No other task can go because of that"})
+}
+
+// lineOf adds a line about some tasks, if there are any.
+func lineOf(lines []effectLine, l look, seqs []int, one, many string, g graph) []effectLine {
+	if len(seqs) == 0 {
+		return lines
+	}
+	var names []string
+	for i, seq := range seqs {
+		if i == namesShown {
+			names = append(names, fmt.Sprintf("and %d more", len(seqs)-namesShown))
+			break
+		}
+		names = append(names, g.name(seq))
+	}
+	return append(lines, effectLine{l, plural(len(seqs), one, many), strings.Join(names, ", ")})
+}
+
+// keep returns the tasks that are in neither list.
+func (g graph) keep(changed, follow []int) []int {
+	rest := make(map[int]bool, len(g.bySeq))
+	for seq := range g.bySeq {
+		rest[seq] = true
+	}
+	for _, seq := range append(append([]int{}, changed...), follow...) {
+		delete(rest, seq)
+	}
+	return sorted(rest)
+}
+
+// did says what an action has come to, from what backTo has put into the URL. What it does
+// not know it says nothing about: anybody can write a URL.
+func did(text string, who undoer) *message {
+	parts := strings.SplitN(text, ".", 3)
+	if len(parts) != 3 {
+		return nil
+	}
+	n, err := strconv.Atoi(parts[1])
+	if err != nil || n < 0 {
+		return nil
+	}
+	kind, id := flow.ActionKind(parts[0]), parts[2]
+	done := map[flow.ActionKind][2]string{
+		flow.ActionRerun:  {"1 task runs again", "%d tasks run again"},
+		flow.ActionCancel: {"1 task was cancelled", "%d tasks were cancelled"},
+		flow.ActionHold:   {"1 task is held", "%d tasks are held"},
+		flow.ActionResume: {"1 task goes on", "%d tasks go on"},
+		flow.ActionSkip:   {"1 task was skipped", "%d tasks were skipped"},
+		flow.ActionFinish: {"1 task was marked finished", "%d tasks were marked finished"},
+	}[kind]
+	switch {
+	case done[0] == "":
+		return nil
+	case n == 0:
+		return &message{Text: "Nothing was left to do."}
+	}
+	m := &message{Text: done[0] + "."}
+	if n > 1 {
+		m.Text = fmt.Sprintf(done[1], n) + "."
+	}
+	m.Undo = who(kind, flow.ID(id))
+	return m
+}
+
+// undoer returns the form that takes an action back; nil where there is none.
+type undoer func(kind flow.ActionKind, id flow.ID) *undo
+
+// undoOf offers the one of hold and resume after the other.
+func undoOf(back string) undoer {
+	return func(kind flow.ActionKind, id flow.ID) *undo {
+		path := "/flows/" + url.PathEscape(string(id))
+		fields := []field{{"back", back}}
+		switch kind {
+		case flow.ActionHold:
+			return &undo{"Resume", path + "/resume", fields}
+		case flow.ActionResume:
+			return &undo{"Hold again", path + "/hold", fields}
+		}
+		return nil
+	}
+}
