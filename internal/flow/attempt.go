@@ -63,10 +63,19 @@ type EventFilter struct {
 	Kind  string
 
 	// After is the id of an event: those that came later, in their order. Without it the
-	// last ones, the latest first; Before is then where to go on.
+	// last ones, the latest first, or the last before the one with the id Before.
 	After  *int64
 	Before int64
 	Limit  int
+}
+
+// EventPage is a part of the events.
+type EventPage struct {
+	Events []Event
+	// Next is where to go on: After, or Before where the latest were asked for. It may go
+	// further than the last of the events, where few match.
+	Next int64
+	More bool // there may be more by now
 }
 
 // LogFilter chooses lines of a task's log.
@@ -86,7 +95,6 @@ type LogFilter struct {
 type LogPage struct {
 	Attempt int // whose; 0: the task has not started yet
 	Lines   []LogLine
-	Earlier bool // there are lines before these that match
-	Later   bool // there are lines after these that match
+	More    bool // there are more that match: after these if lines after one were asked for, else before these
 	Running bool // the attempt runs: more lines may come
 }

@@ -7,6 +7,9 @@ var (
 	// ErrNotFound: no such workflow, flow or task.
 	ErrNotFound = errors.New("not found")
 
+	// ErrNoTask: the flow exists, but has no such task.
+	ErrNoTask = errors.New("the flow has no such task")
+
 	// ErrKeyReused: the idempotency key belongs to an earlier, different request.
 	ErrKeyReused = errors.New("the idempotency key was used for a different request")
 

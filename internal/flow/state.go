@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 )
@@ -81,4 +82,46 @@ func (t TaskState) Ended() time.Time {
 		return t.SuspendedAt
 	}
 	return time.Time{}
+}
+
+// CountBlocked counts for each suspended task how many waiting ones wait for it, directly
+// or not. It needs all tasks of the flow.
+func (s *State) CountBlocked() {
+	place := make(map[int]int, len(s.Tasks))
+	waiting := 0
+	for i, t := range s.Tasks {
+		place[t.Seq] = i
+		if t.Status == Waiting {
+			waiting++
+		}
+	}
+	if waiting == 0 {
+		return
+	}
+	children := make([][]int, len(s.Tasks))
+	for i, t := range s.Tasks {
+		for _, p := range t.Parents {
+			if at, known := place[p]; known {
+				children[at] = append(children[at], i)
+			}
+		}
+	}
+	seen := make([]int, len(s.Tasks)) // by which task it was seen last, plus one
+	for i := range s.Tasks {
+		if s.Tasks[i].Status != Suspended {
+			continue
+		}
+		for behind := slices.Clone(children[i]); len(behind) > 0; {
+			c := behind[len(behind)-1]
+			behind = behind[:len(behind)-1]
+			if seen[c] == i+1 {
+				continue
+			}
+			seen[c] = i + 1
+			if s.Tasks[c].Status == Waiting {
+				s.Tasks[i].Blocks++
+			}
+			behind = append(behind, children[c]...)
+		}
+	}
 }

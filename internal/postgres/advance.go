@@ -242,6 +242,7 @@ func (r taskRow) task() flow.Task {
 func (d *DB) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
 	var adv flow.Advanced
 	err := d.advanceAll(ctx, results, c, &adv)
+	d.tally.count(adv.Verdicts)
 	d.admitAfter(ctx, &adv)
 	return adv, err
 }

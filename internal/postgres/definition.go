@@ -70,14 +70,18 @@ func (d *DB) workflows(ctx context.Context, ids []flow.WorkflowID) (map[flow.Wor
 	if err := d.writer.selectAll(ctx, &rows, workflowsSQL, names); err != nil {
 		return nil, err
 	}
-	found := make(map[flow.WorkflowID]flow.Workflow, len(ids))
+	return workflowsOf(rows), nil
+}
+
+func workflowsOf(rows []taskDefinitionRow) map[flow.WorkflowID]flow.Workflow {
+	found := make(map[flow.WorkflowID]flow.Workflow)
 	for _, r := range rows {
 		w := found[flow.WorkflowID(r.WorkflowID)]
 		w.ID = flow.WorkflowID(r.WorkflowID)
 		w.Tasks = append(w.Tasks, r.definition())
 		found[w.ID] = w
 	}
-	return found, nil
+	return found
 }
 
 func notFound(id flow.WorkflowID) error { return fmt.Errorf("workflow %q: %w", id, flow.ErrNotFound) }

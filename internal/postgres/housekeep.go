@@ -55,6 +55,7 @@ func (d *DB) Promote(ctx context.Context) (promoted int, next time.Duration, err
 	if err := d.writer.selectAll(ctx, &rows, promoteSQL); err != nil {
 		return 0, 0, translate("promote tasks that are due", err)
 	}
+	d.writeTally(ctx, false)
 	r := rows[0]
 	if r.NextMS != nil {
 		next = max(time.Duration(*r.NextMS)*time.Millisecond, time.Millisecond)

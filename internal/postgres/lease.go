@@ -64,6 +64,7 @@ SELECT watcher_id::text FROM ended UNION ALL SELECT watcher_id::text FROM gone`
 // heartbeat of another one. It returns when ctx ends.
 func (d *DB) Leave(ctx context.Context, watcher string) error {
 	err := bounded(ctx, func() error {
+		d.writeTally(ctx, true)
 		return d.inSlowTx(ctx, func(tx *sqlx.Tx) error {
 			_, err := tx.ExecContext(ctx, leaveSQL, watcher)
 			return err

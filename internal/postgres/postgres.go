@@ -101,6 +101,7 @@ type DB struct {
 	logs   *lanes   // what tasks print: nothing waits behind it
 	hints  *notifier
 	flows  *registrar
+	tally  *tally
 	check  func(w flow.Workflow, request json.RawMessage) error
 	looks  singleflight.Group // whether the database can be used
 }
@@ -139,6 +140,7 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 		return d.writer.selectAll(ctx, &sent, notifySQL)
 	})
 	d.flows = newRegistrar(d.registerAll)
+	d.tally = newTally()
 	d.check = func(flow.Workflow, json.RawMessage) error { return nil }
 	return d, nil
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -48,7 +47,7 @@ SELECT task_flow_id, task_exec_seq, task_id, task_seq,
        registered_ts, started_ts, finished_ts, suspended_ts, run_after,
        exec_status = 0 AND run_after IS NOT NULL AND pause IS NOT NULL AND error IS NULL AS paused, coalesce(pause->>'why', '') AS why
 FROM   kr_task_stat
-WHERE  task_flow_id = $1
+WHERE  task_flow_id = $1 AND ($2 = 0 OR task_exec_seq = $2)
 ORDER  BY task_exec_seq`
 
 type taskStateRow struct {
@@ -119,17 +118,75 @@ func deref[T any](p *T) T {
 	return *p
 }
 
+// waitsSQL says why tasks of a flow wait.
+const waitsSQL = `
+-- flower: why tasks wait
+SELECT task_exec_seq, wait_reason, coalesce(why, '') AS why, waits_for FROM v_why_waiting
+WHERE  task_flow_id = $1 AND ($2 = 0 OR task_exec_seq = $2)`
+
+// positionsSQL finds tasks of a flow among the next of the queue; the whole may be long.
+const positionsSQL = `
+-- flower: places in the queue
+SELECT task_exec_seq, position
+FROM   (SELECT task_flow_id, task_exec_seq, row_number() OVER (ORDER BY ` + order + `) AS position
+        FROM (SELECT ` + order + ` FROM kr_ready ORDER BY ` + order + ` LIMIT $2) r) p
+WHERE  task_flow_id = $1`
+
+const failedAttemptsSQL = `
+-- flower: failed attempts
+SELECT task_exec_seq, count(*) AS failed FROM kr_task_attempt
+WHERE  task_flow_id = $1 AND ($2 = 0 OR task_exec_seq = $2)
+       AND exec_status = 2 AND coalesce(reason, 'failed') NOT IN ('held', 'cancelled')
+GROUP  BY task_exec_seq`
+
 // Flow returns a flow with its tasks, all as of one moment; flow.ErrNotFound if there is
 // none.
 func (d *DB) Flow(ctx context.Context, id flow.ID) (flow.State, error) {
+	s, err := d.flowState(ctx, id, 0)
+	if err == nil {
+		s.CountBlocked()
+	}
+	return s, err
+}
+
+// Task returns a task, and its flow without the others. flow.ErrNotFound: there is no such
+// flow; flow.ErrNoTask: the flow has no such task.
+func (d *DB) Task(ctx context.Context, key flow.TaskKey) (flow.State, error) {
+	s, err := d.flowState(ctx, key.Flow, key.Seq)
+	switch {
+	case err != nil:
+		return s, err
+	case len(s.Tasks) == 0:
+		return s, fmt.Errorf("task %s: %w", key, flow.ErrNoTask)
+	case s.Tasks[0].Status == flow.Suspended:
+		err = d.pool.GetContext(ctx, &s.Tasks[0].Blocks, blocksSQL, string(key.Flow), key.Seq)
+	}
+	return s, translate(fmt.Sprintf("read task %s", key), err)
+}
+
+// blocksSQL counts the tasks that wait for one, as v_failed does.
+const blocksSQL = `
+-- flower: how many tasks it blocks
+WITH RECURSIVE behind AS (
+    SELECT unnest(dependents) AS seq FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = $2
+    UNION
+    SELECT unnest(t.dependents) FROM behind b
+    JOIN   kr_task_stat t ON t.task_flow_id = $1 AND t.task_exec_seq = b.seq
+)
+SELECT count(*) FROM behind b JOIN kr_task_stat t ON t.task_flow_id = $1 AND t.task_exec_seq = b.seq
+WHERE  t.exec_status = 0`
+
+// flowState reads a flow with one of its tasks, or with all.
+func (d *DB) flowState(ctx context.Context, id flow.ID, seq int) (flow.State, error) {
 	var head []flowStateRow
-	var rows []taskStateRow
-	oneMoment := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
-	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
-		if err := tx.SelectContext(ctx, &head, flowStateSQL, string(id)); err != nil {
+	var s flow.State
+	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) (err error) {
+		if err = tx.SelectContext(ctx, &head, flowStateSQL, string(id)); err != nil || len(head) == 0 {
 			return err
 		}
-		return tx.SelectContext(ctx, &rows, taskStatesSQL, string(id))
+		s = head[0].state()
+		s.Tasks, err = taskStates(ctx, tx, flow.TaskKey{Flow: id, Seq: seq})
+		return err
 	})
 	switch {
 	case err != nil:
@@ -137,21 +194,93 @@ func (d *DB) Flow(ctx context.Context, id flow.ID) (flow.State, error) {
 	case len(head) == 0:
 		return flow.State{}, fmt.Errorf("flow %q: %w", id, flow.ErrNotFound)
 	}
-	h := head[0]
-	s := flow.State{
-		Flow:         flow.Flow{ID: flow.ID(h.FlowID), WorkflowID: flow.WorkflowID(h.WorkflowID), RegisteredAt: h.RegisteredTS},
+	return s, nil
+}
+
+func (h flowStateRow) state() flow.State {
+	return flow.State{
+		Flow: flow.Flow{
+			ID: flow.ID(h.FlowID), WorkflowID: flow.WorkflowID(h.WorkflowID), RegisteredAt: h.RegisteredTS, Parameters: rawJSON(h.Parameters),
+		},
 		Status:       h.Status,
 		RegisteredBy: h.RegisteredBy,
 		Note:         h.Note,
 		AsOf:         h.AsOf,
 		Recover:      h.Recover,
-		Tasks:        make([]flow.TaskState, len(rows)),
 	}
-	if h.Parameters != nil {
-		s.Parameters = json.RawMessage(*h.Parameters)
+}
+
+// taskStates reads the tasks of a flow; of one where the key names one.
+func taskStates(ctx context.Context, tx *sqlx.Tx, key flow.TaskKey) ([]flow.TaskState, error) {
+	var rows []taskStateRow
+	if err := tx.SelectContext(ctx, &rows, taskStatesSQL, string(key.Flow), key.Seq); err != nil {
+		return nil, err
 	}
+	tasks := make([]flow.TaskState, len(rows))
+	bySeq := make(map[int]*flow.TaskState, len(rows))
+	waiting, attempted := false, false
 	for i, r := range rows {
-		s.Tasks[i] = r.state()
+		tasks[i] = r.state()
+		bySeq[r.Seq] = &tasks[i]
+		waiting = waiting || tasks[i].Status == flow.Waiting
+		attempted = attempted || tasks[i].Attempt > 0
 	}
-	return s, nil
+	if waiting {
+		if err := addWaits(ctx, tx, key, bySeq); err != nil {
+			return nil, err
+		}
+	}
+	if attempted {
+		var failed []struct {
+			Seq    int `db:"task_exec_seq"`
+			Failed int `db:"failed"`
+		}
+		if err := tx.SelectContext(ctx, &failed, failedAttemptsSQL, string(key.Flow), key.Seq); err != nil {
+			return nil, err
+		}
+		for _, f := range failed {
+			if t := bySeq[f.Seq]; t != nil {
+				t.Failed = f.Failed
+			}
+		}
+	}
+	return tasks, nil
+}
+
+// addWaits says of the tasks that wait why they do.
+func addWaits(ctx context.Context, tx *sqlx.Tx, key flow.TaskKey, bySeq map[int]*flow.TaskState) error {
+	var waits []struct {
+		Seq    int           `db:"task_exec_seq"`
+		Reason string        `db:"wait_reason"`
+		Why    string        `db:"why"`
+		For    pq.Int64Array `db:"waits_for"`
+	}
+	if err := tx.SelectContext(ctx, &waits, waitsSQL, string(key.Flow), key.Seq); err != nil {
+		return err
+	}
+	queued := false
+	for _, w := range waits {
+		t := bySeq[w.Seq]
+		t.Wait = flow.Wait{Reason: w.Reason, Why: w.Why}
+		for _, seq := range w.For {
+			t.Wait.For = append(t.Wait.For, int(seq))
+		}
+		queued = queued || len(w.For) == 0
+	}
+	if !queued {
+		return nil
+	}
+	var places []struct {
+		Seq      int `db:"task_exec_seq"`
+		Position int `db:"position"`
+	}
+	if err := tx.SelectContext(ctx, &places, positionsSQL, string(key.Flow), flow.MaxCount); err != nil {
+		return err
+	}
+	for _, p := range places {
+		if t := bySeq[p.Seq]; t != nil {
+			t.Wait.Position = p.Position
+		}
+	}
+	return nil
 }

@@ -1,0 +1,129 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// maxEvents is how many events one call looks at: with filters that few match, the next
+// call goes on.
+const maxEvents = 20_000
+
+// settledSQL is up to where whoever asks for events after one may read. An event gets its
+// id before it is committed: where an id is missing, an event may still come, and who has
+// read past it would miss it. An id that was missing for 10 s was given up.
+const settledSQL = `
+-- flower: up to which event
+SELECT coalesce(min(event_id) - 1, $1)
+FROM   (SELECT event_id, event_ts, lag(event_id) OVER (ORDER BY event_id) AS before
+        FROM (SELECT event_id, event_ts FROM kr_event ORDER BY event_id DESC LIMIT 1000) x) e
+WHERE  before < event_id - 1 AND event_ts > clock_timestamp() - interval '10 s'`
+
+type eventRow struct {
+	ID          int64     `db:"event_id"`
+	At          time.Time `db:"event_ts"`
+	FlowID      string    `db:"task_flow_id"`
+	Seq         int       `db:"task_exec_seq"`
+	From        *int16    `db:"old_status"`
+	To          *int16    `db:"new_status"`
+	Change      *string   `db:"change"`
+	Note        string    `db:"note"`
+	Actor       string    `db:"actor"`
+	Application string    `db:"application"`
+	Client      string    `db:"client"`
+}
+
+func (r eventRow) event() flow.Event {
+	return flow.Event{
+		ID: r.ID, At: r.At, Flow: flow.ID(r.FlowID), Seq: r.Seq, From: status(r.From), To: status(r.To), Change: rawJSON(r.Change),
+		Note: r.Note, Actor: r.Actor, Application: r.Application, Client: r.Client,
+	}
+}
+
+func status(s *int16) *flow.Status {
+	if s == nil {
+		return nil
+	}
+	status := flow.Status(*s)
+	return &status
+}
+
+// kindsSQL is what flow.Event.Kind says, as conditions.
+var kindsSQL = map[string]string{
+	"rerun": "new_status = 0", "suspend": "new_status = 2", "finish": "new_status = 3", "skip": "new_status = 9",
+	"edit": "(new_status IS NULL OR new_status NOT IN (0, 2, 3, 9))",
+}
+
+// eventsSQL makes walk, which has what is looked at, and then what matches of it; edge: just
+// the last that is looked at, if there may be more beyond it.
+func eventsSQL(q *query, f flow.EventFilter, upTo int64, edge bool) string {
+	order, looked, matching := "DESC", "event_id < "+q.arg(cmp.Or(f.Before, math.MaxInt64)), "true"
+	if f.After != nil {
+		order, looked = "ASC", "event_id > "+q.arg(*f.After)+" AND event_id <= "+q.arg(upTo)
+	}
+	if f.Flow != "" {
+		looked += " AND task_flow_id = " + q.arg(string(f.Flow))
+	}
+	if f.Actor != "" {
+		looked += " AND actor = " + q.arg(f.Actor)
+	}
+	walk := `WITH walk AS MATERIALIZED (
+    SELECT * FROM kr_event WHERE ` + looked + ` ORDER BY event_id ` + order + ` LIMIT ` + strconv.Itoa(maxEvents) + `
+)`
+	if edge {
+		return "-- flower: events, the edge\n" + walk + " SELECT event_id FROM walk ORDER BY event_id " + order + " OFFSET " + strconv.Itoa(maxEvents-1)
+	}
+	if f.Seq > 0 {
+		matching += " AND task_exec_seq = " + q.arg(f.Seq)
+	}
+	if f.Kind != "" {
+		matching += " AND " + kindsSQL[f.Kind]
+	}
+	return "-- flower: events\n" + walk + `
+SELECT event_id, event_ts, task_flow_id, coalesce(task_exec_seq, 0) AS task_exec_seq, old_status, new_status, change::text AS change,
+       coalesce(note, '') AS note, actor, application, coalesce(client, '') AS client
+FROM   walk WHERE ` + matching + `
+ORDER  BY event_id ` + order + `
+LIMIT  ` + q.arg(f.Limit+1) // one more tells whether there are more
+}
+
+// Events returns changes that people have made.
+func (d *DB) Events(ctx context.Context, f flow.EventFilter) (flow.EventPage, error) {
+	var page flow.EventPage
+	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
+		var upTo int64
+		if f.After != nil {
+			page.Next = *f.After
+			if err := tx.GetContext(ctx, &upTo, settledSQL, int64(math.MaxInt64)); err != nil {
+				return err
+			}
+		}
+		var rows []eventRow
+		q := &query{}
+		if err := tx.SelectContext(ctx, &rows, eventsSQL(q, f, upTo, false), q.args...); err != nil {
+			return err
+		}
+		for _, r := range rows[:min(len(rows), f.Limit)] {
+			page.Events = append(page.Events, r.event())
+			page.Next = r.ID
+		}
+		if page.More = len(rows) > f.Limit; page.More || f.Seq == 0 && f.Kind == "" {
+			return nil
+		}
+		var edge []int64
+		q = &query{}
+		if err := tx.SelectContext(ctx, &edge, eventsSQL(q, f, upTo, true), q.args...); err != nil || len(edge) == 0 {
+			return err
+		}
+		page.Next, page.More = edge[0], true
+		return nil
+	})
+	return page, translate("read events", err)
+}

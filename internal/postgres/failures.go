@@ -1,0 +1,118 @@
+package postgres
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// Limits of what one call looks at.
+const (
+	maxGroups    = 1000   // groups of failures
+	maxGroupSize = 10_000 // tasks of one of them are counted so far
+)
+
+// failureGroupsSQL finds what v_failure_group has, without computing the fingerprints of
+// all failures anew: it leaps along the index that has them, from group to group, and
+// counts each there.
+func failureGroupsSQL(q *query, f flow.FailureFilter) string {
+	where, since := "true", ""
+	if f.WorkflowID != "" {
+		where += " AND g.task_id = " + q.arg(string(f.WorkflowID))
+	}
+	if f.Program != "" {
+		where += " AND g.program = " + q.arg(f.Program)
+	}
+	if f.Reason != "" {
+		where += " AND g.reason = " + q.arg(string(f.Reason))
+	}
+	if f.Fingerprint != "" {
+		where += " AND g.fingerprint = " + q.arg(f.Fingerprint)
+	}
+	if !f.Since.IsZero() {
+		since = " AND suspended_ts >= " + q.moment(f.Since)
+	}
+	const key = `flower_fingerprint(error), task_id, task_seq, coalesce(program, ''), coalesce(reason, '')`
+	const failed = `suspended_ts IS NOT NULL AND coalesce(reason, 'failed') NOT IN ('held', 'cancelled')`
+	const next = `SELECT flower_fingerprint(error) AS fingerprint, task_id::text COLLATE "C" AS task_id, task_seq,
+           coalesce(program, '')::text AS program, coalesce(reason, '') AS reason
+    FROM   kr_task_stat WHERE ` + failed
+	const same = failed + ` AND flower_fingerprint(error) = g.fingerprint AND task_id = g.task_id AND task_seq = g.task_seq
+                   AND coalesce(program, '') = g.program AND coalesce(reason, '') = g.reason AND exec_status = 2`
+	return `
+-- flower: failure groups
+WITH RECURSIVE g AS (
+    (SELECT x.*, 1 AS n FROM (` + next + ` ORDER BY ` + key + ` LIMIT 1) x)
+    UNION  ALL
+    SELECT x.*, g.n + 1 FROM g
+    CROSS  JOIN LATERAL (` + next + ` AND (` + key + `) > (g.fingerprint, g.task_id, g.task_seq, g.program, g.reason)
+                         ORDER BY ` + key + ` LIMIT 1) x
+    WHERE  g.n < ` + strconv.Itoa(maxGroups) + `
+)
+SELECT g.fingerprint, g.task_id, g.task_seq, g.program, g.reason, c.tasks, c.flows, c.first_ts, c.last_ts,
+       t.task_flow_id, t.task_exec_seq, coalesce(flower_title(t.description, t.program), '') AS title,
+       left(split_part(coalesce(t.error, ''), E'\n', 1), 200) AS error,
+       format('UPDATE kr_task_stat SET exec_status = 0 WHERE exec_status = 2 AND suspended_ts IS NOT NULL AND task_id = %L AND task_seq = %s AND program %s AND reason %s AND flower_fingerprint(error) = %L;',
+              g.task_id, g.task_seq, coalesce('= ' || quote_literal(t.program), 'IS NULL'), coalesce('= ' || quote_literal(t.reason), 'IS NULL'), g.fingerprint) AS recover
+FROM   g
+CROSS  JOIN LATERAL (
+    SELECT count(*) AS tasks, count(DISTINCT task_flow_id) AS flows, min(suspended_ts) AS first_ts, max(suspended_ts) AS last_ts
+    FROM   (SELECT task_flow_id, suspended_ts FROM kr_task_stat WHERE ` + same + since + `
+            ORDER BY ` + key + `, suspended_ts LIMIT ` + strconv.Itoa(maxGroupSize+1) + `) s) c
+CROSS  JOIN LATERAL (
+    SELECT task_flow_id, task_exec_seq, description, program, reason, error FROM kr_task_stat WHERE ` + same + since + `
+    ORDER  BY suspended_ts DESC LIMIT 1) t
+WHERE  ` + where + ` AND c.tasks > 0
+ORDER  BY c.tasks DESC, c.last_ts DESC, g.fingerprint, g.task_id, g.task_seq
+LIMIT  ` + q.arg(f.Limit+1)
+}
+
+type failureGroupRow struct {
+	Fingerprint string    `db:"fingerprint"`
+	WorkflowID  string    `db:"task_id"`
+	TaskSeq     int       `db:"task_seq"`
+	Program     string    `db:"program"`
+	Reason      string    `db:"reason"`
+	Tasks       int       `db:"tasks"`
+	Flows       int       `db:"flows"`
+	FirstTS     time.Time `db:"first_ts"`
+	LastTS      time.Time `db:"last_ts"`
+	FlowID      string    `db:"task_flow_id"`
+	Seq         int       `db:"task_exec_seq"`
+	Title       string    `db:"title"`
+	Error       string    `db:"error"`
+	Recover     string    `db:"recover"`
+}
+
+func (r failureGroupRow) group() flow.FailureGroup {
+	return flow.FailureGroup{
+		Tasks: capped(r.Tasks, maxGroupSize), Flows: flow.Count{N: r.Flows, More: r.Tasks > maxGroupSize},
+		WorkflowID: flow.WorkflowID(r.WorkflowID), TaskSeq: r.TaskSeq, Title: r.Title, Program: r.Program, Reason: flow.Reason(r.Reason),
+		Error: r.Error, Fingerprint: r.Fingerprint, FirstAt: r.FirstTS, LastAt: r.LastTS,
+		Latest: flow.TaskKey{Flow: flow.ID(r.FlowID), Seq: r.Seq}, Recover: r.Recover,
+	}
+}
+
+func capped(n, most int) flow.Count { return flow.Count{N: min(n, most), More: n > most} }
+
+// FailureGroups returns what is failed now, in groups of failures that look alike.
+func (d *DB) FailureGroups(ctx context.Context, f flow.FailureFilter) (flow.FailureGroups, error) {
+	var groups flow.FailureGroups
+	var rows []failureGroupRow
+	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
+		if err := tx.GetContext(ctx, &groups.AsOf, nowSQL); err != nil {
+			return err
+		}
+		q := &query{}
+		return tx.SelectContext(ctx, &rows, failureGroupsSQL(q, f), q.args...)
+	})
+	groups.More = len(rows) > f.Limit
+	for _, r := range rows[:min(len(rows), f.Limit)] {
+		groups.Groups = append(groups.Groups, r.group())
+	}
+	return groups, translate("group failures", err)
+}

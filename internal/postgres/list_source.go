@@ -1,0 +1,430 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// source is a way along flows, from the one registered last to the first, that has at
+// least all those that match the filter.
+type source struct {
+	filter flow.Filter
+	// route makes the common table expression walk(registered_ts, task_flow_id, n): at
+	// most so many flows after a position, numbered from 1.
+	route func(q *query, f flow.Filter, after flow.Position, most int) string
+	glances bool // it has left out what cannot match, and may go further
+	// not is one more condition on a flow k that keeps this source from finding what
+	// another one has.
+	not string
+}
+
+// most is along how many flows it may go.
+func (s source) most() int {
+	if s.glances {
+		return maxGlance
+	}
+	return maxWalk
+}
+
+// query is a statement with its arguments.
+type query struct{ args []any }
+
+// arg returns the place of a value in the statement.
+func (q *query) arg(v any) string {
+	q.args = append(q.args, v)
+	return "$" + strconv.Itoa(len(q.args))
+}
+
+// moment returns a point in time, by the database's clock.
+func (q *query) moment(m flow.Moment) string {
+	if !m.At.IsZero() {
+		return q.arg(m.At) + "::timestamptz"
+	}
+	return "(statement_timestamp() - " + q.arg(m.Before.Microseconds()) + "::bigint * interval '1 us')"
+}
+
+func (s source) listSQL(after flow.Position, stride int) (string, []any) {
+	q := &query{}
+	return "-- flower: list flows\n" + s.route(q, s.filter, after, stride) + flowsHeadSQL + s.conditions(q) + flowsTailSQL, q.args
+}
+
+func (s source) countSQL(after flow.Position, stride int) (string, []any) {
+	q := &query{}
+	text := "-- flower: count flows\n" + s.route(q, s.filter, after, stride) + `
+SELECT w.registered_ts AS position_ts, w.task_flow_id AS position_id, w.n, m.matches IS NOT NULL AS matches
+FROM   walk w
+LEFT   JOIN LATERAL (
+    SELECT true AS matches
+    FROM   kr_flow k`
+	if s.asksView() {
+		text += `
+    CROSS  JOIN LATERAL (SELECT * FROM v_flow o WHERE o.task_flow_id = k.task_flow_id OFFSET 0) v`
+	}
+	return text + `
+    WHERE  k.task_flow_id = w.task_flow_id` + s.conditions(q) + flowsTailSQL, q.args
+}
+
+// asksView reports whether it takes v_flow to judge a flow.
+func (s source) asksView() bool { return len(s.filter.Status) > 0 || s.filter.MinDuration > 0 }
+
+// conditions are what the filter asks of a flow k that is v in v_flow.
+func (s source) conditions(q *query) string {
+	f := s.filter
+	var b strings.Builder
+	and := func(condition string) { b.WriteString("\n           AND " + condition) }
+	if f.WorkflowID != "" {
+		and("k.task_id = " + q.arg(string(f.WorkflowID)))
+	}
+	if f.RegisteredBy != "" {
+		and("k.registered_by = " + q.arg(f.RegisteredBy))
+	}
+	if !f.Since.IsZero() {
+		and("k.registered_ts >= " + q.moment(f.Since))
+	}
+	if !f.Until.IsZero() {
+		and("k.registered_ts < " + q.moment(f.Until))
+	}
+	if f.Program != "" || f.Reason != "" || f.Fingerprint != "" {
+		and(taskCondition(q, f))
+	}
+	if f.Text != "" {
+		and("(k.task_flow_id LIKE " + q.arg(likePrefix(f.Text)) + " OR k.task_id COLLATE \"default\" ILIKE " + q.arg(likeAnywhere(f.Text)) + `
+                OR EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.task_flow_id AND t.exec_status = 2 AND t.error ILIKE ` +
+			q.arg(likeAnywhere(f.Text)) + "))")
+	}
+	if s.not != "" {
+		and(s.not)
+	}
+	if len(f.Status) > 0 {
+		status := "v.status = ANY (" + q.arg(pq.Array(f.Status)) + "::text[])"
+		if slices.Contains(f.Status, flow.FlowFailed) {
+			status = "(" + status + " OR v.failed_task IS NOT NULL)"
+		}
+		and(status)
+	}
+	if f.MinDuration > 0 {
+		and("v.took >= " + q.arg(f.MinDuration.Microseconds()) + "::bigint * interval '1 us'")
+	}
+	return b.String()
+}
+
+// taskCondition is that one task of the flow k has everything that the filter says of one.
+func taskCondition(q *query, f flow.Filter) string {
+	text := "EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.task_flow_id"
+	if f.Program != "" {
+		text += " AND t.program = " + q.arg(f.Program)
+	}
+	if f.Reason != "" {
+		text += " AND t.exec_status = 2 AND t.reason = " + q.arg(string(f.Reason))
+	}
+	if f.Fingerprint != "" {
+		text += " AND t.exec_status = 2 AND coalesce(t.reason, 'failed') NOT IN ('held', 'cancelled') AND flower_fingerprint(t.error) = " + q.arg(f.Fingerprint)
+	}
+	return text + ")"
+}
+
+// sources chooses the ways on which to look for the flows of a filter. Where few flows come
+// into question by their own columns, those are looked at; else whatever holds only flows
+// that are likely to match.
+func sources(ctx context.Context, tx *sqlx.Tx, f flow.Filter, after flow.Position) ([]source, error) {
+	all := []source{{filter: f, route: flowRoute}}
+	if narrow, err := isNarrow(ctx, tx, f, after); err != nil || narrow {
+		return all, err
+	}
+	if len(f.Status) == 1 && f.Status[0] == flow.FlowFinished && f.Reason == "" && f.Fingerprint == "" {
+		return []source{{filter: f, route: finishedRoute, glances: true}}, nil
+	}
+	switch {
+	case f.Fingerprint != "":
+		return []source{{filter: f, route: alikeRoute}}, nil
+	case f.Reason != "":
+		return []source{{filter: f, route: stoppedRoute(string(f.Reason))}}, nil
+	case len(f.Status) > 0 && !slices.Contains(f.Status, flow.FlowFinished):
+		long, err := longQueue(ctx, tx, f)
+		return statusSources(f, long), err
+	case f.Text != "":
+		return textSources(f), nil
+	}
+	return all, nil
+}
+
+// isNarrow reports whether few flows come into question by their own columns.
+func isNarrow(ctx context.Context, tx *sqlx.Tx, f flow.Filter, after flow.Position) (bool, error) {
+	if f.WorkflowID == "" && f.RegisteredBy == "" && f.Since.IsZero() {
+		return false, nil
+	}
+	q := &query{}
+	var n int
+	text := "-- flower: are they few?\n" + flowRoute(q, f, after, maxWalk/3) + "\nSELECT count(*) FROM walk"
+	err := tx.GetContext(ctx, &n, text, q.args...)
+	return n < maxWalk/3, err
+}
+
+const longQueueSQL = `
+-- flower: is the queue long?
+SELECT count(*) > $1 FROM (SELECT FROM kr_ready LIMIT $1 + 1) x`
+
+// longQueue reports whether the flows of one workflow would be hard to find in the queue.
+func longQueue(ctx context.Context, tx *sqlx.Tx, f flow.Filter) (long bool, err error) {
+	if f.WorkflowID != "" && slices.Contains(f.Status, flow.FlowQueued) {
+		err = tx.GetContext(ctx, &long, longQueueSQL, maxWalk/2)
+	}
+	return long, err
+}
+
+// flowRoute goes along kr_flow itself.
+func flowRoute(q *query, f flow.Filter, after flow.Position, most int) string {
+	text := `WITH walk AS MATERIALIZED (
+    SELECT registered_ts, task_flow_id, row_number() OVER (ORDER BY registered_ts DESC, task_flow_id DESC) AS n
+    FROM   kr_flow WHERE ` + beyond(q, after)
+	if f.WorkflowID != "" {
+		text += " AND task_id = " + q.arg(string(f.WorkflowID))
+	}
+	if f.RegisteredBy != "" {
+		text += " AND registered_by = " + q.arg(f.RegisteredBy)
+	}
+	if !f.Since.IsZero() {
+		text += " AND registered_ts >= " + q.moment(f.Since)
+	}
+	if !f.Until.IsZero() {
+		text += " AND registered_ts < " + q.moment(f.Until)
+	}
+	return text + `
+    ORDER  BY registered_ts DESC, task_flow_id DESC
+    LIMIT  ` + strconv.Itoa(most) + `)`
+}
+
+// finishedRoute goes along kr_flow and leaves out what is in the queue, which may be long
+// and all of it younger than whatever has finished. The last flow that it has looked at is
+// there in any case, with its number: the walk goes on from there.
+func finishedRoute(q *query, f flow.Filter, after flow.Position, most int) string {
+	span := strings.Replace(flowRoute(q, f, after, most), "WITH walk AS", "WITH span AS", 1)
+	judged := strconv.Itoa(maxWalk / 2)
+	return span + `, edge AS MATERIALIZED (
+    SELECT min(registered_ts) AS first, max(registered_ts) AS last, max(n) AS n FROM span
+), rest AS MATERIALIZED (
+    SELECT *, row_number() OVER (ORDER BY n) AS place FROM span
+    WHERE  task_flow_id NOT IN (
+           SELECT e.task_flow_id FROM edge, unnest((` + prioritiesSQL + `)) AS p
+           CROSS  JOIN LATERAL (SELECT task_flow_id FROM kr_ready
+                                WHERE task_priority = p AND registered_ts BETWEEN edge.first AND edge.last) e)
+    ORDER  BY n LIMIT ` + judged + `
+), walk AS MATERIALIZED (
+    SELECT registered_ts, task_flow_id, CASE WHEN place = ` + judged + ` THEN ` + strconv.Itoa(most) + ` ELSE n END AS n FROM rest
+    UNION
+    SELECT registered_ts, task_flow_id, n FROM span
+    WHERE  n = (SELECT n FROM edge) AND NOT EXISTS (SELECT FROM rest WHERE place = ` + judged + `)
+)`
+}
+
+// beyond is that a flow comes after a position.
+func beyond(q *query, after flow.Position) string {
+	if after.IsZero() {
+		return "true"
+	}
+	return "(registered_ts, task_flow_id) < (" + q.arg(after.At) + "::timestamptz, " + q.arg(string(after.Flow)) + "::text)"
+}
+
+// leap makes a walk that finds each flow by looking for the next one after the flow before
+// it: where a flow has ten thousand entries in an index, it is one step. step selects
+// registered_ts and task_flow_id of the first flow after the position w.
+func leap(q *query, f flow.Filter, after flow.Position, most int, step string) string {
+	from := "'infinity'::timestamptz"
+	switch {
+	case !after.IsZero():
+		from = q.arg(after.At) + "::timestamptz"
+	case !f.Until.IsZero():
+		from = q.moment(f.Until)
+	}
+	since := ""
+	if !f.Since.IsZero() {
+		since = " AND s.registered_ts >= " + q.moment(f.Since)
+	}
+	return `WITH RECURSIVE leap AS (
+    SELECT ` + from + ` AS registered_ts, ` + q.arg(string(after.Flow)) + `::text COLLATE "C" AS task_flow_id, 0 AS n
+    UNION  ALL
+    SELECT s.registered_ts, s.task_flow_id::text, w.n + 1
+    FROM   leap w
+    CROSS  JOIN LATERAL (` + step + `) s
+    WHERE  w.n < ` + strconv.Itoa(most) + since + `
+), walk AS MATERIALIZED (
+    SELECT * FROM leap WHERE n > 0
+)`
+}
+
+const inOrder = "ORDER BY registered_ts DESC, task_flow_id DESC LIMIT 1"
+
+// stoppedRoute goes along flows with a task that is suspended for one of these reasons.
+func stoppedRoute(reasons ...string) func(*query, flow.Filter, flow.Position, int) string {
+	return func(q *query, f flow.Filter, after flow.Position, most int) string {
+		workflow := ""
+		if f.WorkflowID != "" {
+			workflow = "task_id = " + q.arg(string(f.WorkflowID)) + " AND "
+		}
+		return leap(q, f, after, most, `
+        SELECT e.* FROM unnest(`+q.arg(pq.Array(reasons))+`::text[]) AS r
+        CROSS  JOIN LATERAL (
+            SELECT registered_ts, task_flow_id FROM kr_task_stat
+            WHERE  `+workflow+`suspended_ts IS NOT NULL AND coalesce(reason, '') = r
+                   AND (registered_ts, task_flow_id) < (w.registered_ts, w.task_flow_id) `+inOrder+`) e
+        `+inOrder)
+	}
+}
+
+// alikeRoute goes along flows with a suspended task whose error looks like this.
+func alikeRoute(q *query, f flow.Filter, after flow.Position, most int) string {
+	return leap(q, f, after, most, `
+        SELECT registered_ts, task_flow_id FROM kr_task_stat
+        WHERE  suspended_ts IS NOT NULL AND flower_fingerprint(error) = `+q.arg(f.Fingerprint)+`
+               AND (registered_ts, task_flow_id) < (w.registered_ts, w.task_flow_id) `+inOrder)
+}
+
+// openRoute goes along flows with a task that could go: in the queue, or waiting for a time
+// or a limit. The queue is in the order of claims: each priority has its own order.
+func openRoute(q *query, f flow.Filter, after flow.Position, most int) string {
+	return leap(q, f, after, most, `
+        SELECT * FROM (
+            SELECT e.* FROM unnest((`+prioritiesSQL+`)) AS p
+            CROSS  JOIN LATERAL (
+                SELECT registered_ts, task_flow_id FROM kr_ready
+                WHERE  task_priority = p AND (registered_ts, task_flow_id) < (w.registered_ts, w.task_flow_id) `+inOrder+`) e
+            UNION ALL
+            (SELECT registered_ts, task_flow_id FROM kr_task_stat
+             WHERE  (gate = 2 OR run_after IS NOT NULL) AND (registered_ts, task_flow_id) < (w.registered_ts, w.task_flow_id) `+inOrder+`)
+        ) u `+inOrder)
+}
+
+// prioritiesSQL are the priorities that the queue has, each found by one look at its index.
+const prioritiesSQL = `WITH RECURSIVE p AS (
+    SELECT min(task_priority) AS p FROM kr_ready
+    UNION ALL
+    SELECT (SELECT min(task_priority) FROM kr_ready WHERE task_priority > p.p) FROM p WHERE p.p IS NOT NULL)
+    SELECT coalesce(array_agg(p.p), '{}') FROM p WHERE p.p IS NOT NULL`
+
+// aheadLimit is how far the queue is searched for flows under way.
+const aheadLimit = 1000
+
+// runningRoute goes along flows that may be under way: those of which a task runs, and those
+// that are between two tasks. The latter stand at the head of the queue, of each priority,
+// since a flow that was registered earlier goes first. Where they stand further behind, as
+// with programs that no watcher has, a long queue hides them.
+func runningRoute(q *query, f flow.Filter, after flow.Position, most int) string {
+	ahead := strconv.Itoa(aheadLimit)
+	return `WITH candidate AS MATERIALIZED (
+    SELECT task_flow_id FROM v_running
+    UNION
+    SELECT e.task_flow_id FROM unnest((` + prioritiesSQL + `)) AS p
+    CROSS  JOIN LATERAL (SELECT task_flow_id FROM kr_ready WHERE task_priority = p
+                         ORDER BY registered_ts, task_flow_id, task_exec_seq LIMIT ` + ahead + `) e
+    UNION
+    (SELECT task_flow_id FROM kr_task_stat WHERE gate = 2 OR run_after IS NOT NULL ORDER BY registered_ts, task_flow_id LIMIT ` + ahead + `)
+), walk AS MATERIALIZED (
+    SELECT k.registered_ts, k.task_flow_id, row_number() OVER (ORDER BY k.registered_ts DESC, k.task_flow_id DESC) AS n
+    FROM   candidate c
+    CROSS  JOIN LATERAL (SELECT * FROM kr_flow f WHERE f.task_flow_id = c.task_flow_id OFFSET 0) k
+    WHERE  EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = c.task_flow_id AND t.exec_status IN (1, 3, 9))
+           AND ` + strings.NewReplacer("(registered_ts, task_flow_id)", "(k.registered_ts, k.task_flow_id)").Replace(beyond(q, after)) + `
+    ORDER  BY k.registered_ts DESC, k.task_flow_id DESC
+    LIMIT  ` + strconv.Itoa(most) + `)`
+}
+
+// statusSources are those of words that few flows have. Each finds only its own, so that
+// none is found twice.
+func statusSources(f flow.Filter, longQueue bool) []source {
+	failed := slices.Contains(f.Status, flow.FlowFailed)
+	var walks []source
+	for _, status := range flow.FlowStatuses {
+		if !slices.Contains(f.Status, status) {
+			continue
+		}
+		s := source{filter: f}
+		s.filter.Status = []string{status}
+		switch status {
+		case flow.FlowRunning:
+			s.route = runningRoute
+			if failed {
+				s.not = "v.failed_task IS NULL"
+			}
+		case flow.FlowFailed:
+			s.route = stoppedRoute(failureReasons...)
+		case flow.FlowQueued:
+			s.route = openRoute
+			if longQueue && f.WorkflowID != "" {
+				s.route = flowRoute
+			}
+		default:
+			s.route = stoppedRoute(status)
+		}
+		walks = append(walks, s)
+	}
+	return walks
+}
+
+// failureReasons are the reasons of tasks that failed; "" is none.
+var failureReasons = []string{
+	string(flow.ReasonFailed), string(flow.ReasonTimeout), string(flow.ReasonLost), string(flow.ReasonInvalid), "",
+}
+
+// textSources are where a text may be found: in ids, in names of workflows, in errors.
+func textSources(f flow.Filter) []source {
+	return []source{
+		{filter: f, route: idRoute},
+		{filter: f, route: nameRoute},
+		{filter: f, route: stoppedRoute(append([]string{string(flow.ReasonHeld), string(flow.ReasonCancelled)}, failureReasons...)...)},
+	}
+}
+
+// idRoute goes along flows whose id begins with the text.
+func idRoute(q *query, f flow.Filter, after flow.Position, most int) string {
+	return `WITH walk AS MATERIALIZED (
+    SELECT registered_ts, task_flow_id, row_number() OVER (ORDER BY registered_ts DESC, task_flow_id DESC) AS n
+    FROM   (SELECT registered_ts, task_flow_id FROM kr_flow WHERE task_flow_id LIKE ` + q.arg(likePrefix(f.Text)) + `
+            ORDER BY task_flow_id DESC LIMIT ` + strconv.Itoa(maxWalk) + `) k
+    WHERE  ` + beyond(q, after) + `
+    ORDER  BY registered_ts DESC, task_flow_id DESC
+    LIMIT  ` + strconv.Itoa(most) + `)`
+}
+
+// nameRoute goes along flows of workflows in whose name the text is. The names are found
+// by leaps from one to the next.
+func nameRoute(q *query, f flow.Filter, after flow.Position, most int) string {
+	return `WITH RECURSIVE name AS (
+    SELECT min(task_id)::text COLLATE "C" AS task_id, 1 AS n FROM kr_flow
+    UNION ALL
+    SELECT (SELECT min(task_id)::text FROM kr_flow WHERE task_id > name.task_id), name.n + 1
+    FROM name WHERE name.task_id IS NOT NULL AND name.n < ` + strconv.Itoa(maxWalk) + `
+), walk AS MATERIALIZED (
+    SELECT e.registered_ts, e.task_flow_id, row_number() OVER (ORDER BY e.registered_ts DESC, e.task_flow_id DESC) AS n
+    FROM   name
+    CROSS  JOIN LATERAL (SELECT registered_ts, task_flow_id FROM kr_flow k
+                         WHERE k.task_id = name.task_id AND ` + beyond(q, after) + `
+                         ORDER BY registered_ts DESC, task_flow_id DESC LIMIT ` + strconv.Itoa(most) + `) e
+    WHERE  name.task_id COLLATE "default" ILIKE ` + q.arg(likeAnywhere(f.Text)) + `
+    ORDER  BY e.registered_ts DESC, e.task_flow_id DESC
+    LIMIT  ` + strconv.Itoa(most) + `)`
+}
+
+var likeEscapes = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
+
+func likePrefix(text string) string   { return likeEscapes.Replace(text) + "%" }
+func likeAnywhere(text string) string { return "%" + likeEscapes.Replace(text) + "%" }
+
+// rawJSON is a column of JSON that was read as text.
+func rawJSON(text *string) json.RawMessage {
+	if text == nil {
+		return nil
+	}
+	return json.RawMessage(*text)
+}
+
+// microseconds is a column with a duration.
+func microseconds(us *int64) time.Duration { return time.Duration(deref(us)) * time.Microsecond }

@@ -1,0 +1,125 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+const standSQL = `
+-- flower: how everything stands
+SELECT clock_timestamp() AS as_of,
+       coalesce((SELECT sum(workers) FROM kr_watcher WHERE lease_until > clock_timestamp() AND NOT draining), 0)::int AS workers,
+       coalesce((SELECT sum(busy) FROM kr_watcher WHERE lease_until > clock_timestamp()), 0)::int AS busy,
+       (SELECT count(*) FROM v_running) AS running,
+       (SELECT count(*) FROM (SELECT FROM kr_ready LIMIT $1) x) AS queue,
+       (SELECT (extract(epoch FROM max(clock_timestamp() - flower_ready_since(task_flow_id, task_exec_seq))) * 1000000)::bigint
+        FROM (SELECT task_flow_id, task_exec_seq FROM kr_ready ORDER BY ` + order + ` LIMIT 20) x) AS oldest_us`
+
+// bucketsSQL sums up what watchers have counted, in buckets whose beginnings are multiples
+// of their length.
+const bucketsSQL = `
+-- flower: buckets
+SELECT to_timestamp(floor(extract(epoch FROM tally_ts) / $3) * $3) AS at, sum(finished) AS finished, sum(failed) AS failed
+FROM   kr_tally
+WHERE  tally_ts >= $1 AND tally_ts < $2
+GROUP  BY 1
+ORDER  BY 1`
+
+// Stats returns how everything stands, and how it went within a window that ends now, in
+// buckets. There are at most a thousand of these.
+func (d *DB) Stats(ctx context.Context, window, bucket time.Duration) (flow.Stats, error) {
+	if bucket < time.Minute || bucket%time.Minute != 0 || window < bucket || window/bucket > 1000 {
+		return flow.Stats{}, &flow.InvalidError{
+			Subject: fmt.Sprintf("buckets of %s in a window of %s", bucket, window),
+			Problem: "a bucket must be whole minutes, and a window 1 to 1000 of them",
+		}
+	}
+	var s flow.Stats
+	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
+		var stand struct {
+			AsOf     time.Time `db:"as_of"`
+			Workers  int       `db:"workers"`
+			Busy     int       `db:"busy"`
+			Running  int       `db:"running"`
+			Queue    int       `db:"queue"`
+			OldestUS *int64    `db:"oldest_us"`
+		}
+		if err := tx.GetContext(ctx, &stand, standSQL, flow.MaxCount+1); err != nil {
+			return err
+		}
+		counts, err := countFlows(ctx, tx, flow.Filter{})
+		if err != nil {
+			return err
+		}
+		s = flow.Stats{
+			AsOf: stand.AsOf, Flows: counts, Workers: stand.Workers, Busy: stand.Busy, Running: stand.Running,
+			Queue: capped(stand.Queue, flow.MaxCount), Oldest: microseconds(stand.OldestUS), Bucket: bucket,
+			Since: stand.AsOf.Truncate(bucket).Add(bucket - window.Truncate(bucket)),
+		}
+		return readBuckets(ctx, tx, &s)
+	})
+	return s, translate("read statistics", err)
+}
+
+func readBuckets(ctx context.Context, tx *sqlx.Tx, s *flow.Stats) error {
+	var rows []struct {
+		At               time.Time
+		Finished, Failed int
+	}
+	if err := tx.SelectContext(ctx, &rows, bucketsSQL, s.Since, s.AsOf.Add(time.Minute), s.Bucket.Seconds()); err != nil {
+		return err
+	}
+	for at := s.Since; at.Before(s.AsOf); at = at.Add(s.Bucket) {
+		b := flow.Bucket{At: at}
+		for len(rows) > 0 && !rows[0].At.After(at) {
+			if rows[0].At.Equal(at) {
+				b.Finished, b.Failed = rows[0].Finished, rows[0].Failed
+			}
+			rows = rows[1:]
+		}
+		s.Buckets = append(s.Buckets, b)
+	}
+	return nil
+}
+
+const attentionSQL = `
+-- flower: what needs a person
+SELECT (SELECT count(*) FROM (SELECT FROM kr_ready LIMIT $1) x) AS can_go,
+       NOT EXISTS (SELECT FROM kr_watcher WHERE lease_until > clock_timestamp() AND NOT draining) AS nobody,
+       (SELECT count(*) FROM (SELECT FROM kr_task_stat WHERE suspended_ts IS NOT NULL AND coalesce(reason, '') = 'lost' LIMIT $1) x) AS lost,
+       (SELECT count(*) FROM v_watcher WHERE state = 'dead') AS dead,
+       (SELECT count(*) FROM v_watcher WHERE state = 'late') AS late,
+       (SELECT count(*) FROM kr_unowned u JOIN kr_task_stat t ON t.task_flow_id = u.task_flow_id AND t.task_exec_seq = u.task_exec_seq
+        WHERE t.exec_status = 1) AS unowned`
+
+// Attention returns what needs a person.
+func (d *DB) Attention(ctx context.Context) (flow.Attention, error) {
+	var row struct {
+		CanGo   int  `db:"can_go"`
+		Nobody  bool `db:"nobody"`
+		Lost    int  `db:"lost"`
+		Dead    int  `db:"dead"`
+		Late    int  `db:"late"`
+		Unowned int  `db:"unowned"`
+	}
+	if err := d.pool.GetContext(ctx, &row, attentionSQL, flow.MaxCount+1); err != nil {
+		return flow.Attention{}, translate("look what needs a person", err)
+	}
+	check, err := d.Checked(ctx)
+	if err != nil {
+		return flow.Attention{}, err
+	}
+	a := flow.Attention{
+		Check: check, NoWatcher: row.Nobody && row.CanGo > 0, CanGo: capped(row.CanGo, flow.MaxCount),
+		Lost: capped(row.Lost, flow.MaxCount), Dead: row.Dead, Late: row.Late, Unowned: row.Unowned,
+	}
+	if row.CanGo > 0 && !row.Nobody {
+		a.Strangers, err = d.Strangers(ctx, nil)
+	}
+	return a, err
+}
