@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -52,7 +51,7 @@ func (s *Site) preview(kind flow.ActionKind) shower {
 func (s *Site) plan(ctx context.Context, a flow.Action) (actView, error) {
 	state, err := s.store.Flow(ctx, a.Flow)
 	if errors.Is(err, flow.ErrNotFound) {
-		return actView{}, notFound(fmt.Sprintf("There is no flow %q.", a.Flow))
+		return actView{}, &unknownFlow{id: a.Flow}
 	}
 	if err != nil {
 		return actView{}, err
@@ -120,7 +119,7 @@ func (s *Site) act(kind flow.ActionKind) func(w http.ResponseWriter, r *http.Req
 
 // backTo returns where an action's form came from, or the flow's page, with what was done.
 func backTo(back string, id flow.ID, did string) string {
-	path := "/flows/" + url.PathEscape(string(id))
+	path := flowPath(id)
 	if back != "" {
 		path = local(back)
 	}
@@ -208,17 +207,4 @@ func scopeOf(s string) flow.Scope {
 		return scope
 	}
 	return flow.ScopeFailed
-}
-
-// object reads a field that may have a JSON object; nil if it is empty.
-func object(name, text string) (json.RawMessage, error) {
-	text = strings.TrimSpace(text)
-	if text == "" {
-		return nil, nil
-	}
-	var v map[string]any
-	if err := json.Unmarshal([]byte(text), &v); err != nil || v == nil {
-		return nil, &flow.InvalidError{Subject: name, Problem: `must be a JSON object, as in {"day": "2026-11-23"}`}
-	}
-	return json.RawMessage(text), nil
 }

@@ -31,6 +31,18 @@ type failed struct {
 // fail answers with the page of an error. What it does not know is internal: its text is
 // for the log alone.
 func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var (
+		moved   *elsewhere
+		unknown *unknownFlow
+	)
+	switch {
+	case errors.As(err, &moved):
+		http.Redirect(w, r, s.cfg.BasePath+moved.path, http.StatusSeeOther)
+		return
+	case errors.As(err, &unknown):
+		s.failUnknown(w, r, unknown)
+		return
+	}
 	sh := s.newShell(r)
 	var (
 		known   *refusal

@@ -44,7 +44,7 @@ func (s *Site) readFlow(ctx context.Context, r *http.Request) (flow.State, error
 	}
 	state, err := s.store.Flow(ctx, flow.ID(id))
 	if errors.Is(err, flow.ErrNotFound) {
-		return state, notFound(fmt.Sprintf("There is no flow %q.", id))
+		return state, s.find(ctx, flow.ID(id))
 	}
 	return state, err
 }
@@ -55,12 +55,17 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := query{r.URL.Query()}
-	v := newFlowView(state, nil, q)
+	list, err := s.store.Watchers(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	q, known := query{r.URL.Query()}.without("did"), byID(list)
+	v := newFlowView(state, known, q)
 	if t, ok := selected(state, q); ok {
-		task := newTaskView(t, rowOf(v.All, t.Seq), nil, q)
-		task.Buttons = taskButtons(t, sh.Who)
-		v.Task = &task
+		if v.Task, err = s.readTask(r.Context(), t, rowOf(v.All, t.Seq), known, q); err != nil {
+			return nil, err
+		}
+		v.Task.Buttons = taskButtons(t, sh.Who)
 		v.choose(t.Seq)
 	}
 	v.Actions = flowButtons(state, sh.Who)
@@ -68,6 +73,11 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 		c := &v.Failures[i]
 		t := state.Tasks[indexOf(state.Tasks, c.Task.Seq)]
 		c.Buttons = taskButtons(t, sh.Who)
+		if i < cardsWithLog {
+			if c.Log, err = s.lastLines(r.Context(), t); err != nil {
+				return nil, err
+			}
+		}
 	}
 	sh.Title = fmt.Sprintf("%s · %s %s", v.Look.Label, state.WorkflowID, short(state.ID))
 	sh.Active, sh.Icon, sh.AsOf, sh.Every = "Flows", v.Look.Class, state.AsOf, everyElse
@@ -75,6 +85,35 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 		sh.Every = everyActive
 	}
 	return v, nil
+}
+
+// readTask reads what the panel of the selected task shows, and no more than is open.
+func (s *Site) readTask(ctx context.Context, t flow.TaskState, row taskRow, known watchers, q query) (*taskView, error) {
+	v := newTaskView(t, row, known, q)
+	attempts, err := s.store.Attempts(ctx, t.TaskKey)
+	if err != nil {
+		return nil, err
+	}
+	v.showAttempts(attempts, known, q)
+	events, err := s.store.Events(ctx, flow.EventFilter{Flow: t.Flow, Seq: t.Seq, Limit: eventsShown})
+	if err != nil {
+		return nil, err
+	}
+	v.showEvents(events)
+	if v.Panel == "log" {
+		log, err := s.readLog(ctx, t.TaskKey, q, logPanel)
+		if err != nil {
+			return nil, err
+		}
+		v.Log = &log
+	}
+	return &v, nil
+}
+
+// lastLines are the last lines of a task's log, of the attempt that failed.
+func (s *Site) lastLines(ctx context.Context, t flow.TaskState) ([]flow.LogLine, error) {
+	page, err := s.store.Log(ctx, flow.LogFilter{TaskKey: t.TaskKey, Attempt: t.Attempt, Limit: logLines})
+	return page.Lines, err
 }
 
 func rowOf(rows []taskRow, seq int) taskRow {
@@ -123,7 +162,7 @@ func flowButtons(s flow.State, who access.Principal) []button {
 			held++
 		}
 	}
-	path := "/flows/" + url.PathEscape(string(s.ID))
+	path := flowPath(s.ID)
 	hold := button{Label: "Hold", Icon: "held", Path: path + "/hold", Post: true}.
 		unless(waits+runs == 0, "Nothing of it waits or runs")
 	if held > 0 {
@@ -140,7 +179,7 @@ func flowButtons(s flow.State, who access.Principal) []button {
 
 // taskButtons are what can be done with a task.
 func taskButtons(t flow.TaskState, who access.Principal) []button {
-	path := "/flows/" + url.PathEscape(string(t.Flow))
+	path := flowPath(t.Flow)
 	seq := strconv.Itoa(t.Seq)
 	running := t.Status == flow.Running
 	return []button{

@@ -3,7 +3,12 @@ package web
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"strings"
+
+	"github.com/d-tsuji/flower/internal/flow"
 )
 
 // pretty writes JSON for people, with the values hidden whose key looks like a secret's.
@@ -26,6 +31,65 @@ func pretty(text json.RawMessage) string {
 		return ""
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// maxDepth is how deep an object of parameters may be.
+const maxDepth = 100
+
+// object reads a field that may have a JSON object; nil if it is empty. It refuses what
+// JSON can say and the database cannot keep.
+func object(name, text string) (json.RawMessage, error) {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return nil, nil
+	}
+	wrong := func(problem string) error { return &flow.InvalidError{Subject: name, Problem: problem} }
+	var v map[string]any
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil || v == nil {
+		return nil, wrong(`must be a JSON object, as in {"day": "2026-11-23"}`)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, wrong("must be one JSON object, and something follows it")
+	}
+	if problem := unkeepable(v, 0); problem != "" {
+		return nil, wrong(problem)
+	}
+	return json.Marshal(v)
+}
+
+// unkeepable says why jsonb cannot hold a value; empty: it can.
+func unkeepable(v any, depth int) string {
+	switch v := v.(type) {
+	case string:
+		if strings.ContainsRune(v, 0) {
+			return "has the character U+0000, which cannot be kept"
+		}
+	case json.Number:
+		if _, err := v.Float64(); err != nil || len(v) > 1000 {
+			return "has a number that is too large"
+		}
+	case map[string]any:
+		for key, value := range v {
+			if problem := unkeepable(key, depth); problem != "" {
+				return problem
+			}
+			if problem := unkeepable(value, depth+1); problem != "" {
+				return problem
+			}
+		}
+	case []any:
+		for _, value := range v {
+			if problem := unkeepable(value, depth+1); problem != "" {
+				return problem
+			}
+		}
+	}
+	if depth > maxDepth {
+		return fmt.Sprintf("is nested deeper than %d", maxDepth)
+	}
+	return ""
 }
 
 // mask hides the secrets in a value that was decoded from JSON.

@@ -10,10 +10,12 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // view is what a template gets: $.Shell is the same on every page.
@@ -69,6 +71,10 @@ const renderTimeout = 12 * time.Second
 // share one rendering if they come at the same time.
 func (s *Site) shown(name string, show shower) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := clean(r.URL.Query()); err != nil {
+			s.fail(w, r, err)
+			return
+		}
 		sh := s.newShell(r)
 		key := fmt.Sprintf("%d %s %q %+v %+v", s.generation.Load(), name, r.URL.RequestURI(), sh.Who, sh.Settings)
 		made, err, _ := s.rendering.Do(key, func() (any, error) {
@@ -79,6 +85,7 @@ func (s *Site) shown(name string, show shower) http.Handler {
 			if err != nil {
 				return nil, err
 			}
+			sh.Banner = s.bannerNow(ctx)
 			return s.render(name, http.StatusOK, view{sh, body}), nil
 		})
 		if err != nil {
@@ -127,7 +134,7 @@ func (s *Site) acted(act func(w http.ResponseWriter, r *http.Request) error) htt
 		err := r.ParseForm()
 		if err != nil {
 			err = &refusal{http.StatusBadRequest, "This form cannot be read", "It is broken, or longer than 1 MiB."}
-		} else {
+		} else if err = clean(r.PostForm); err == nil {
 			err = act(w, r)
 			s.generation.Add(1)
 		}
@@ -135,4 +142,16 @@ func (s *Site) acted(act func(w http.ResponseWriter, r *http.Request) error) htt
 			s.fail(w, r, err)
 		}
 	})
+}
+
+// clean refuses what no text in the database can hold.
+func clean(values url.Values) error {
+	for name, list := range values {
+		for _, text := range append(list, name) {
+			if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+				return &refusal{http.StatusBadRequest, "This cannot be read", "Text must be UTF-8, without U+0000."}
+			}
+		}
+	}
+	return nil
 }

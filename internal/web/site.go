@@ -36,6 +36,7 @@ type Site struct {
 
 	files files
 	pages pages
+	news  news
 
 	// Equal requests at the same time share one rendering. A change made here begins a
 	// new generation, so that whoever made it cannot be shown what was before it.
@@ -65,6 +66,10 @@ func (s *Site) Handler() http.Handler {
 	route("/static/{build}/{name:.+}", methods{http.MethodGet: http.HandlerFunc(s.serveFile)})
 	route("/settings", methods{http.MethodPost: s.acted(s.changeSettings)})
 	route("/flows/{task_flow_id}", methods{http.MethodGet: s.shown("flow", s.showFlow)})
+	route("/flows/{task_flow_id}/tasks/{task_exec_seq}/log", methods{http.MethodGet: s.shown("log", s.showLog)})
+	route("/flows/{task_flow_id}/tasks/{task_exec_seq}/log.txt", methods{http.MethodGet: http.HandlerFunc(s.downloadLog)})
+	route("/workflows/{task_id}/register", methods{http.MethodGet: s.shown("register", s.showRegister), http.MethodPost: s.acted(s.register)})
+	route("/search", methods{http.MethodGet: s.shown("search", s.search)})
 	route("/flows/{task_flow_id}/rerun", s.action(flow.ActionRerun))
 	route("/flows/{task_flow_id}/cancel", s.action(flow.ActionCancel))
 	route("/flows/{task_flow_id}/tasks/{task_exec_seq}/skip", s.action(flow.ActionSkip))

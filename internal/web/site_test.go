@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,10 +19,21 @@ import (
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
-// fakeStore answers what a test has put into it.
+// fakeStore answers what a test has put into it; by default there is nothing.
 type fakeStore struct {
-	flow func(flow.ID) (flow.State, error)
-	act  func(flow.Action) (flow.Effect, error)
+	Store // calls that no test expects panic
+
+	flow      func(flow.ID) (flow.State, error)
+	act       func(flow.Action) (flow.Effect, error)
+	register  func(flow.Registration) (flow.Flow, error)
+	find      func(string) []flow.ID
+	log       func(flow.LogFilter) (flow.LogPage, error)
+	workflow  func(flow.WorkflowID) (flow.WorkflowState, error)
+	attempts  []flow.Attempt
+	events    []flow.Event
+	flows     []flow.Summary
+	watchers  []flow.WatcherState
+	attention flow.Attention
 }
 
 func (f *fakeStore) Flow(_ context.Context, id flow.ID) (flow.State, error) {
@@ -31,7 +43,59 @@ func (f *fakeStore) Flow(_ context.Context, id flow.ID) (flow.State, error) {
 	return f.flow(id)
 }
 
+func (f *fakeStore) Task(ctx context.Context, key flow.TaskKey) (flow.State, error) {
+	s, err := f.Flow(ctx, key.Flow)
+	for _, t := range s.Tasks {
+		if t.Seq == key.Seq {
+			s.Tasks = []flow.TaskState{t}
+			return s, nil
+		}
+	}
+	return s, cmp.Or(err, flow.ErrNoTask)
+}
+
 func (f *fakeStore) Act(_ context.Context, a flow.Action) (flow.Effect, error) { return f.act(a) }
+
+func (f *fakeStore) Register(_ context.Context, r flow.Registration) (flow.Flow, error) {
+	return f.register(r)
+}
+
+func (f *fakeStore) FindFlow(_ context.Context, prefix string, _ int) ([]flow.ID, error) {
+	if f.find == nil {
+		return nil, nil
+	}
+	return f.find(prefix), nil
+}
+
+func (f *fakeStore) Log(_ context.Context, l flow.LogFilter) (flow.LogPage, error) {
+	if f.log == nil {
+		return flow.LogPage{}, nil
+	}
+	return f.log(l)
+}
+
+func (f *fakeStore) Workflow(_ context.Context, id flow.WorkflowID, _ int) (flow.WorkflowState, error) {
+	if f.workflow == nil {
+		return flow.WorkflowState{}, flow.ErrNotFound
+	}
+	return f.workflow(id)
+}
+
+func (f *fakeStore) Attempts(context.Context, flow.TaskKey) ([]flow.Attempt, error) {
+	return f.attempts, nil
+}
+
+func (f *fakeStore) Events(context.Context, flow.EventFilter) (flow.EventPage, error) {
+	return flow.EventPage{Events: f.events}, nil
+}
+
+func (f *fakeStore) Flows(context.Context, flow.Filter, flow.Position, int) (flow.Page, error) {
+	return flow.Page{Flows: f.flows}, nil
+}
+
+func (f *fakeStore) Watchers(context.Context) ([]flow.WatcherState, error) { return f.watchers, nil }
+
+func (f *fakeStore) Attention(context.Context) (flow.Attention, error) { return f.attention, nil }
 
 func newSite(t *testing.T, cfg Config, store Store) *Site {
 	t.Helper()

@@ -2,7 +2,6 @@ package web
 
 import (
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -57,7 +56,7 @@ func newActView(a flow.Action, s flow.State, e flow.Effect) actView {
 	g := newGraph(s.Tasks)
 	v := actView{
 		Flow: s, Seq: a.Seq, Refused: e.Refused, Plan: e.Plan, Expect: e.Changed(),
-		Path: "/flows/" + url.PathEscape(string(a.Flow)) + "/" + string(a.Kind),
+		Path: flowPath(a.Flow) + "/" + string(a.Kind),
 	}
 	changed := make([]int, len(e.Tasks))
 	for i, t := range e.Tasks {
@@ -70,7 +69,11 @@ func newActView(a flow.Action, s flow.State, e flow.Effect) actView {
 	switch a.Kind {
 	case flow.ActionRerun:
 		v.Title, v.Button, v.WithData = "Rerun "+name, "Rerun "+n, "parameters"
-		v.Scopes, v.Tasks = scopes(a.Scope), options(s.Tasks, g, a.Seq)
+		begin := a.Seq
+		if t, ok := selected(s, query{}); ok && begin == 0 {
+			begin = t.Seq
+		}
+		v.Scopes, v.Tasks = scopes(a.Scope), options(s.Tasks, g, begin)
 		v.Lines = rerunLines(g, e, changed)
 		v.Nothing = nothingToRerun(a)
 	case flow.ActionCancel:
@@ -79,12 +82,12 @@ func newActView(a flow.Action, s flow.State, e flow.Effect) actView {
 		v.Nothing = "Nothing of it runs or waits."
 	case flow.ActionSkip:
 		v.Title, v.Button = "Skip "+task, "Skip "+task
-		v.Path = fmt.Sprintf("/flows/%s/tasks/%d/skip", url.PathEscape(string(a.Flow)), a.Seq)
+		v.Path = fmt.Sprintf("%s/tasks/%d/skip", flowPath(a.Flow), a.Seq)
 		v.Lines = satisfyLines(g, e, changed, lookSkipped, "is left out, and counts as done")
 		v.Nothing = "It is skipped already."
 	case flow.ActionFinish:
 		v.Title, v.Button, v.WithData = "Mark "+task+" finished", "Mark it finished", "output"
-		v.Path = fmt.Sprintf("/flows/%s/tasks/%d/finish", url.PathEscape(string(a.Flow)), a.Seq)
+		v.Path = fmt.Sprintf("%s/tasks/%d/finish", flowPath(a.Flow), a.Seq)
 		v.Lines = satisfyLines(g, e, changed, lookFinished, "counts as done by hand; its program is not run")
 		v.Nothing = "It is finished already."
 	}
@@ -223,7 +226,7 @@ type undoer func(kind flow.ActionKind, id flow.ID) *undo
 // undoOf offers the one of hold and resume after the other.
 func undoOf(back string) undoer {
 	return func(kind flow.ActionKind, id flow.ID) *undo {
-		path := "/flows/" + url.PathEscape(string(id))
+		path := flowPath(id)
 		fields := []field{{"back", back}}
 		switch kind {
 		case flow.ActionHold:

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -335,6 +336,17 @@ func (q query) without(names ...string) query {
 		}
 	}
 	return query{c}
+}
+
+// Fields are its values as those of a form, without some.
+func (q query) Fields(but ...string) []field {
+	var list []field
+	for _, name := range slices.Sorted(maps.Keys(q.values)) {
+		if !slices.Contains(but, name) {
+			list = append(list, field{name, q.get(name)})
+		}
+	}
+	return list
 }
 
 // String is what a link has: "?task=3".

@@ -21,7 +21,34 @@ type taskView struct {
 	Result  string
 	SQL     []statement
 	Buttons []button
+
+	Log      *logView // nil unless its panel is open
+	Attempts []attemptView
+	Events   []eventView
+	Older    int    // the attempt whose error is shown, if it is not the present one
+	Present  string // link to the present one
 }
+
+// attemptView is one try.
+type attemptView struct {
+	flow.Attempt
+	Look    look
+	Span    span
+	Watcher string
+	First   string // line of its error
+	Chosen  bool
+	Href    string // its error, or, if it has none, its log
+	LogHref string
+}
+
+// eventView is a change that a person has made.
+type eventView struct {
+	flow.Event
+	From, To *look
+}
+
+// eventsShown is how many events a panel has.
+const eventsShown = 50
 
 // tab is a part of the panel.
 type tab struct {
@@ -61,6 +88,64 @@ func selected(s flow.State, q query) (flow.TaskState, bool) {
 		}
 	}
 	return flow.TaskState{}, false
+}
+
+// showAttempts lists the tries, and shows the error and the output of the one that the URL
+// names.
+func (v *taskView) showAttempts(attempts []flow.Attempt, known watchers, q query) {
+	here := q.with("task", strconv.Itoa(v.Seq)).without("before", "after", "q")
+	for _, a := range attempts {
+		n := strconv.Itoa(a.Number)
+		first, _ := firstLine(a.Error)
+		one := attemptView{
+			Attempt: a, Look: lookOfAttempt(a), Span: span{a.StartedAt, a.EndedAt}, Watcher: known.name(a.WatcherID), First: clip(first, 200),
+			Chosen: q.get("attempt") == n, LogHref: here.with("attempt", n).with("panel", "log").String(),
+		}
+		one.Href = here.with("attempt", n).with("panel", "error").String()
+		if a.Current {
+			one.Href = here.without("attempt").with("panel", "error").String()
+		} else if one.Chosen {
+			v.Older = a.Number
+			v.Error = newErrorView("task-error", a.Error)
+			v.Result = pretty(a.Output)
+		}
+		v.Attempts = append(v.Attempts, one)
+	}
+	v.Present = q.without("attempt").String()
+	v.count("attempts", len(attempts))
+}
+
+// lookOfAttempt shows what an attempt came to. One that ran when it was superseded was
+// stopped.
+func lookOfAttempt(a flow.Attempt) look {
+	if !a.Current && a.Status == flow.Running {
+		return look{"cancelled", "cancelled", "Stopped"}
+	}
+	return lookOfTask(a.Status, a.Reason, "")
+}
+
+func (v *taskView) showEvents(page flow.EventPage) {
+	for _, e := range page.Events {
+		one := eventView{Event: e}
+		if e.From != nil {
+			l := lookOfTask(*e.From, flow.ReasonFailed, "")
+			one.From = &l
+		}
+		if e.To != nil {
+			l := lookOfTask(*e.To, flow.ReasonFailed, "")
+			one.To = &l
+		}
+		v.Events = append(v.Events, one)
+	}
+	v.count("events", len(page.Events))
+}
+
+func (v *taskView) count(key string, n int) {
+	for i := range v.Tabs {
+		if v.Tabs[i].Key == key {
+			v.Tabs[i].N = n
+		}
+	}
 }
 
 var panels = []tab{

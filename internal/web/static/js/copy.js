@@ -1,5 +1,6 @@
 // Buttons that copy: data-copy is the text, or data-copy-from the id of what has it, or
-// data-copy-link a URL of this site. On plain http there is no clipboard but the old one,
+// data-copy-link a URL of this site, or data-copy-curl the path of one that curl asks for.
+// On plain http there is no clipboard but the old one,
 // which needs a field inside the open dialog.
 async function copy(text) {
   if (navigator.clipboard && isSecureContext) return navigator.clipboard.writeText(text);
@@ -15,15 +16,28 @@ async function copy(text) {
   if (!done) throw new Error("the browser did not copy");
 }
 
+const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
 function textOf(button) {
-  const { copy, copyFrom, copyLink } = button.dataset;
+  const { copy, copyFrom, copyLink, copyCurl, copyRegister } = button.dataset;
+  if (copyCurl !== undefined) return `curl ${quote(new URL(`${copyCurl}?format=text`, location.href).href)}`;
+  if (copyRegister !== undefined) {
+    const data = new FormData(button.form);
+    const body = {};
+    const parameters = data.get("parameters").trim();
+    if (parameters) body.parameters = JSON.parse(parameters);
+    if (data.get("priority")) body.priority = Number(data.get("priority"));
+    if (data.get("note")) body.note = data.get("note");
+    const send = Object.keys(body).length > 0 ? ` -d ${quote(JSON.stringify(body))}` : "";
+    return `curl -X POST ${quote(new URL(copyRegister, location.href).href)}${send}`;
+  }
   if (copyLink !== undefined) return new URL(copyLink, location.href).href;
   if (copyFrom !== undefined) return document.getElementById(copyFrom)?.textContent ?? "";
   return copy;
 }
 
 document.addEventListener("click", async (e) => {
-  const button = e.target.closest("[data-copy], [data-copy-from], [data-copy-link]");
+  const button = e.target.closest("[data-copy], [data-copy-from], [data-copy-link], [data-copy-curl], [data-copy-register]");
   if (!button) return;
   e.preventDefault();
   let word = "Copied";

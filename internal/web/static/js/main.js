@@ -5,4 +5,5 @@ import "./settings.js";
 import "./copy.js";
 import "./dialog.js";
 import "./select.js";
+import "./log.js";
 import "./keys.js";

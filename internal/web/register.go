@@ -1,0 +1,144 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/d-tsuji/flower/internal/access"
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// registerView is the form that makes a flow.
+type registerView struct {
+	Workflow flow.WorkflowState
+	Path     string
+	Tasks    []definitionView
+
+	Parameters, Priority, Note string // what the form has
+	ID                         string // of the flow, so that a double click makes one
+	Why                        string // why this person may not do it
+	Problem                    string // why it was not done just now
+}
+
+// definitionView is a task with its parameters, which those of the form go over.
+type definitionView struct {
+	Seq        int
+	Title      string
+	Program    string
+	Parameters string
+}
+
+// showRegister is GET /workflows/{id}/register. With ?flow= the form begins with what that
+// flow was registered with.
+func (s *Site) showRegister(r *http.Request, sh *shell) (any, error) {
+	id, err := pathID(r, "task_id")
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.registerForm(r, flow.WorkflowID(id), sh)
+	if err != nil {
+		return nil, err
+	}
+	if again := r.URL.Query().Get("flow"); again != "" {
+		state, err := s.store.Flow(r.Context(), flow.ID(again))
+		if err != nil && !errors.Is(err, flow.ErrNotFound) {
+			return nil, err
+		}
+		v.Parameters = pretty(state.Parameters)
+		if v.Parameters != "" && strings.Contains(v.Parameters, `"***"`) {
+			v.Problem = "Some of that flow's parameters are secret: put them in again."
+		}
+	}
+	return v, nil
+}
+
+func (s *Site) registerForm(r *http.Request, id flow.WorkflowID, sh *shell) (registerView, error) {
+	w, err := s.store.Workflow(r.Context(), id, 0)
+	if errors.Is(err, flow.ErrNotFound) {
+		return registerView{}, notFound(fmt.Sprintf("There is no workflow %q.", id))
+	}
+	if err != nil {
+		return registerView{}, err
+	}
+	v := registerView{
+		Workflow: w, Path: "/workflows/" + url.PathEscape(string(id)) + "/register", ID: uuid.Must(uuid.NewV7()).String(),
+		Why: button{}.needs(sh.Who, access.Registrar).Why,
+	}
+	if v.Why == "" && len(w.Problems) > 0 {
+		v.Why = "Its definition is broken: " + strings.Join(w.Problems, "; ")
+	}
+	for _, t := range slices.SortedFunc(slices.Values(w.Tasks), func(a, b flow.TaskDefinition) int { return a.Seq - b.Seq }) {
+		title := flow.TaskState{Program: t.Program, Description: t.Description}.Title()
+		v.Tasks = append(v.Tasks, definitionView{t.Seq, title, t.Program, pretty(t.Parameters)})
+	}
+	sh.Title, sh.Active = "Register "+string(id), "Workflows"
+	return v, nil
+}
+
+// register is POST /workflows/{id}/register. It goes on to the new flow's page.
+func (s *Site) register(w http.ResponseWriter, r *http.Request) error {
+	who := access.Of(r.Context())
+	if err := who.Require(access.Registrar); err != nil {
+		return err
+	}
+	id, err := pathID(r, "task_id")
+	if err != nil {
+		return err
+	}
+	registration, err := registrationOf(r.PostForm, flow.WorkflowID(id), who)
+	if err == nil {
+		var made flow.Flow
+		if made, err = s.store.Register(r.Context(), registration); err == nil {
+			s.log.InfoContext(r.Context(), "flow registered", "flow", made.ID, "task", id, "replayed", made.Replayed, "by", who.Name)
+			http.Redirect(w, r, s.cfg.BasePath+flowPath(made.ID), http.StatusSeeOther)
+			return nil
+		}
+	}
+	var invalid *flow.InvalidError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	sh := s.newShell(r)
+	v, err := s.registerForm(r, flow.WorkflowID(id), &sh)
+	if err != nil {
+		return err
+	}
+	v.Problem = invalid.Error()
+	v.Parameters, v.Priority, v.Note = r.PostForm.Get("parameters"), r.PostForm.Get("priority"), r.PostForm.Get("note")
+	s.send(w, r, s.render("register", http.StatusUnprocessableEntity, view{sh, v}))
+	return nil
+}
+
+func registrationOf(form url.Values, id flow.WorkflowID, who access.Principal) (flow.Registration, error) {
+	reg := flow.Registration{
+		FlowID: flow.ID(uuid.Must(uuid.NewV7()).String()), WorkflowID: id, RegisteredBy: who.Name, Note: strings.TrimSpace(form.Get("note")),
+	}
+	var err error
+	if reg.Parameters, err = object("Parameters", form.Get("parameters")); err != nil {
+		return reg, err
+	}
+	if text := strings.TrimSpace(form.Get("priority")); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < flow.MinPriority || n > flow.MaxPriority {
+			return reg, &flow.InvalidError{Subject: "Priority", Problem: "must be from -20 to 19, smaller is more urgent; or empty"}
+		}
+		reg.Priority = &n
+	}
+	if utf8.RuneCountInString(reg.Note) > maxNote {
+		return reg, &flow.InvalidError{Subject: "Note", Problem: fmt.Sprintf("may have %d characters", maxNote)}
+	}
+	// The form's own key: sent twice, it is one flow.
+	if key := form.Get("key"); key != "" && len(key) <= 100 {
+		reg.IdempotencyKey = "page:" + key
+		reg.Fingerprint = fmt.Sprintf("%s %s %s %s", id, reg.Parameters, form.Get("priority"), reg.Note)
+	}
+	return reg, nil
+}

@@ -1,0 +1,66 @@
+// A log: earlier lines are loaded in place, and of a log that grows none is missing. What
+// was loaded stays: a refresh of the page has the last lines alone.
+import { onChange } from "./live.js";
+
+const lines = () => document.getElementById("log-lines");
+const numberOf = (line) => Number(line.dataset.no);
+
+async function load(query) {
+  const log = document.getElementById("log");
+  const key = log.dataset.log;
+  const url = `${log.dataset.path}?${new URLSearchParams({ attempt: log.dataset.attempt, ...query })}`;
+  const answer = await fetch(url, { headers: { Accept: "text/html" } });
+  if (!answer.ok) throw new Error(String(answer.status));
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // Another log may have been chosen meanwhile.
+  if (document.getElementById("log")?.dataset.log !== key) return null;
+  return { found: [...page.querySelectorAll("#log-lines > .line")], earlier: page.querySelector("[data-log-earlier]") };
+}
+
+document.addEventListener("click", async (e) => {
+  const link = e.target.closest("[data-log-earlier]");
+  if (!link || e.ctrlKey || e.metaKey || e.shiftKey || e.button !== 0) return;
+  e.preventDefault();
+  const query = Object.fromEntries(new URL(link.href).searchParams);
+  const first = lines()?.firstElementChild;
+  link.ariaBusy = "true";
+  const got = await load({ before: numberOf(first), ...(query.q ? { q: query.q } : {}) }).catch(() => null);
+  link.ariaBusy = null;
+  if (!got) return;
+  lines().prepend(...got.found);
+  if (!got.earlier) link.parentElement.remove();
+});
+
+// Between two refreshes more lines may have come than a page has. One search has gaps by
+// its nature.
+let filling = false;
+async function fill() {
+  const log = document.getElementById("log");
+  if (!log || filling || log.querySelector('[name="q"]')?.value) return;
+  for (const line of lines()?.children ?? []) {
+    const before = line.previousElementSibling;
+    if (!before || numberOf(before) + 1 >= numberOf(line) || line.dataset.gap) continue;
+    filling = true;
+    const got = await load({ after: numberOf(before) }).catch(() => null);
+    filling = false;
+    if (!got) return;
+    const missing = got.found.filter((l) => numberOf(l) < numberOf(line));
+    before.after(...missing);
+    if (missing.length === 0) line.dataset.gap = "1"; // there are none: they were cut out
+    return fill();
+  }
+}
+
+onChange(() => fill());
+
+// A morph keeps the lines that are here, as long as it is about the same log.
+let same = false;
+const { beforeNodeMorphed } = Idiomorph.defaults.callbacks;
+Object.assign(Idiomorph.defaults.callbacks, {
+  beforeNodeMorphed(old, next) {
+    if (old.id === "log") same = old.dataset.log === next.dataset?.log;
+    if (same && old.nodeType === 1 && old.matches(".line[data-no]")) return false; // a line never changes
+    return beforeNodeMorphed(old, next);
+  },
+  beforeNodeRemoved: (node) => !(same && node.nodeType === 1 && node.matches(".line[data-no], .log-more")),
+});
