@@ -4,79 +4,130 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/postgres"
 	"github.com/d-tsuji/flower/internal/watcher"
 )
 
-// counting is programs that do nothing, and count.
-type counting struct {
-	started atomic.Int64
-	target  int64
-	done    chan struct{} // closed when target tasks have started
-	each    func(flow.Task)
+// noOps is programs that do nothing.
+type noOps struct {
+	each func(flow.Task) // told of each task, if not nil
 }
 
-func newCounting(target int) *counting {
-	return &counting{target: int64(target), done: make(chan struct{})}
-}
+func (noOps) Names() []string { return []string{"NoOp"} }
 
-func (c *counting) Names() []string { return []string{"NoOp"} }
+func (noOps) OffWithout(string) string { return "" }
 
-func (c *counting) OffWithout(string) string { return "" }
-
-func (c *counting) Run(_ context.Context, a watcher.Attempt) (json.RawMessage, error) {
-	if c.each != nil {
-		c.each(a.Task)
-	}
-	if c.started.Add(1) == c.target {
-		close(c.done)
+func (p noOps) Run(_ context.Context, a watcher.Attempt) (json.RawMessage, error) {
+	if p.each != nil {
+		p.each(a.Task)
 	}
 	return nil, nil
 }
 
-// drain runs n watchers until every one of the given tasks is finished and recorded.
-func (b *bench) drain(ctx context.Context, cfg postgres.Config, watchers, tasks int) error {
-	programs := newCounting(tasks)
-	ctx, stop := context.WithCancel(ctx)
+// drained tells when the results of a number of tasks are recorded.
+type drained struct {
+	left atomic.Int64
+	all  chan struct{} // closed with the last one
+}
+
+// recording is a watcher's store that counts what is recorded.
+type recording struct {
+	*postgres.DB
+	count *drained
+}
+
+func (s recording) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+	adv, err := s.DB.Advance(ctx, results, c)
+	if n := int64(len(adv.Verdicts)); n > 0 && s.count.left.Add(-n) == 0 {
+		close(s.count.all)
+	}
+	return adv, err
+}
+
+// drain has n watchers run all of a number of tasks, and returns tasks a second: from the
+// moment when running watchers may claim to that when the last result is recorded.
+func (b *bench) drain(ctx context.Context, db *sql.DB, cfg postgres.Config, watchers, tasks int) (rate float64, err error) {
+	shut, err := shutQueue(ctx, db)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = shut.Rollback() }()
+	count := &drained{all: make(chan struct{})}
+	count.left.Store(int64(tasks))
+
+	live, stop := context.WithCancel(ctx)
 	defer stop()
-	var group sync.WaitGroup
-	errs := make(chan error, watchers)
+	var group errgroup.Group
 	for i := range watchers {
-		db, err := postgres.Open(cfg, slog.New(slog.DiscardHandler))
+		open, err := postgres.Open(cfg, slog.New(slog.DiscardHandler))
 		if err != nil {
-			return err
+			return 0, err
 		}
-		defer func() { _ = db.Close() }()
+		defer func() { _ = open.Close() }()
 		w, err := watcher.New(watcher.Config{
 			Workers: b.workers, PollInterval: time.Second, ShutdownTimeout: time.Minute, Host: "bench", PID: i,
-		}, db, programs, slog.New(slog.DiscardHandler))
+		}, recording{open, count}, noOps{}, slog.New(slog.DiscardHandler))
 		if err != nil {
-			return err
+			return 0, err
 		}
-		group.Go(func() { errs <- w.Run(ctx) })
+		group.Go(func() error { defer stop(); return w.Run(live) })
+	}
+	if err := awaitClaims(live, db, watchers); err != nil {
+		stop()
+		return 0, errors.Join(err, group.Wait())
+	}
+	begun := time.Now()
+	if err := shut.Rollback(); err != nil {
+		return 0, err
 	}
 	select {
-	case <-programs.done: // the last results are recorded before Run returns
-	case err := <-errs:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-count.all:
+	case <-live.Done(): // a watcher ended; it says why
 	}
+	took := time.Since(begun)
 	stop()
-	group.Wait()
-	for range watchers {
-		if err := <-errs; err != nil {
-			return err
+	return float64(tasks) / took.Seconds(), group.Wait()
+}
+
+// shutQueue keeps everybody from claiming until its transaction ends: a watcher's start
+// costs some 60 ms, and what is measured is watchers that run.
+func shutQueue(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := tx.ExecContext(ctx, "LOCK TABLE kr_ready"); err != nil {
+		return nil, errors.Join(err, tx.Rollback())
+	}
+	return tx, nil
+}
+
+// awaitClaims waits until each of n watchers has asked for tasks.
+func awaitClaims(ctx context.Context, db *sql.DB, n int) error {
+	const askingSQL = `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'kr_ready'::regclass`
+	for {
+		var asking int
+		if err := db.QueryRowContext(ctx, askingSQL).Scan(&asking); err != nil {
+			return fmt.Errorf("wait for the watchers: %w", err)
+		}
+		if asking >= n {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return nil
 }
 
 // shape is flows to be run: how many, and the dependencies of their tasks.
@@ -139,7 +190,7 @@ func (b *bench) engine(ctx context.Context, s shape, watchers int, before func(*
 			return err
 		}
 		n := s.flows * s.size
-		if rate, err = perSecond(n, func() error { return b.drain(ctx, cfg, watchers, n) }); err != nil {
+		if rate, err = b.drain(ctx, db, cfg, watchers, n); err != nil {
 			return err
 		}
 		return finished(ctx, db, n)

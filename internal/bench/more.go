@@ -110,7 +110,7 @@ func runIdle(ctx context.Context, b *bench) error {
 		defer func() { _ = open.Close() }()
 		store := &counted{DB: open}
 		one, err := watcher.New(watcher.Config{Workers: 5, PollInterval: 5 * time.Second, ShutdownTimeout: time.Second, Host: "bench"},
-			store, newCounting(-1), slog.New(slog.DiscardHandler))
+			store, noOps{}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}

