@@ -76,6 +76,30 @@ func (p Principal) Require(need Role) error {
 	return nil
 }
 
+// Key returns an idempotency key as it is kept. Keys belong to whoever used them: the same
+// one of somebody else is another one. Where nobody is known, they are everybody's.
+func (p Principal) Key(key string) string {
+	if key == "" || p.Anonymous {
+		return key
+	}
+	return p.Name + keySeparator + key
+}
+
+// keySeparator is in no name and in no key.
+const keySeparator = "\x1f"
+
+// Registers returns who is recorded as the one who registered a flow, if the request names
+// somebody: whoever is known cannot be left out.
+func (p Principal) Registers(forWhom string) string {
+	switch {
+	case forWhom == "" || forWhom == p.Name:
+		return p.Name
+	case p.Anonymous:
+		return forWhom
+	}
+	return p.Name + " for " + forWhom
+}
+
 // RefusedError says why a principal may not do something.
 type RefusedError struct {
 	Principal Principal

@@ -162,6 +162,8 @@ func TestServer_SecA2_WhoIsCallingIsWrittenDown(t *testing.T) {
 	require.Equal(t, "a-registrar", got.RegisteredBy)
 	w := send(t, h, "GET", "/", "", "Cookie", "flower_token="+k.tokens[access.Operator])
 	require.Equal(t, "a-operator operator false", w.Body.String())
+	send(t, h, "POST", "/register", `{"taskId":"sample","registeredBy":"alice"}`, "Authorization", "Bearer "+k.tokens[access.Registrar])
+	require.Equal(t, "a-registrar for alice", got.RegisteredBy, "who it is cannot be hidden")
 
 	send(t, h, "POST", "/register/sample?token="+k.tokens[access.Admin], "", "Authorization", "Bearer "+k.expired)
 	for role, token := range k.tokens {
@@ -335,4 +337,29 @@ func TestServer_ReadyzTellsStrangersNoNames(t *testing.T) {
 	require.NotContains(t, w.Body.String(), "secret-flow")
 	w = send(t, guarded(Config{Host: "localhost"}, store), "GET", "/readyz", "")
 	require.Contains(t, w.Body.String(), "secret-flow")
+}
+
+// An idempotency key belongs to whoever used it.
+func TestServer_SecN2_KeysBelongToTheirCaller(t *testing.T) {
+	t.Parallel()
+	k := newKeyring(t, access.Config{})
+	var got flow.Registration
+	keys := map[string]bool{}
+	for _, h := range []http.Handler{
+		guarded(Config{Host: "localhost", Access: k.control}, recording(&got)),
+		guarded(Config{Host: "localhost"}, recording(&got)),
+	} {
+		for _, role := range []access.Role{access.Registrar, access.Operator} {
+			for range 2 {
+				send(t, h, "POST", "/register/sample", "", "Idempotency-Key", "k", "Authorization", "Bearer "+k.tokens[role])
+				keys[got.IdempotencyKey] = true
+			}
+			got = flow.Registration{}
+			w := send(t, h, "POST", "/register/sample", "", "Idempotency-Key", "a-registrar\x1fk", "Authorization", "Bearer "+k.tokens[role])
+			require.Equal(t, http.StatusBadRequest, w.Code, "nobody can write another one's key")
+			require.Empty(t, got.IdempotencyKey)
+		}
+	}
+	require.Len(t, keys, 3, "of two callers, and of nobody in particular: %v", keys)
+	require.True(t, keys["k"])
 }

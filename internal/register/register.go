@@ -82,17 +82,15 @@ func (s *Server) readRegistration(w http.ResponseWriter, r *http.Request) (flow.
 	if err != nil {
 		return none, fmt.Errorf("make a flow's id: %w", err)
 	}
+	caller := access.Of(r.Context())
 	request := flow.Registration{
 		FlowID:         flow.ID(made.String()),
 		WorkflowID:     id,
 		Parameters:     parameters,
 		Priority:       body.Priority,
-		RegisteredBy:   body.RegisteredBy,
+		RegisteredBy:   caller.Registers(body.RegisteredBy),
 		Note:           body.Note,
-		IdempotencyKey: key,
-	}
-	if request.RegisteredBy == "" {
-		request.RegisteredBy = access.Of(r.Context()).Name
+		IdempotencyKey: caller.Key(key),
 	}
 	if key != "" {
 		request.Fingerprint = fingerprint(request)
