@@ -18,12 +18,13 @@ const maxEvents = 20_000
 
 // settledSQL is up to where whoever asks for events after one may read. An event gets its
 // id before it is committed: where an id is missing, an event may still come, and who has
-// read past it would miss it. An id that was missing for 10 s was given up.
+// read past it would miss it. An id that has been missing for 10 s is taken for one that was
+// rolled back.
 const settledSQL = `
 -- flower: up to which event
-SELECT coalesce(min(event_id) - 1, $1)
-FROM   (SELECT event_id, event_ts, lag(event_id) OVER (ORDER BY event_id) AS before
-        FROM (SELECT event_id, event_ts FROM kr_event ORDER BY event_id DESC LIMIT 1000) x) e
+SELECT coalesce(min(event_id) - 1, 9223372036854775807)
+FROM   (SELECT event_id, event_ts, lag(event_id, 1, $1::bigint) OVER (ORDER BY event_id) AS before
+        FROM (SELECT event_id, event_ts FROM kr_event WHERE event_id > $1 ORDER BY event_id LIMIT $2) x) e
 WHERE  before < event_id - 1 AND event_ts > clock_timestamp() - interval '10 s'`
 
 type eventRow struct {
@@ -64,9 +65,11 @@ var kindsSQL = map[string]string{
 // eventsSQL makes walk, which has what is looked at, and then what matches of it; edge: just
 // the last that is looked at, if there may be more beyond it.
 func eventsSQL(q *query, f flow.EventFilter, upTo int64, edge bool) string {
-	order, looked, matching := "DESC", "event_id < "+q.arg(cmp.Or(f.Before, math.MaxInt64)), "true"
+	var order, looked, matching string
 	if f.After != nil {
 		order, looked = "ASC", "event_id > "+q.arg(*f.After)+" AND event_id <= "+q.arg(upTo)
+	} else {
+		order, looked = "DESC", "event_id < "+q.arg(cmp.Or(f.Before, math.MaxInt64))
 	}
 	if f.Flow != "" {
 		looked += " AND task_flow_id = " + q.arg(string(f.Flow))
@@ -89,7 +92,7 @@ func eventsSQL(q *query, f flow.EventFilter, upTo int64, edge bool) string {
 	return "-- flower: events\n" + walk + `
 SELECT event_id, event_ts, task_flow_id, coalesce(task_exec_seq, 0) AS task_exec_seq, old_status, new_status, change::text AS change,
        coalesce(note, '') AS note, actor, application, coalesce(client, '') AS client
-FROM   walk WHERE ` + matching + `
+FROM   walk WHERE true` + matching + `
 ORDER  BY event_id ` + order + `
 LIMIT  ` + q.arg(f.Limit+1) // one more tells whether there are more
 }
@@ -101,7 +104,7 @@ func (d *DB) Events(ctx context.Context, f flow.EventFilter) (flow.EventPage, er
 		var upTo int64
 		if f.After != nil {
 			page.Next = *f.After
-			if err := tx.GetContext(ctx, &upTo, settledSQL, int64(math.MaxInt64)); err != nil {
+			if err := tx.GetContext(ctx, &upTo, settledSQL, *f.After, maxEvents); err != nil {
 				return err
 			}
 		}

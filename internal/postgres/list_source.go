@@ -20,7 +20,7 @@ type source struct {
 	filter flow.Filter
 	// route makes the common table expression walk(registered_ts, task_flow_id, n): at
 	// most so many flows after a position, numbered from 1.
-	route func(q *query, f flow.Filter, after flow.Position, most int) string
+	route   func(q *query, f flow.Filter, after flow.Position, most int) string
 	glances bool // it has left out what cannot match, and may go further
 	// not is one more condition on a flow k that keeps this source from finding what
 	// another one has.

@@ -36,7 +36,7 @@ func (t *tally) count(verdicts []flow.Judged) {
 			t.finished++
 		case j.Status == flow.Suspended && j.Result.Outcome != flow.OutcomeHandedBack:
 			t.failed++
-		case j.Status == flow.Waiting && !j.RunNext.IsZero():
+		case j.Status == flow.Waiting && (j.Result.Outcome == flow.OutcomeFailed || j.Result.Outcome == flow.OutcomeTimeout):
 			t.retried++
 		}
 	}
