@@ -28,6 +28,7 @@ run: build ## PostgreSQL, register and watcher in this terminal; runs the sample
 test: ## every test, with the race detector, on a PostgreSQL of its own
 	@$(NEED) postgres curl
 	@$(NEED) pgbouncer || echo 'Testing without a pooler.' >&2
+	@$(NEED) chromium || echo 'Testing without a browser.' >&2
 	@if $(NEED) gcc; then race=-race; export CGO_ENABLED=1; else echo 'Testing without the race detector.' >&2; fi; \
 	$(WITH) go test $$race -shuffle=on ./...
 

@@ -48,8 +48,10 @@ var rooms = map[string][]string{
 
 	// For tests, measurements and local runs only.
 	"internal/bench":        {"internal/cli", "internal/flow", "internal/pgdev", "internal/postgres", "internal/register", "internal/watcher", "migrations"},
+	"internal/chromium":     {},
+	"internal/commandtest":  {"internal/pgdev/pgtest"},
 	"internal/dev":          {"internal/pgdev"},
-	"internal/dev/need":     {"internal/pgdev"},
+	"internal/dev/need":     {"internal/chromium", "internal/pgdev"},
 	"internal/enginetest":   {},
 	"internal/pgdev":        {},
 	"internal/pgdev/pgtest": {"internal/pgdev", "migrations"},

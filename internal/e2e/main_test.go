@@ -4,16 +4,15 @@
 package e2e
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"github.com/d-tsuji/flower/internal/commandtest"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
@@ -40,9 +39,8 @@ func (w withPrograms) Run() int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(bin) }()
-	build := exec.CommandContext(context.Background(), "go", "build", raceFlag, "-o", bin+"/", "../../cmd/...")
-	if text, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, text)
+	if err := commandtest.Build(bin); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	self, err := os.Executable()

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/commandtest"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
@@ -40,13 +40,7 @@ func (w *world) env(more ...string) []string { return append(databaseEnv(w.T, w.
 
 func databaseEnv(t *testing.T, address string) []string {
 	t.Helper()
-	u, err := url.Parse(address)
-	require.NoError(t, err)
-	env := []string{"DB_USER=" + u.User.Username(), "DB_HOST=" + u.Hostname(), "DB_PORT=" + u.Port(), "DB_NAME=" + u.Path[1:]}
-	if password, ok := u.User.Password(); ok {
-		env = append(env, "DB_PASS="+password)
-	}
-	return env
+	return commandtest.Environment(t, address)
 }
 
 // watcher starts a watcher that polls so seldom that whatever is noticed sooner was
@@ -77,17 +71,7 @@ func serve(t *testing.T, env []string, args ...string) *server {
 // serving waits until a register serves.
 func serving(p *process) *server {
 	p.t.Helper()
-	s := &server{process: p}
-	pgtest.Eventually(p.t, soon, "register serves", func() bool {
-		require.True(p.t, s.running(), "register has ended: %v", s.err)
-		for _, ln := range s.log.all() {
-			if address, ok := ln["address"].(string); ok {
-				s.url = "http://" + strings.Replace(address, "localhost", "127.0.0.1", 1)
-			}
-		}
-		return s.url != ""
-	})
-	return s
+	return &server{process: p, url: p.AwaitURL()}
 }
 
 // answer is what a request came to.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/d-tsuji/flower/internal/chromium"
 	"github.com/d-tsuji/flower/internal/pgdev"
 )
 
@@ -44,6 +45,13 @@ var things = map[string]thing{
 		missing:  func() bool { _, err := pgdev.FindPooler(); return err != nil },
 		hint:     "or test without",
 	},
+	"chromium": {
+		is: "Chromium, for the tests of the pages",
+		// It needs fonts: one that is fit to be shown, one for code, one for Japanese.
+		packages: []string{"chromium", "fonts-inter", "fonts-dejavu-core", "fonts-ipafont-gothic"},
+		missing:  func() bool { _, err := chromium.Find(); return err != nil },
+		hint:     "or set " + chromium.Env + " to it, or test without",
+	},
 	"curl": {
 		is:       "curl",
 		packages: []string{"curl"},
@@ -73,7 +81,7 @@ func run(names []string, out io.Writer) error {
 	for _, name := range names {
 		t, known := things[name]
 		if !known {
-			return fmt.Errorf("%q is not known here; postgres, pgbouncer, curl and gcc are", name)
+			return fmt.Errorf("%q is not known here; postgres, pgbouncer, chromium, curl and gcc are", name)
 		}
 		if !t.missing() {
 			continue
