@@ -1,0 +1,62 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+// pictures is the folder that pictures are kept in.
+func pictures() string {
+	if dir := os.Getenv("FLOWER_SCREENSHOTS"); dir != "" {
+		return dir
+	}
+	return filepath.Join("..", "..", "..", "bin", "screenshots")
+}
+
+// nextPicture names the picture of what a tab shows when its test ends.
+func (w *world) nextPicture() string {
+	name := strings.NewReplacer("/", "_", "#", "_").Replace(w.Name())
+	if w.pictured++; w.pictured > 1 {
+		name += "_" + strconv.Itoa(w.pictured)
+	}
+	return name
+}
+
+// picture keeps what the window shows. A tab that is gone has no picture, and no test
+// fails for that.
+func (b *tab) picture(name string) {
+	if image, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot()); err == nil {
+		b.keep(name, image)
+	}
+}
+
+func (b *tab) keep(name string, image []byte) {
+	b.Helper()
+	require.NoError(b, os.MkdirAll(pictures(), 0o755))
+	require.NoError(b, os.WriteFile(filepath.Join(pictures(), name+".png"), image, 0o600))
+}
+
+// themes and widths are what every page must look good in.
+var (
+	themes = []string{"light", "dark"}
+	widths = map[string]int64{"1280": 1280, "360": 360}
+)
+
+// portraits keeps the whole page in each theme and width.
+func (b *tab) portraits(name string) {
+	b.Helper()
+	for _, theme := range themes {
+		b.prefer("color-scheme=" + theme)
+		for label, width := range widths {
+			b.size(width, 800)
+			image, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+			require.NoError(b, err)
+			b.keep(strings.Join([]string{name, theme, label}, "-"), image)
+		}
+	}
+}
