@@ -17,6 +17,7 @@ type Attempt struct {
 	WatcherID string          // empty where it is not known
 	StartedAt time.Time
 	EndedAt   time.Time // zero while it runs
+	AgainAt   time.Time // when a person had the task run again after it; read by Superseded alone
 }
 
 // Event is a change that a person has made.
