@@ -68,6 +68,12 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 		v.Task.Buttons = taskButtons(t, sh.Who)
 		v.choose(t.Seq)
 	}
+	superseded, err := s.store.Superseded(r.Context(), state.ID)
+	if err != nil {
+		return nil, err
+	}
+	v.Timeline = newTimeline(state, superseded, v.All, q)
+	v.Levels = newLevels(state.Tasks, v.All)
 	v.Actions = flowButtons(state, sh.Who)
 	for i := range v.Failures {
 		c := &v.Failures[i]

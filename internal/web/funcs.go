@@ -3,7 +3,9 @@ package web
 import (
 	"fmt"
 	"html/template"
+	"math"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -48,13 +50,19 @@ func funcs(base string, f files) template.FuncMap {
 		"since": func(t time.Time) template.HTML { return timeTag(t, "since") }, // 1 m 12 s, and counting
 		"until": func(t time.Time) template.HTML { return timeTag(t, "until") }, // in 40 s
 
-		"said":   said,
-		"clip":   clip,
+		"said":  said,
+		"clip":  clip,
+		"stamp": func(t time.Time) string { return t.UTC().Format(stampLayout) }, // for data-time
+		"pc":    func(x float64) string { return strconv.FormatFloat(math.Round(x*1000)/1000, 'f', -1, 64) },
+
 		"took":   took,
 		"short":  short,
 		"plural": plural,
 	}
 }
+
+// stampLayout is how a page says a moment to a script; the moment is in UTC.
+const stampLayout = "2006-01-02T15:04:05.000Z"
 
 // timeTag is a moment. The page never has the time that has passed since: no two
 // renderings would be equal.
@@ -73,7 +81,7 @@ func timeTag(t time.Time, form string) template.HTML {
 		layout = "at 15:04:05 UTC"
 	}
 	return template.HTML(fmt.Sprintf(`<time datetime="%s" data-form="%s">%s</time>`,
-		t.Format("2006-01-02T15:04:05.000Z"), form, t.Format(layout)))
+		t.Format(stampLayout), form, t.Format(layout)))
 }
 
 // took writes a duration as 850 ms, 12.4 s, 3 m 07 s, 2 h 05 m, 3 d 04 h. It is never

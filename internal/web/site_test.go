@@ -95,7 +95,8 @@ func (f *fakeStore) Flows(context.Context, flow.Filter, flow.Position, int) (flo
 
 func (f *fakeStore) Watchers(context.Context) ([]flow.WatcherState, error) { return f.watchers, nil }
 
-func (f *fakeStore) Attention(context.Context) (flow.Attention, error) { return f.attention, nil }
+func (f *fakeStore) Attention(context.Context) (flow.Attention, error)           { return f.attention, nil }
+func (f *fakeStore) Superseded(context.Context, flow.ID) ([]flow.Attempt, error) { return nil, nil }
 
 func newSite(t *testing.T, cfg Config, store Store) *Site {
 	t.Helper()
@@ -188,6 +189,7 @@ func TestVendoredFiles(t *testing.T) {
 	s := newSite(t, Config{}, &fakeStore{})
 	want := map[string]string{
 		"vendor/htmx-2.0.11.min.js":         "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717",
+		"vendor/dagre-3.1.3.min.js":         "54a503e346f93ca0bb10abe7999587e037262935687aca45eb4e4b0f64bbb578",
 		"vendor/idiomorph-ext-0.8.0.min.js": "5811b9a7eda14878b7dab4378bf60432e1bb6f11fcfb970cc26540642650181e",
 	}
 	for name, f := range s.files.byName {

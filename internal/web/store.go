@@ -47,4 +47,7 @@ type Store interface {
 	// errors are *flow.RefusedError and *flow.PlanChangedError, with which the effect is
 	// returned as well, and *flow.GuardError and flow.ErrKeyReused.
 	Act(ctx context.Context, a flow.Action) (flow.Effect, error)
+
+	// Superseded returns the attempts at the tasks of a flow that later ones followed.
+	Superseded(ctx context.Context, id flow.ID) ([]flow.Attempt, error)
 }

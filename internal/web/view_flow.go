@@ -29,7 +29,9 @@ type flowView struct {
 	Query    query
 
 	// Of all tasks, for the graph and the timeline: what the list shows may be a part.
-	All []taskRow
+	All      []taskRow
+	Timeline timeline
+	Levels   []level // instead of a graph that would be too large to be drawn
 }
 
 // Span is how long it took, or that it runs.
@@ -78,6 +80,14 @@ type taskRow struct {
 
 // AfterText has what it depends on as a script reads it: "1 2".
 func (t taskRow) AfterText() string { return joinInts(t.After, " ") }
+
+// Ms is how long it took, for a script; 0 is not known.
+func (t taskRow) Ms() int64 {
+	if t.Span.From.IsZero() || t.Span.To.IsZero() {
+		return 0
+	}
+	return max(0, t.Span.To.Sub(t.Span.From).Milliseconds())
+}
 
 // DependsOn has it as people read it: "1, 2".
 func (t taskRow) DependsOn() string { return joinInts(t.After, ", ") }

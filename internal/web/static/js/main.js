@@ -7,3 +7,6 @@ import "./dialog.js";
 import "./select.js";
 import "./log.js";
 import "./keys.js";
+import "./chart.js";
+
+if (document.getElementById("graph")) import("./graph.js");

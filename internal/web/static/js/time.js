@@ -29,6 +29,12 @@ export function zone(at) {
   return parts.find((p) => p.type === "timeZoneName").value;
 }
 
+/** A moment in the parts that axes are written of. */
+export function parts(at) {
+  const fraction = clock(at).slice(0, -2);
+  return { day: format("day").format(at), minute: fraction.slice(0, 5), second: fraction.slice(0, 8), fraction };
+}
+
 /** A moment as date and time, with the zone. */
 export const moment = (at) => `${format("full").format(at)} ${zone(at)}`;
 
