@@ -144,3 +144,18 @@ func TestScale_TicksHaveRoom(t *testing.T) {
 		}
 	}
 }
+
+// The table beside the bars says what they show, and no title breaks it.
+func TestTimeline_Template(t *testing.T) {
+	t.Parallel()
+	failed := ran(1, flow.Suspended, 0, 1, 2.5)
+	failed.Description = hostile
+	waits := flow.TaskState{TaskKey: flow.TaskKey{Seq: 3}, RegisteredAt: at(0), Wait: flow.Wait{Reason: "queued"}}
+	text := partial(t, "timeline", timelineOf(10, query{}.with("x", hostile), nil, failed, ran(2, flow.Running, 0, 4, 0), waits))
+	require.Len(t, elements(t, text, "rect", "run"), 3, "and one of the legend")
+	require.Len(t, elements(t, text, "rect", "wait"), 4)
+	require.Contains(t, text, "waited 1.0 s, ran 1.5 s: <time")
+	require.Contains(t, text, "runs since <time")
+	require.Contains(t, text, "waits since <time")
+	require.Contains(t, partial(t, "timeline", timelineOf(10, query{}, nil)), "Nothing has run yet")
+}
