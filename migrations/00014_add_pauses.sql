@@ -1,10 +1,10 @@
 -- +goose Up
 
--- A program may pause: its task waits at 0 for a time or for the end of another flow, or at
--- 2 for a person, and no worker is held.
+-- A program may pause: its task waits at 0 for a time, for the end of another flow or for
+-- a call, or at 2 for a person, and no worker is held.
 ALTER TABLE kr_task_stat ADD COLUMN pause jsonb;
 COMMENT ON COLUMN kr_task_stat.pause IS
-    'Kept by Flower while its program pauses: why, what it waits for beside run_after (flow: the end of that flow; ask: a person), and what the program wants to find again.';
+    'Kept by Flower while its program pauses: why, what it waits for beside run_after (flow: the end of that flow; callback: a call, with a token whose hash is in callbacks; ask: a person), and what the program wants to find again.';
 COMMENT ON COLUMN kr_task_stat.error IS
     'The program''s error, of the last attempt that failed; of a task that was skipped by its condition, that; of one that asks a person, what it asks.';
 
@@ -142,7 +142,7 @@ SELECT t.task_flow_id, t.task_exec_seq, t.task_id, flower_title(t.description, t
        CASE WHEN t.unmet > 0 AND b.stopped IS NOT NULL THEN 'blocked'
             WHEN t.unmet > 0 THEN 'dependency'
             WHEN t.run_after IS NOT NULL AND t.pause IS NOT NULL AND t.error IS NULL
-                 THEN CASE WHEN t.pause ? 'flow' THEN 'flow' ELSE 'time' END
+                 THEN CASE WHEN t.pause ? 'flow' THEN 'flow' WHEN t.pause ? 'callback' THEN 'callback' ELSE 'time' END
             WHEN t.run_after IS NOT NULL AND t.failed_count > 0 THEN 'retry'
             WHEN t.run_after IS NOT NULL THEN 'time'
             WHEN NOT EXISTS (SELECT FROM kr_watcher w WHERE w.lease_until > clock_timestamp() AND NOT w.draining
@@ -182,7 +182,7 @@ LEFT JOIN LATERAL (
     WHERE  p.exec_status IS NULL OR p.exec_status NOT IN (3, 9)
 ) b ON t.unmet > 0
 WHERE  t.exec_status = 0;
-COMMENT ON COLUMN v_why_waiting.wait_reason IS 'dependency, blocked (by a suspended task), retry, time (run_after), flow (that it has registered), no_watcher, limit (of its workflow), queued.';
+COMMENT ON COLUMN v_why_waiting.wait_reason IS 'dependency, blocked (by a suspended task), retry, time (run_after), flow (that it has registered), callback (by whom it has asked), no_watcher, limit (of its workflow), queued.';
 
 -- A flow whose first task has paused, or waits for its retry, has begun: it is not queued.
 CREATE OR REPLACE VIEW v_flow AS

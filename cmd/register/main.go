@@ -89,7 +89,7 @@ func settings(env *cli.Env, cfg *config) *cli.Flags {
 	flags.Group("Web")
 	web := &cfg.web
 	flags.Var(cli.Text(&web.Host, "localhost"), "webhost ADDRESS", "FLOWER_WEBHOST",
-		"where to listen; 0.0.0.0 lets others in, without tokens to POST /register alone")
+		"where to listen; 0.0.0.0 lets others in, without tokens to POST /register and callbacks alone")
 	flags.Var(cli.Int(&web.Port, 8000, 0, 65535), "webport PORT", "FLOWER_WEBPORT", "its port; 0 takes a free one")
 	flags.Var(cli.Bool(&web.Insecure), "insecure", "FLOWER_INSECURE",
 		"without tokens: serve everything to whoever reaches that address")

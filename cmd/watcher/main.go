@@ -67,7 +67,7 @@ func work(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) er
 	if err != nil {
 		return err
 	}
-	cfg.programs.Container.Ledger, cfg.programs.Flows = db, db
+	cfg.programs.Container.Ledger, cfg.programs.Flows, cfg.programs.Callbacks = db, db, db
 	set := newPrograms(cfg.programs, secrets, log)
 	db.CheckParameters(set.all.CheckWorkflow) // what a task registers is checked as in register
 	w, err := watcher.New(cfg.watcher, db, set, log)

@@ -56,6 +56,8 @@ func programSettings(flags *cli.Flags, cfg *program.Config) {
 		"networks that HTTP tasks may reach, as in 10.0.0.0/8; empty is all but metadata services")
 	flags.Var(cli.Duration(&cfg.HTTPTimeout, 30*time.Second, time.Second, 24*time.Hour), "http-timeout TIME", "FLOWER_HTTP_TIMEOUT",
 		"how long a request may take, its answer included")
+	flags.Var(cli.Text(&cfg.CallbackURL, ""), "callback-url URL", "FLOWER_CALLBACK_URL",
+		"where register can be called by whoever answers a request later, as in http://flower.example.com:8000")
 	c := &cfg.Command
 	flags.Var(cli.Bool(&c.Allow), "allow-command", "FLOWER_ALLOW_COMMAND", "let tasks run commands on this machine")
 	flags.Var(cli.Text(&dirs, program.DefaultCommandDirs), "command-dirs DIR,…", "FLOWER_COMMAND_DIRS",
@@ -72,7 +74,7 @@ func programSettings(flags *cli.Flags, cfg *program.Config) {
 			return fmt.Errorf("-http-allow (FLOWER_HTTP_ALLOW): %w", err)
 		}
 		c.Dirs = strings.FieldsFunc(dirs, func(r rune) bool { return r == ',' })
-		if err := cfg.Validate(); err != nil {
+		if err := c.Validate(); err != nil {
 			return fmt.Errorf("-command-dirs (FLOWER_COMMAND_DIRS): %w", err)
 		}
 		return nil

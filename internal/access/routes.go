@@ -26,6 +26,7 @@ var routes = []route{
 
 	{http.MethodPost, "/register", Registrar},
 	{http.MethodPost, "/register/", Registrar},
+	{http.MethodPost, "/callback/", None}, // the token in its path says that it may
 	{http.MethodPost, "/api/v1/flows", Registrar},
 
 	{http.MethodPut, "/", Admin},

@@ -95,7 +95,7 @@ func play(ctx context.Context, cancel context.CancelCauseFunc, o options, out io
 		return err
 	}
 	// Whoever can write definitions here is whoever runs this.
-	if err = programs.start("watcher", "-log-format", "text", "-sql-connections", "flower"); err != nil {
+	if err = programs.start("watcher", "-log-format", "text", "-sql-connections", "flower", "-callback-url", site); err != nil {
 		return err
 	}
 

@@ -53,7 +53,11 @@ func TestSecretsAreNowhere(t *testing.T) {
 			http.Error(rw, "not the secret", http.StatusTeapot)
 			return
 		}
-		if r.URL.Path == "/fails" {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/later/"):
+			rw.WriteHeader(http.StatusAccepted)
+			return
+		case r.URL.Path == "/fails":
 			rw.WriteHeader(http.StatusForbidden)
 		}
 		all, _ := written(sent)
@@ -88,6 +92,8 @@ func TestSecretsAreNowhere(t *testing.T) {
 		wrong("SQL", `{"statement": "SELECT $1::text AS key, to_jsonb($1::text) AS json", "args": ["${{ secrets.CANARY }}"], "transactional": true}`),
 		wrong("SQL", `{"statement": "SELECT $1::int", "args": ["${{ secrets.CANARY }}"]}`),
 		wrong("SQL", `{"statement": "SELECT complain($1)", "args": ["${{ secrets.MINE }}"]}`),
+		wrong("HTTPRequest", `{"url": "`+p.URL+`/later/${{ secrets.MINE }}?${{ urlEncode(secrets.CANARY) }}", "callback": true,
+			"headers": {"X-Key": "${{ toBase64(secrets.CANARY) }}"}, "method": "POST", "body": {"key": "${{ secrets.CANARY }}"}, "callback_field": "notify"}`),
 	)
 	w.exec(`CREATE FUNCTION complain(text) RETURNS int LANGUAGE plpgsql AS $$
 		BEGIN RAISE NOTICE 'noticed %', $1; RAISE EXCEPTION 'no %', $1 USING HINT = 'not ' || $1; END $$`)
@@ -95,10 +101,11 @@ func TestSecretsAreNowhere(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "MINE"), []byte(mine+"\n"), 0o600))
 	s := w.register()
 	watcher := run(t, "watcher", w.env("FLOWER_SECRET_CANARY="+canary, "FLOWER_SECRET_TINY=1234567", "FLOWER_SECRETS_DIR="+dir),
-		"-log-level", "debug", "-allow-command", "-command-shell", "-sql-connections", "flower")
+		"-log-level", "debug", "-allow-command", "-command-shell", "-sql-connections", "flower", "-callback-url", s.url)
 	watcher.await("a secret cannot be used", "err=secret TINY: it has less than 8 bytes (in its longest line), which is too short to be masked")
 	flow := s.post("canary")
-	w.await(flow, "3 3 3 2 2 2 2 2 2 2 2 2 2 3 3 2 3 3 2 2")
+	w.await(flow, "3 3 3 2 2 2 2 2 2 2 2 2 2 3 3 2 3 3 2 2 0")
+	w.pausedUntil(flow, 21)
 
 	rows := w.rows(flow)
 	require.Contains(t, rows[3].Error, "403 Forbidden: *** and ***")
@@ -110,6 +117,9 @@ func TestSecretsAreNowhere(t *testing.T) {
 	require.Contains(t, rows[15].Error, "exit code 3")
 	require.Contains(t, rows[18].Error, `invalid input syntax for type integer: "***"`)
 	require.Contains(t, rows[19].Error, "no ***")
+	var why string
+	require.NoError(t, w.Get(&why, `SELECT why FROM v_why_waiting WHERE task_flow_id = $1 AND task_exec_seq = 21`, flow))
+	require.Equal(t, "waits for the callback of POST "+p.URL+"/later/***", why)
 	pgtest.Eventually(t, soon, "what they printed is kept", func() bool {
 		var kept int
 		require.NoError(t, w.Get(&kept, `SELECT count(*) FROM kr_task_log WHERE text IN ('out ***', 'err ***', '*** ***') OR text LIKE '%noticed ***%'`))

@@ -22,14 +22,20 @@ type Pause struct {
 	// Approval.
 	Ask bool `json:"ask,omitempty"`
 
+	// Callback ends the pause sooner: by a call to register, whose token's hash was expected
+	// before. What it brought is then in Answer.
+	Callback bool `json:"callback,omitempty"`
+
 	// Why says what is waited for, to a person: a short sentence. Empty is the time.
 	Why string `json:"why,omitempty"`
 
 	// State is whatever the program wants to find again: JSON, not large.
 	State json.RawMessage `json:"state,omitempty"`
 
-	// Approval is for the database to set: who let the task go on, as JSON.
+	// Approval and Answer are for the database to set: who let the task go on, as JSON, and
+	// what a call has brought.
 	Approval json.RawMessage `json:"approval,omitempty"`
+	Answer   *Answer         `json:"answer,omitempty"`
 }
 
 // Error makes it an error. People see Why instead.

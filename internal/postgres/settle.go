@@ -24,11 +24,14 @@ import (
 const settleSQL = `
 -- flower: settle
 WITH given AS MATERIALIZED (
-    SELECT *, outcome IN ('handed back', 'not started') AS back, outcome = 'paused' AS paused, (pause::jsonb ? 'ask') IS TRUE AS asks
+    SELECT *, outcome IN ('handed back', 'not started') AS back, outcome = 'paused' AS paused, (pause::jsonb ? 'ask') IS TRUE AS asks,
+           (pause::jsonb ? 'callback') IS TRUE AS calls
     FROM   unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[], $5::text[], $6::text[], $7::text[]::timestamptz[], $8::bigint[])
            AS g(flow, seq, claim, outcome, error, pause, until, ms)
 ), held AS MATERIALIZED (
     SELECT g.*, t.attempt, t.started_ts, t.watcher_id, t.failed_count, t.retry_delay,
+           -- who may call, and whoever was faster than this
+           CASE WHEN g.calls THEN jsonb_strip_nulls(jsonb_build_object('callbacks', t.pause->'callbacks', 'answer', t.pause->'answer')) ELSE '{}' END AS called,
            may.again AND NOT t.hold AS again, may.again AND t.hold OR g.asks AS hold
     FROM   given g
     JOIN   kr_task_stat t ON t.task_flow_id = g.flow AND t.task_exec_seq = g.seq
@@ -52,8 +55,8 @@ WITH given AS MATERIALIZED (
            watcher_id   = NULL,
            gate         = least(t.gate, 1),
            failed_count = t.failed_count + (NOT h.back AND NOT h.paused)::int,
-           pause        = CASE WHEN h.paused THEN h.pause::jsonb ELSE t.pause END,
-           run_after    = CASE WHEN h.asks OR h.until <= clock_timestamp() THEN NULL
+           pause        = CASE WHEN h.paused THEN h.pause::jsonb || h.called ELSE t.pause END,
+           run_after    = CASE WHEN h.asks OR h.until <= clock_timestamp() OR h.called ? 'answer' THEN NULL
                                WHEN h.paused THEN coalesce(h.until, clock_timestamp() + nullif(h.ms, 0) * interval '1 ms')
                                WHEN h.again AND NOT h.back AND h.retry_delay > '0 s'
                                -- doubled with each failure, up to an hour, and spread by a tenth

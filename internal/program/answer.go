@@ -39,7 +39,7 @@ func statusText(code int) string {
 // secret out of a text.
 func (m message) redactor() *strings.Replacer {
 	target := m.target
-	parts := append(secretHeaders(m.headers), target.RawQuery)
+	parts := append(secretHeaders(m.headers), target.RawQuery, m.token)
 	if user := target.User; user != nil {
 		password, _ := user.Password()
 		basic := base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -25,6 +26,14 @@ type Config struct {
 	// Container says what containers may do. The zero value is that there are none.
 	Container ContainerConfig
 
+	// CallbackURL is where whoever answers a request of HTTPRequest later can call
+	// register: http://flower.example.com:8000. Empty: nobody can.
+	CallbackURL string
+
+	// Callbacks is who is told that somebody may call. Whoever only checks parameters needs
+	// none.
+	Callbacks Callbacks
+
 	// Flows is where Flow gets flows from. Whoever only checks parameters needs none.
 	Flows Flows
 }
@@ -37,6 +46,15 @@ func (c Config) Validate() error {
 	for _, p := range c.HTTPAllow {
 		if !p.IsValid() {
 			return fmt.Errorf("HTTP allow list: %s is not a network", p)
+		}
+	}
+	if c.CallbackURL != "" {
+		u, err := parseURL(c.CallbackURL)
+		if err == nil && (u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+			err = errors.New("it must have neither user nor query")
+		}
+		if err != nil {
+			return fmt.Errorf("callback URL (-callback-url, FLOWER_CALLBACK_URL): %w", err)
 		}
 	}
 	if err := c.Container.validate(); err != nil {
@@ -60,7 +78,7 @@ func Default(cfg Config) Set {
 		"EchoParamTimeSleep":  echoParam{},
 		"Command":             command{cfg.Command},
 		"HTTPPostRequest":     newHTTPPost(dialer, cfg.HTTPTimeout),
-		"HTTPRequest":         newHTTPRequest(dialer, cfg.HTTPTimeout),
+		"HTTPRequest":         newHTTPRequest(dialer, cfg),
 		"SQL":                 sqlProgram{cfg.SQL},
 		"Wait":                wait{},
 		"Flow":                subflow{cfg.Flows},

@@ -58,36 +58,46 @@ type message struct {
 	headers   map[string]string
 	body      json.RawMessage // a string is sent as it is, any other value as JSON
 	expected  func(status int) bool
+	token     string // that is in it and must not be repeated; empty is none
 }
 
 // send sends a message and returns what came of it as an output.
 func (s sender) send(ctx context.Context, m message, t flow.Task) (json.RawMessage, error) {
+	status, answer, err := s.exchange(ctx, m, t)
+	if err != nil {
+		return nil, err
+	}
+	return answerOutput(status, answer), nil
+}
+
+// exchange sends a message and returns the answer, if that is what is expected.
+func (s sender) exchange(ctx context.Context, m message, t flow.Task) (status int, answer []byte, err error) {
 	tooLong := fmt.Errorf("no complete answer within %s", s.timeout)
 	bounded, cancel := context.WithTimeoutCause(ctx, s.timeout, tooLong)
 	defer cancel()
 
 	req, err := m.request(bounded, t)
 	if err != nil {
-		return nil, m.failed(bounded, err)
+		return 0, nil, m.failed(bounded, err)
 	}
 	// Not by an http.Client: it would follow redirects, and repeat URLs in its errors.
 	resp, err := s.transport.RoundTrip(req)
 	if err != nil {
-		return nil, m.failed(bounded, err)
+		return 0, nil, m.failed(bounded, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 
 	// One byte more than is kept tells whether that was all.
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if !m.expected(resp.StatusCode) {
 		// The status says more than that the rest of its answer did not come in time.
-		return nil, m.failed(ctx, statusError{resp.StatusCode, answer})
+		return 0, nil, m.failed(ctx, statusError{resp.StatusCode, answer})
 	}
 	if err != nil {
 		brokeOff := fmt.Errorf("%s, but the answer broke off: %w", statusText(resp.StatusCode), err)
-		return nil, m.failed(bounded, brokeOff)
+		return 0, nil, m.failed(bounded, brokeOff)
 	}
-	return answerOutput(resp.StatusCode, answer), nil
+	return resp.StatusCode, answer, nil
 }
 
 // request makes the request. The user info of the URL becomes a header here because only
@@ -130,13 +140,18 @@ func headerValue(s string) string {
 	return s
 }
 
+// where shows the target to people.
+func (m message) where() string {
+	shown := *m.target
+	shown.User, shown.RawQuery, shown.ForceQuery, shown.Fragment, shown.RawFragment = nil, "", false, "", ""
+	return cut(shown.String(), maxURLInError)
+}
+
 // failed returns the error of a request: the cause of ctx if that has ended, else err,
 // without what the request keeps secret, since servers like to repeat what they were
 // asked.
 func (m message) failed(ctx context.Context, err error) error {
-	shown := *m.target
-	shown.User, shown.RawQuery, shown.ForceQuery, shown.Fragment, shown.RawFragment = nil, "", false, "", ""
-	where := cut(shown.String(), maxURLInError)
+	where := m.where()
 	if refused, ok := errors.AsType[*refusedError](err); ok {
 		return invalid(m.parameter, where+" leads to "+refused.Error())
 	}

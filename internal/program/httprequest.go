@@ -9,14 +9,18 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 )
 
-// httpRequest sends a request, and expects a 2xx answer or one of those it is told.
-type httpRequest struct{ sender }
+// httpRequest sends a request, and expects a 2xx answer or one of those it is told. The
+// result may also come later: see callback.go.
+type httpRequest struct {
+	sender
+	callbacks   Callbacks
+	callbackURL string // where register can be called; empty: nobody knows
+}
 
-func newHTTPRequest(dialer *net.Dialer, timeout time.Duration) httpRequest {
-	return httpRequest{newSender(dialer, timeout)}
+func newHTTPRequest(dialer *net.Dialer, cfg Config) httpRequest {
+	return httpRequest{newSender(dialer, cfg.HTTPTimeout), cfg.Callbacks, strings.TrimSuffix(cfg.CallbackURL, "/")}
 }
 
 func (httpRequest) Parameters() []Parameter {
@@ -43,13 +47,25 @@ func (httpRequest) Parameters() []Parameter {
 			Name: "expect_status", Type: Any, Fixed: true,
 			Description: "A status, or an array of those, that are success: 404, or [200, 404]. By default each from 200 to 299 is.",
 		},
+		{
+			Name: "callback", Type: Boolean, Fixed: true, Default: json.RawMessage(`false`),
+			Description: "Whether the status 202 means that the result comes later, by a POST to the URL in the request's header " + callbackHeader + ".",
+		},
+		{
+			Name: "callback_field", Type: String, Fixed: true,
+			Description: "A field of the body, an object, that gets this URL, too.",
+		},
+		{
+			Name: "callback_timeout", Type: String, Fixed: true, Default: json.RawMessage(`"24h"`),
+			Description: "How long to wait for that POST: 90s, 2h30m, or a number of seconds.",
+		},
 	}
 }
 
 var (
 	headerName  = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 	headerText  = regexp.MustCompile("^[\t\x20-\x7e\u0080-\U0010ffff]*$")
-	ownHeaders  = []string{idempotencyHeader, "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Te", "Trailer", "Upgrade", "Expect"}
+	ownHeaders  = []string{idempotencyHeader, callbackHeader, "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Te", "Trailer", "Upgrade", "Expect"}
 	secretsName = regexp.MustCompile(`(?i)pass|secret|token|key|auth|credential|cookie`)
 )
 
@@ -65,11 +81,12 @@ func (httpRequest) Check(v Values) error {
 			return invalid("headers", "the value of "+quote(name)+" has characters that a header cannot have")
 		}
 	}
-	if v.Open("expect_status") {
-		return nil
+	if !v.Open("expect_status") {
+		if _, err := statuses(v.JSON("expect_status")); err != nil {
+			return err
+		}
 	}
-	_, err := statuses(v.JSON("expect_status"))
-	return err
+	return checkCallback(v)
 }
 
 // statuses decodes expect_status; nil is none.
@@ -101,10 +118,14 @@ func (p httpRequest) Run(ctx context.Context, in Input) (json.RawMessage, error)
 	if list != nil {
 		expected = func(status int) bool { return slices.Contains(list, status) }
 	}
-	return p.send(ctx, message{
+	m := message{
 		method: in.Params.String("method"), parameter: "url", target: in.Params.URL("url"),
 		headers: in.Params.Map("headers"), body: in.Params.JSON("body"), expected: expected,
-	}, in.Task)
+	}
+	if in.Params.Bool("callback") {
+		return p.ask(ctx, in, m)
+	}
+	return p.send(ctx, m, in.Task)
 }
 
 // secretHeaders returns the values of headers that are named as secrets are, whole and,

@@ -179,7 +179,7 @@ func TestHTTPRequest_AtRegistration(t *testing.T) {
 	for _, request := range []string{`{"url": "http://evil/"}`, `{"headers": {}}`, `{"method": "DELETE"}`, `{"expect_status": 500}`} {
 		require.ErrorContains(t, check(`{"url": "http://h/"}`, request), "only the definition can set it, and the request does")
 	}
-	require.ErrorContains(t, check(`{"URL": "http://h/"}`, ``), `parameter "URL": this program does not know it; it knows body, expect_status, headers, method, url`)
+	require.ErrorContains(t, check(`{"URL": "http://h/"}`, ``), `parameter "URL": this program does not know it; it knows body, callback, callback_field, callback_timeout, expect_status, headers, method, url`)
 }
 
 func TestHTTPRequest_IsGuarded(t *testing.T) {

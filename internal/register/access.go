@@ -46,9 +46,9 @@ func (s *Server) principal(r *http.Request, need access.Role) (access.Principal,
 		p.Role = access.Admin
 	case isRegister(r):
 		p.Role = access.Registrar
-	case !isHealth(r):
+	case !isHealth(r) && !isCallback(r):
 		err = notServed.because("others can reach this address, and register knows nobody: so only POST /register, " +
-			"/healthz and /readyz are served here; make a token with register token -name NAME -role operator and start " +
+			"callbacks, /healthz and /readyz are served here; make a token with register token -name NAME -role operator and start " +
 			"register with -tokens-file, or start it on localhost, or with -insecure where the network keeps others out")
 	}
 	p.ReadOnly = s.cfg.ReadOnly

@@ -27,6 +27,7 @@ type fakeStore struct {
 	flow     func(context.Context, flow.ID) (flow.State, error)
 	ready    func(context.Context) error
 	checked  func() (flow.Check, error)
+	answer   func(key flow.TaskKey, hash, body string) (flow.Answered, error)
 }
 
 func (f fakeStore) Register(ctx context.Context, r flow.Registration) (flow.Flow, error) {
@@ -44,6 +45,13 @@ func (f fakeStore) Flow(ctx context.Context, id flow.ID) (flow.State, error) {
 		return f.flow(ctx, id)
 	}
 	return flow.State{}, flow.ErrNotFound
+}
+
+func (f fakeStore) Answer(_ context.Context, key flow.TaskKey, hash, body string) (flow.Answered, error) {
+	if f.answer != nil {
+		return f.answer(key, hash, body)
+	}
+	return "", flow.ErrNotFound
 }
 
 func (f fakeStore) Ready(ctx context.Context) error {

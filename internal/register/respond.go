@@ -37,6 +37,9 @@ var (
 	noSuchPath       = kind{http.StatusNotFound, "no-such-path", "No such path", 0}
 	workflowNotFound = kind{http.StatusNotFound, "workflow-not-found", "Workflow not found", 0}
 	flowNotFound     = kind{http.StatusNotFound, "flow-not-found", "Flow not found", 0}
+	callbackNotFound = kind{http.StatusNotFound, "callback-not-found", "Nobody waits for this call", 0}
+	callbackAnswered = kind{http.StatusConflict, "callback-answered", "Answered before", 0}
+	callbackLate     = kind{http.StatusConflict, "callback-late", "Too late", 0}
 	methodNotAllowed = kind{http.StatusMethodNotAllowed, "method-not-allowed", "Method not allowed", 0}
 	bodyTooSlow      = kind{http.StatusRequestTimeout, "body-too-slow", "Body too slow", 0}
 	bodyTooLarge     = kind{http.StatusRequestEntityTooLarge, "body-too-large", "Body too large", 0}

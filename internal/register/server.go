@@ -41,6 +41,11 @@ type Store interface {
 	// Flow returns a flow with its tasks.
 	Flow(ctx context.Context, id flow.ID) (flow.State, error)
 
+	// Answer gives a task the answer that it waits for, which is JSON. The hash is that of
+	// the token that the caller shows; if the task has not given that away, or is not
+	// there, the error is flow.ErrNotFound.
+	Answer(ctx context.Context, key flow.TaskKey, hash, body string) (flow.Answered, error)
+
 	// Ready returns why the database cannot be used just now, or nil.
 	Ready(ctx context.Context) error
 
@@ -124,6 +129,7 @@ func (s *Server) Handler() http.Handler {
 	for _, path := range []string{"/register", "/register/", "/register/{task_id}", "/register/{task_id}/"} {
 		r.Handle(path, s.methods(handlers{http.MethodPost: s.register}))
 	}
+	r.Handle("/callback/{task_flow_id}/{task_exec_seq}", s.methods(handlers{http.MethodPost: s.answer}))
 	r.Handle("/api/v1/flows/{task_flow_id}", s.methods(handlers{http.MethodGet: s.showFlow}))
 	r.Handle("/healthz", s.methods(handlers{http.MethodGet: s.healthz}))
 	r.Handle("/readyz", s.methods(handlers{http.MethodGet: s.readyz}))
@@ -223,7 +229,7 @@ func (s *Server) announce() {
 	case s.exposed && s.cfg.Insecure:
 		s.log.Warn("insecure: whoever can reach this address may do everything")
 	case s.exposed:
-		s.log.Warn("others can reach this address, and nobody is known: only POST /register and the health checks are served " +
+		s.log.Warn("others can reach this address, and nobody is known: only POST /register, callbacks of tasks and the health checks are served " +
 			"(-tokens-file lets in who has a token; -insecure serves everything, for where the network keeps others out)")
 	}
 	if s.cfg.ReadOnly {

@@ -337,7 +337,7 @@ func (w *Watcher) logVerdict(j flow.Judged) {
 	case r.Outcome == flow.OutcomePaused && r.Pause.Ask:
 		w.log.Info("task asks a person", attrs(r.Task, "took", took, "message", r.Pause.Why)...)
 	case r.Outcome == flow.OutcomePaused:
-		w.log.Info("task paused", attrs(r.Task, "took", took, "why", r.Pause.Why, "run_after", j.RunNext)...)
+		w.log.Info("task paused", attrs(r.Task, append([]any{"took", took, "why", r.Pause.Why}, runAfter(j)...)...)...)
 	case j.Status == flow.Suspended:
 		reason := string(r.Outcome)
 		if r.Outcome == flow.OutcomeHandedBack {
@@ -347,7 +347,15 @@ func (w *Watcher) logVerdict(j flow.Judged) {
 	case r.Outcome == flow.OutcomeHandedBack, r.Outcome == flow.OutcomeNotStarted:
 		w.log.Info("task handed back", attrs(r.Task, "took", took)...)
 	default:
-		w.log.Warn("attempt failed: the task will be tried again", attrs(r.Task, "took", took, "reason", r.Outcome,
-			"error", r.Error, "run_after", j.RunNext)...)
+		w.log.Warn("attempt failed: the task will be tried again", attrs(r.Task,
+			append([]any{"took", took, "reason", r.Outcome, "error", r.Error}, runAfter(j)...)...)...)
 	}
+}
+
+// runAfter says when a task is run again, unless that is at once.
+func runAfter(j flow.Judged) []any {
+	if j.RunNext.IsZero() {
+		return nil
+	}
+	return []any{"run_after", j.RunNext}
 }

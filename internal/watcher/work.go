@@ -213,7 +213,7 @@ func checkOutput(output json.RawMessage) (json.RawMessage, error) {
 // checkPause does the same for a pause.
 func checkPause(p *flow.Pause) (*flow.Pause, error) {
 	checked := *p
-	checked.Approval = nil
+	checked.Approval, checked.Answer = nil, nil
 	switch {
 	case p.Why != "":
 		checked.Why = clean(p.Why)
