@@ -22,8 +22,9 @@ const (
 
 // Workflow is a definition: the rows of ms_task_definition under one task_id.
 type Workflow struct {
-	ID    WorkflowID
-	Tasks []TaskDefinition // in any order
+	ID      WorkflowID
+	Tasks   []TaskDefinition // in any order
+	Version int              // rises with each change; 0: not known
 }
 
 // TaskDefinition is one node of a workflow, one row of ms_task_definition.

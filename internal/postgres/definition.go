@@ -11,18 +11,21 @@ import (
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
+// workflowsSQL reads the version in the same snapshot, where it is that of these rows.
 const workflowsSQL = `
 -- flower: workflows
-SELECT task_id, task_seq, program, task_priority, parameters::text AS parameters, depends_task_seqs, max_attempts,
+SELECT d.task_id, v.version, task_seq, program, task_priority, parameters::text AS parameters, depends_task_seqs, max_attempts,
        (extract(epoch FROM retry_delay) * 1000)::bigint AS retry_delay_ms,
        (extract(epoch FROM timeout) * 1000)::bigint AS timeout_ms,
        on_lost, coalesce(run_if, '') AS run_if, coalesce(description, '') AS description
-FROM   ms_task_definition
-WHERE  task_id = ANY ($1::text[])
-ORDER  BY task_id, task_seq`
+FROM   unnest($1::text[]) AS given(id)
+CROSS  JOIN LATERAL (SELECT coalesce(max(version), 0) AS version FROM ms_workflow_version WHERE task_id = given.id) v
+JOIN   ms_task_definition d ON d.task_id = given.id
+ORDER  BY d.task_id, task_seq`
 
 type taskDefinitionRow struct {
 	WorkflowID   string        `db:"task_id"`
+	Version      int           `db:"version"`
 	Seq          int           `db:"task_seq"`
 	Program      string        `db:"program"`
 	Priority     int           `db:"task_priority"`
@@ -77,7 +80,7 @@ func workflowsOf(rows []taskDefinitionRow) map[flow.WorkflowID]flow.Workflow {
 	found := make(map[flow.WorkflowID]flow.Workflow)
 	for _, r := range rows {
 		w := found[flow.WorkflowID(r.WorkflowID)]
-		w.ID = flow.WorkflowID(r.WorkflowID)
+		w.ID, w.Version = flow.WorkflowID(r.WorkflowID), r.Version
 		w.Tasks = append(w.Tasks, r.definition())
 		found[w.ID] = w
 	}

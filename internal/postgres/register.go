@@ -40,20 +40,22 @@ func (d *DB) Register(ctx context.Context, r flow.Registration) (flow.Flow, erro
 //	$1 to $8   the flows: id, workflow, by whom, note, parameters, key, fingerprint, priority
 //	$9 to $22  the tasks of the workflows, once per workflow
 //	$23, $24   of each flow the task that registers it, if one does: flow and seq
+//	$25        of each flow the version of its workflow that those are
 //
 // No two flows may have the same key: an INSERT cannot meet its own row.
 const registerSQL = `
 -- flower: register
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
-                         $23::text[], $24::int[])
-             WITH ORDINALITY AS g(id, workflow, by, note, parameters, key, fingerprint, priority, parent_flow, parent_seq, n)
+                         $23::text[], $24::int[], $25::int[])
+             WITH ORDINALITY AS g(id, workflow, by, note, parameters, key, fingerprint, priority, parent_flow, parent_seq, version, n)
 ), limited AS MATERIALIZED (
     SELECT task_id FROM ms_workflow WHERE task_id = ANY ($2::text[]) AND (max_running_flows IS NOT NULL OR max_running_tasks IS NOT NULL)
 ), flow AS (
-    INSERT INTO kr_flow (task_flow_id, task_id, registered_by, note, parameters, idempotency_key, fingerprint, parent_flow_id, parent_exec_seq)
+    INSERT INTO kr_flow (task_flow_id, task_id, registered_by, note, parameters, idempotency_key, fingerprint, parent_flow_id, parent_exec_seq,
+                         workflow_version)
     SELECT id, workflow, nullif(by, ''), nullif(note, ''), parameters::jsonb, nullif(key, ''), nullif(fingerprint, ''),
-           nullif(parent_flow, ''), nullif(parent_seq, 0)
+           nullif(parent_flow, ''), nullif(parent_seq, 0), version
     FROM   given
     ORDER  BY key, n  -- in one order for everybody: two batches may have keys in common
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE SET replayed_ts = clock_timestamp()

@@ -151,6 +151,7 @@ func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
 	var parentSeqs []int32
 	var parameters []*string
 	var priorities []*int64
+	var versions []int32
 	for _, x := range batch {
 		r := x.request
 		ids, workflows = append(ids, string(r.FlowID)), append(workflows, string(r.WorkflowID))
@@ -168,9 +169,10 @@ func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
 			priority = &p
 		}
 		parameters, priorities = append(parameters, given), append(priorities, priority)
+		versions = append(versions, int32(plans[r.WorkflowID].workflow.Version))
 	}
 	args := []any{ids, workflows, by, notes, pq.Array(parameters), keys, fingerprints, pq.Array(priorities)}
-	return append(append(args, taskArgs(plans)...), parentFlows, parentSeqs)
+	return append(append(args, taskArgs(plans)...), parentFlows, parentSeqs, versions)
 }
 
 func taskArgs(plans map[flow.WorkflowID]plan) []any {
