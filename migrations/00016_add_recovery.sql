@@ -172,7 +172,7 @@ END $$;
 -- +goose StatementBegin
 CREATE FUNCTION flower_act(action text, scope text, flows text[], seqs integer[], whole boolean,
                            given_parameters jsonb DEFAULT NULL, given_output jsonb DEFAULT NULL) RETURNS SETOF flower_planned
-LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET flower.action = '' AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     planned flower_planned[];
     changes flower_planned[];
@@ -217,6 +217,9 @@ BEGIN
     IF n <> cardinality(changes) THEN
         RAISE EXCEPTION 'tasks were deleted meanwhile' USING HINT = 'Try again.', ERRCODE = 'serialization_failure';
     END IF;
+    -- What else this transaction does is something else. (SET in the function's head would
+    -- do it, too, but only a superuser may write that.)
+    PERFORM set_config('flower.action', '', true);
     RETURN QUERY SELECT * FROM unnest(planned);
 END $$;
 -- +goose StatementEnd

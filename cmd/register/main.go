@@ -24,7 +24,7 @@ type config struct {
 	web         register.Config
 	access      access.Config
 	log         cli.LogConfig
-	migrate     string // auto, off or only
+	migrate     string // auto, off, only or roles
 	healthcheck bool
 }
 
@@ -56,15 +56,18 @@ func run(ctx context.Context, env *cli.Env) error {
 // serve waits for the database and serves until ctx ends.
 func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) error {
 	prepare := db.Migrate
-	if cfg.migrate == "off" {
+	switch cfg.migrate {
+	case "off":
 		prepare = db.WaitReady
+	case "roles":
+		prepare = db.MigrateRoles
 	}
 	switch err := prepare(ctx); {
 	case err != nil && ctx.Err() != nil:
 		return ctx.Err() // told to stop while it waited
 	case err != nil:
 		return err
-	case cfg.migrate == "only":
+	case cfg.migrate == "only", cfg.migrate == "roles":
 		return nil
 	}
 	cfg.web.LoginPage = "/login"
@@ -83,8 +86,8 @@ func settings(env *cli.Env, cfg *config) *cli.Flags {
 		`curl -X POST localhost:8000/register -d '{"taskId": "sample"}'`)
 	cfg.database.Application = "flower-register"
 	flags.Database(&cfg.database)
-	flags.Var(cli.OneOf(&cfg.migrate, "auto", "auto", "off", "only"), "migrate WHEN", "FLOWER_MIGRATE",
-		"bring the schema up to date: auto (at start), off, only (and stop)")
+	flags.Var(cli.OneOf(&cfg.migrate, "auto", "auto", "off", "only", "roles"), "migrate WHEN", "FLOWER_MIGRATE",
+		"bring the schema up to date: auto (at start), off, only (and stop), roles (as only, and give the database's roles their rights)")
 
 	flags.Group("Web")
 	web := &cfg.web

@@ -21,6 +21,7 @@ import (
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/pgdev"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
+	"github.com/d-tsuji/flower/migrations"
 )
 
 // shortLimits are for tests, which have no time for the usual ones.
@@ -65,7 +66,7 @@ func calls(w *world, id flow.ID) map[string]call {
 			return d.Join(ctx, flow.Watcher{ID: newID(), Programs: programs})
 		}},
 		"Leave":   {true, func(ctx context.Context, d *DB) error { return d.Leave(ctx, newID()) }},
-		"Migrate": {true, func(ctx context.Context, d *DB) error { return translate("migrate", d.migrate(ctx)) }},
+		"Migrate": {true, func(ctx context.Context, d *DB) error { return translate("migrate", d.migrate(ctx, migrations.Up)) }},
 		"Owned": {true, func(ctx context.Context, d *DB) error {
 			_, err := d.Owned(ctx, w.watcher, []string{newID()})
 			return err

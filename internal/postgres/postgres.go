@@ -192,10 +192,16 @@ func (d *DB) Close() error {
 // Migrate brings the schema up to date. It waits for a database that is away, with a
 // log line now and then, until ctx ends.
 func (d *DB) Migrate(ctx context.Context) error {
-	return d.untilAvailable(ctx, func() error { return d.migrate(ctx) })
+	return d.untilAvailable(ctx, func() error { return d.migrate(ctx, migrations.Up) })
 }
 
-func (d *DB) migrate(ctx context.Context) error {
+// MigrateRoles is Migrate, and gives the database's roles their rights (see
+// migrations.Roles). It takes a login that may do so.
+func (d *DB) MigrateRoles(ctx context.Context) error {
+	return d.untilAvailable(ctx, func() error { return d.migrate(ctx, migrations.Up, migrations.Roles) })
+}
+
+func (d *DB) migrate(ctx context.Context, steps ...func(context.Context, *sql.DB, *slog.Logger) error) error {
 	// A migration may take longer than any statement of ours.
 	pool, err := d.open(2, d.net.dialer(0), d.cfg.migrationSettings()...)
 	if err != nil {
@@ -206,7 +212,12 @@ func (d *DB) migrate(ctx context.Context) error {
 	if err := d.inTxOf(ctx, pool, writableSQL, writable); err != nil {
 		return err
 	}
-	return migrations.Up(ctx, pool.DB, d.log)
+	for _, step := range steps {
+		if err := step(ctx, pool.DB, d.log); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // WaitReady waits until the database can be used: it answers, and its schema is not
