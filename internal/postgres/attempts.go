@@ -53,7 +53,7 @@ type attemptRow struct {
 func (d *DB) Attempts(ctx context.Context, key flow.TaskKey) ([]flow.Attempt, error) {
 	doing := fmt.Sprintf("read the attempts of task %s", key)
 	var rows []attemptRow
-	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
+	err := d.reading(ctx, func(tx *sqlx.Tx) error {
 		if err := exists(ctx, tx, key); err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (d *DB) Log(ctx context.Context, f flow.LogFilter) (flow.LogPage, error) {
 		Running bool
 	}
 	var rows []logRow
-	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
+	err := d.reading(ctx, func(tx *sqlx.Tx) error {
 		if err := exists(ctx, tx, f.TaskKey); err != nil {
 			return err
 		}

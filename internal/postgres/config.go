@@ -209,6 +209,16 @@ func (c Config) engineSettings() []string {
 		"enable_sort=off", "enable_material=off")
 }
 
+// readSettings are rails for lists, which must go along an index whatever the statistics
+// say: they may be of a table that was empty. Compiling a statement takes longer than any
+// of them.
+func (c Config) readSettings() []string {
+	if c.Pooler {
+		return nil
+	}
+	return append(c.sessionSettings(), "jit=off", "enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off")
+}
+
 // logSettings are for the logs of tasks. A commit does not wait for the disk: the result
 // of an attempt, which is recorded after its lines and does wait, takes them along. The
 // rails are those of the engine, for a table that was empty when it was last analyzed.

@@ -100,7 +100,7 @@ LIMIT  ` + q.arg(f.Limit+1) // one more tells whether there are more
 // Events returns changes that people have made.
 func (d *DB) Events(ctx context.Context, f flow.EventFilter) (flow.EventPage, error) {
 	var page flow.EventPage
-	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
+	err := d.reading(ctx, func(tx *sqlx.Tx) error {
 		var upTo int64
 		if f.After != nil {
 			page.Next = *f.After

@@ -103,7 +103,7 @@ func capped(n, most int) flow.Count { return flow.Count{N: min(n, most), More: n
 func (d *DB) FailureGroups(ctx context.Context, f flow.FailureFilter) (flow.FailureGroups, error) {
 	var groups flow.FailureGroups
 	var rows []failureGroupRow
-	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
+	err := d.reading(ctx, func(tx *sqlx.Tx) error {
 		if err := tx.GetContext(ctx, &groups.AsOf, nowSQL); err != nil {
 			return err
 		}

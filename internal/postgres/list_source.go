@@ -20,20 +20,19 @@ type source struct {
 	filter flow.Filter
 	// route makes the common table expression walk(registered_ts, task_flow_id, n): at
 	// most so many flows after a position, numbered from 1.
-	route   func(q *query, f flow.Filter, after flow.Position, most int) string
-	glances bool // it has left out what cannot match, and may go further
+	route route
+	most  int // along how many flows it may go
+	// implied: whatever the route has is of the status that is asked for.
+	implied bool
 	// not is one more condition on a flow k that keeps this source from finding what
 	// another one has.
 	not string
 }
 
-// most is along how many flows it may go.
-func (s source) most() int {
-	if s.glances {
-		return maxGlance
-	}
-	return maxWalk
-}
+type route func(q *query, f flow.Filter, after flow.Position, most int) string
+
+// along makes a source.
+func along(r route, f flow.Filter) source { return source{filter: f, route: r, most: maxWalk} }
 
 // query is a statement with its arguments.
 type query struct{ args []any }
@@ -74,7 +73,11 @@ LEFT   JOIN LATERAL (
 }
 
 // asksView reports whether it takes v_flow to judge a flow.
-func (s source) asksView() bool { return len(s.filter.Status) > 0 || s.filter.MinDuration > 0 }
+func (s source) asksView() bool {
+	return len(s.filter.Status) > 0 && !s.implied && !onlyFinished(s.filter) || s.filter.MinDuration > 0 || s.not != ""
+}
+
+func onlyFinished(f flow.Filter) bool { return len(f.Status) == 1 && f.Status[0] == flow.FlowFinished }
 
 // conditions are what the filter asks of a flow k that is v in v_flow.
 func (s source) conditions(q *query) string {
@@ -104,7 +107,12 @@ func (s source) conditions(q *query) string {
 	if s.not != "" {
 		and(s.not)
 	}
-	if len(f.Status) > 0 {
+	switch {
+	case len(f.Status) == 0 || s.implied:
+	case onlyFinished(f): // the same as v.status, and sooner known
+		and(`EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.task_flow_id)
+                AND NOT EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.task_flow_id AND t.exec_status NOT IN (3, 9))`)
+	default:
 		status := "v.status = ANY (" + q.arg(pq.Array(f.Status)) + "::text[])"
 		if slices.Contains(f.Status, flow.FlowFailed) {
 			status = "(" + status + " OR v.failed_task IS NOT NULL)"
@@ -136,25 +144,25 @@ func taskCondition(q *query, f flow.Filter) string {
 // into question by their own columns, those are looked at; else whatever holds only flows
 // that are likely to match.
 func sources(ctx context.Context, tx *sqlx.Tx, f flow.Filter, after flow.Position) ([]source, error) {
-	all := []source{{filter: f, route: flowRoute}}
 	if narrow, err := isNarrow(ctx, tx, f, after); err != nil || narrow {
-		return all, err
-	}
-	if len(f.Status) == 1 && f.Status[0] == flow.FlowFinished && f.Reason == "" && f.Fingerprint == "" {
-		return []source{{filter: f, route: finishedRoute, glances: true}}, nil
+		return []source{along(flowRoute, f)}, err
 	}
 	switch {
 	case f.Fingerprint != "":
-		return []source{{filter: f, route: alikeRoute}}, nil
+		return []source{along(alikeRoute, f)}, nil
 	case f.Reason != "":
-		return []source{{filter: f, route: stoppedRoute(string(f.Reason))}}, nil
+		return []source{along(stoppedRoute(string(f.Reason)), f)}, nil
+	case onlyFinished(f):
+		s := along(finishedRoute, f)
+		s.most = maxGlance
+		return []source{s}, nil
 	case len(f.Status) > 0 && !slices.Contains(f.Status, flow.FlowFinished):
 		long, err := longQueue(ctx, tx, f)
 		return statusSources(f, long), err
 	case f.Text != "":
 		return textSources(f), nil
 	}
-	return all, nil
+	return []source{along(flowRoute, f)}, nil
 }
 
 // isNarrow reports whether few flows come into question by their own columns.
@@ -264,14 +272,16 @@ func leap(q *query, f flow.Filter, after flow.Position, most int, step string) s
 const inOrder = "ORDER BY registered_ts DESC, task_flow_id DESC LIMIT 1"
 
 // stoppedRoute goes along flows with a task that is suspended for one of these reasons.
-func stoppedRoute(reasons ...string) func(*query, flow.Filter, flow.Position, int) string {
+func stoppedRoute(reasons ...string) route {
 	return func(q *query, f flow.Filter, after flow.Position, most int) string {
 		workflow := ""
 		if f.WorkflowID != "" {
 			workflow = "task_id = " + q.arg(string(f.WorkflowID)) + " AND "
 		}
 		return leap(q, f, after, most, `
-        SELECT e.* FROM unnest(`+q.arg(pq.Array(reasons))+`::text[]) AS r
+        SELECT e.* FROM unnest(ARRAY(
+            SELECT r FROM unnest(`+q.arg(pq.Array(reasons))+`::text[]) AS r
+            WHERE  EXISTS (SELECT FROM kr_task_stat WHERE suspended_ts IS NOT NULL AND coalesce(reason, '') = r))) AS r
         CROSS  JOIN LATERAL (
             SELECT registered_ts, task_flow_id FROM kr_task_stat
             WHERE  `+workflow+`suspended_ts IS NOT NULL AND coalesce(reason, '') = r
@@ -346,7 +356,7 @@ func statusSources(f flow.Filter, longQueue bool) []source {
 		if !slices.Contains(f.Status, status) {
 			continue
 		}
-		s := source{filter: f}
+		s := along(nil, f)
 		s.filter.Status = []string{status}
 		switch status {
 		case flow.FlowRunning:
@@ -355,7 +365,7 @@ func statusSources(f flow.Filter, longQueue bool) []source {
 				s.not = "v.failed_task IS NULL"
 			}
 		case flow.FlowFailed:
-			s.route = stoppedRoute(failureReasons...)
+			s.route, s.implied = stoppedRoute(failureReasons...), true
 		case flow.FlowQueued:
 			s.route = openRoute
 			if longQueue && f.WorkflowID != "" {
@@ -376,11 +386,9 @@ var failureReasons = []string{
 
 // textSources are where a text may be found: in ids, in names of workflows, in errors.
 func textSources(f flow.Filter) []source {
-	return []source{
-		{filter: f, route: idRoute},
-		{filter: f, route: nameRoute},
-		{filter: f, route: stoppedRoute(append([]string{string(flow.ReasonHeld), string(flow.ReasonCancelled)}, failureReasons...)...)},
-	}
+	stopped := along(stoppedRoute(append([]string{string(flow.ReasonHeld), string(flow.ReasonCancelled)}, failureReasons...)...), f)
+	stopped.most = maxWalk / 2
+	return []source{along(idRoute, f), along(nameRoute, f), stopped}
 }
 
 // idRoute goes along flows whose id begins with the text.

@@ -94,6 +94,7 @@ type DB struct {
 	log    *slog.Logger
 	net    *network
 	pool   *sqlx.DB // whatever is not hot
+	reads  *sqlx.DB // lists, and whatever else people look at
 	slow   *sqlx.DB // what reads whole tables
 	beat   *lanes   // heartbeats alone: they must not wait behind anything else
 	engine *lanes   // the watcher's hot statements
@@ -110,6 +111,7 @@ type DB struct {
 // for the engine: one works while the other's commit is flushed.
 const (
 	poolConns   = 8
+	readConns   = 6
 	slowConns   = 4 // sweep, check, rescue, leave: none is to wait for another
 	engineLanes = 2
 	writerLanes = 4
@@ -123,13 +125,14 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 	}
 	d := &DB{cfg: cfg, log: log, net: &network{limits: cmp.Or(cfg.limits, usualLimits)}}
 	quick, slow, beat := d.net.dialer(d.net.quick), d.net.dialer(d.net.slow), d.net.dialer(d.net.beat)
-	var errs [6]error
+	var errs [7]error
 	d.pool, errs[0] = d.open(poolConns, quick, cfg.sessionSettings()...)
 	d.slow, errs[1] = d.open(slowConns, slow, cfg.slowSettings()...)
 	d.beat, errs[2] = d.openLanes(1, beat, cfg.beatSettings()...)
 	d.engine, errs[3] = d.openLanes(engineLanes, quick, cfg.engineSettings()...)
 	d.writer, errs[4] = d.openLanes(writerLanes, quick, cfg.sessionSettings()...)
 	d.logs, errs[5] = d.openLanes(1, d.net.dialer(d.net.logs), cfg.logSettings()...)
+	d.reads, errs[6] = d.open(readConns, quick, cfg.readSettings()...)
 	for _, err := range errs {
 		if err != nil { // the others say the same
 			return nil, err
@@ -182,7 +185,7 @@ func (d *DB) openLanes(n int, dial dialer, settings ...string) (*lanes, error) {
 func (d *DB) Close() error {
 	d.flows.close()
 	d.hints.close()
-	err := errors.Join(d.engine.close(), d.writer.close(), d.beat.close(), d.logs.close(), d.slow.Close(), d.pool.Close())
+	err := errors.Join(d.engine.close(), d.writer.close(), d.beat.close(), d.logs.close(), d.slow.Close(), d.reads.Close(), d.pool.Close())
 	if err != nil && broken(err) {
 		return nil
 	}

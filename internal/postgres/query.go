@@ -153,15 +153,10 @@ func (d *DB) Flow(ctx context.Context, id flow.ID) (flow.State, error) {
 // flow; flow.ErrNoTask: the flow has no such task.
 func (d *DB) Task(ctx context.Context, key flow.TaskKey) (flow.State, error) {
 	s, err := d.flowState(ctx, key.Flow, key.Seq)
-	switch {
-	case err != nil:
-		return s, err
-	case len(s.Tasks) == 0:
-		return s, fmt.Errorf("task %s: %w", key, flow.ErrNoTask)
-	case s.Tasks[0].Status == flow.Suspended:
-		err = d.pool.GetContext(ctx, &s.Tasks[0].Blocks, blocksSQL, string(key.Flow), key.Seq)
+	if err == nil && len(s.Tasks) == 0 {
+		err = fmt.Errorf("task %s: %w", key, flow.ErrNoTask)
 	}
-	return s, translate(fmt.Sprintf("read task %s", key), err)
+	return s, err
 }
 
 // blocksSQL counts the tasks that wait for one, as v_failed does.
@@ -180,12 +175,15 @@ WHERE  t.exec_status = 0`
 func (d *DB) flowState(ctx context.Context, id flow.ID, seq int) (flow.State, error) {
 	var head []flowStateRow
 	var s flow.State
-	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) (err error) {
+	err := d.reading(ctx, func(tx *sqlx.Tx) (err error) {
 		if err = tx.SelectContext(ctx, &head, flowStateSQL, string(id)); err != nil || len(head) == 0 {
 			return err
 		}
 		s = head[0].state()
 		s.Tasks, err = taskStates(ctx, tx, flow.TaskKey{Flow: id, Seq: seq})
+		if err == nil && seq > 0 && len(s.Tasks) > 0 && s.Tasks[0].Status == flow.Suspended {
+			err = tx.GetContext(ctx, &s.Tasks[0].Blocks, blocksSQL, string(id), seq)
+		}
 		return err
 	})
 	switch {

@@ -48,7 +48,7 @@ func (d *DB) Queue(ctx context.Context, workflow flow.WorkflowID, limit int) ([]
 	if workflow != "" {
 		ahead = maxAhead
 	}
-	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
+	err := d.reading(ctx, func(tx *sqlx.Tx) error {
 		if err := tx.GetContext(ctx, &now, nowSQL); err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ type runningRow struct {
 // Running returns the tasks that run, the longest first, at most so many.
 func (d *DB) Running(ctx context.Context, limit int) ([]flow.RunningTask, error) {
 	var rows []runningRow
-	err := d.pool.SelectContext(ctx, &rows, runningTasksSQL, limit)
+	err := d.reading(ctx, func(tx *sqlx.Tx) error { return tx.SelectContext(ctx, &rows, runningTasksSQL, limit) })
 	tasks := make([]flow.RunningTask, len(rows))
 	for i, r := range rows {
 		tasks[i] = flow.RunningTask{
@@ -128,7 +128,7 @@ func (d *DB) Watchers(ctx context.Context) ([]flow.WatcherState, error) {
 		HeartbeatUS *int64         `db:"heartbeat_us"`
 		StartedTS   time.Time      `db:"started_ts"`
 	}
-	err := d.pool.SelectContext(ctx, &rows, watchersSQL)
+	err := d.reading(ctx, func(tx *sqlx.Tx) error { return tx.SelectContext(ctx, &rows, watchersSQL) })
 	watchers := make([]flow.WatcherState, len(rows))
 	for i, r := range rows {
 		watchers[i] = flow.WatcherState{

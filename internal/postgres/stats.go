@@ -40,7 +40,7 @@ func (d *DB) Stats(ctx context.Context, window, bucket time.Duration) (flow.Stat
 		}
 	}
 	var s flow.Stats
-	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
+	err := d.reading(ctx, func(tx *sqlx.Tx) error {
 		var stand struct {
 			AsOf     time.Time `db:"as_of"`
 			Workers  int       `db:"workers"`
@@ -107,7 +107,8 @@ func (d *DB) Attention(ctx context.Context) (flow.Attention, error) {
 		Late    int  `db:"late"`
 		Unowned int  `db:"unowned"`
 	}
-	if err := d.pool.GetContext(ctx, &row, attentionSQL, flow.MaxCount+1); err != nil {
+	err := d.reading(ctx, func(tx *sqlx.Tx) error { return tx.GetContext(ctx, &row, attentionSQL, flow.MaxCount+1) })
+	if err != nil {
 		return flow.Attention{}, translate("look what needs a person", err)
 	}
 	check, err := d.Checked(ctx)

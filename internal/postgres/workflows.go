@@ -40,7 +40,7 @@ type workflowRow struct {
 // whether there are more. text is a part of their names; last is how many of its flows
 // come with each.
 func (d *DB) Workflows(ctx context.Context, after flow.WorkflowID, text string, limit, last int) (states []flow.WorkflowState, more bool, err error) {
-	err = runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
+	err = d.reading(ctx, func(tx *sqlx.Tx) error {
 		pattern := ""
 		if text != "" {
 			pattern = likeAnywhere(text)
@@ -59,7 +59,7 @@ func (d *DB) Workflows(ctx context.Context, after flow.WorkflowID, text string, 
 // Workflow returns a definition with its last flows. flow.ErrNotFound: there is none.
 func (d *DB) Workflow(ctx context.Context, id flow.WorkflowID, last int) (flow.WorkflowState, error) {
 	var states []flow.WorkflowState
-	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) (err error) {
+	err := d.reading(ctx, func(tx *sqlx.Tx) (err error) {
 		states, err = d.workflowStates(ctx, tx, []string{string(id)}, last)
 		return err
 	})
@@ -97,8 +97,7 @@ func (d *DB) workflowStates(ctx context.Context, tx *sqlx.Tx, ids []string, last
 		}
 		if last > 0 {
 			var err error
-			of := source{filter: flow.Filter{WorkflowID: w.ID}, route: flowRoute}
-			if s.Last, err = of.first(ctx, tx, last); err != nil {
+			if s.Last, err = along(flowRoute, flow.Filter{WorkflowID: w.ID}).first(ctx, tx, last); err != nil {
 				return nil, err
 			}
 		}
@@ -184,7 +183,7 @@ func (r quantileRow) quantiles() flow.Quantiles {
 // a window: up to a thousand, fewer of a large workflow. It need not exist any more.
 func (d *DB) WorkflowStats(ctx context.Context, id flow.WorkflowID, window time.Duration) (flow.WorkflowStats, error) {
 	stats := flow.WorkflowStats{WorkflowID: id, ByStatus: map[string]int{}}
-	err := runTx(ctx, d.pool, oneMoment, func(tx *sqlx.Tx) error {
+	err := d.reading(ctx, func(tx *sqlx.Tx) error {
 		if err := tx.GetContext(ctx, &stats.AsOf, nowSQL); err != nil {
 			return err
 		}
