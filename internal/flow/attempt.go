@@ -25,20 +25,26 @@ type Event struct {
 	ID     int64 // rises
 	At     time.Time
 	Flow   ID
-	Seq    int     // of the task; 0: of the flow as a whole
-	From   *Status // nil: the state was not changed
+	Seq    int        // of the task; 0: of the flow as a whole
+	Action ActionKind // empty: rows were changed by hand
+	From   *Status    // nil: the state was not changed
 	To     *Status
 	Change json.RawMessage // of other columns: {"column": [old, new]}; nil is none
 	Note   string          // why
 
-	Actor       string
+	Actor       string // who did it
+	Way         Way    // how
+	Login       string // who was logged in to the database; empty where that is not known
 	Application string // by way of what program
 	Client      string // from which address; empty for a local connection
+	Key         string // the idempotency key of the request, if it had one
 }
 
-// Kind is one word for what was done.
+// Kind is one word for what was done: the action, or what a change by hand comes to.
 func (e Event) Kind() string {
 	switch {
+	case e.Action != "":
+		return string(e.Action)
 	case e.To == nil:
 		return "edit"
 	case *e.To == Waiting:
@@ -54,7 +60,7 @@ func (e Event) Kind() string {
 }
 
 // EventKinds has what Event.Kind can say.
-var EventKinds = []string{"rerun", "suspend", "finish", "skip", "edit"}
+var EventKinds = []string{"rerun", "cancel", "hold", "resume", "approve", "skip", "finish", "suspend", "edit"}
 
 // EventFilter chooses events. An empty field says nothing.
 type EventFilter struct {

@@ -4,14 +4,14 @@ import "time"
 
 // Wait is why a task that waits does not run yet.
 type Wait struct {
-	Reason   string // dependency, blocked, retry, time, no_watcher, limit, queued
+	Reason   string // one of WaitReasons
 	Why      string // as a sentence
 	For      []int  // the tasks that it depends on and that have not ended
 	Position int    // in the queue, 1 goes next; 0: it is not among the next MaxCount
 }
 
 // WaitReasons has the words for why a task waits.
-var WaitReasons = []string{"dependency", "blocked", "retry", "time", "no_watcher", "limit", "queued"}
+var WaitReasons = []string{"dependency", "blocked", "retry", "time", "flow", "no_watcher", "limit", "queued"}
 
 // FailureGroup is tasks that failed alike: of one definition, with one program, for one
 // reason, with errors that differ only in numbers and ids.

@@ -37,14 +37,19 @@ type eventRow struct {
 	Change      *string   `db:"change"`
 	Note        string    `db:"note"`
 	Actor       string    `db:"actor"`
+	Kind        string    `db:"kind"`
+	Way         string    `db:"way"`
+	Login       string    `db:"login"`
 	Application string    `db:"application"`
 	Client      string    `db:"client"`
+	Key         string    `db:"idempotency_key"`
 }
 
 func (r eventRow) event() flow.Event {
 	return flow.Event{
 		ID: r.ID, At: r.At, Flow: flow.ID(r.FlowID), Seq: r.Seq, From: status(r.From), To: status(r.To), Change: rawJSON(r.Change),
-		Note: r.Note, Actor: r.Actor, Application: r.Application, Client: r.Client,
+		Action: flow.ActionKind(r.Kind), Note: r.Note, Actor: r.Actor, Way: flow.Way(r.Way), Login: r.Login,
+		Application: r.Application, Client: r.Client, Key: r.Key,
 	}
 }
 
@@ -56,11 +61,8 @@ func status(s *int16) *flow.Status {
 	return &status
 }
 
-// kindsSQL is what flow.Event.Kind says, as conditions.
-var kindsSQL = map[string]string{
-	"rerun": "new_status = 0", "suspend": "new_status = 2", "finish": "new_status = 3", "skip": "new_status = 9",
-	"edit": "(new_status IS NULL OR new_status NOT IN (0, 2, 3, 9))",
-}
+// kindSQL is what flow.Event.Kind says.
+const kindSQL = `coalesce(kind, CASE new_status WHEN 0 THEN 'rerun' WHEN 2 THEN 'suspend' WHEN 3 THEN 'finish' WHEN 9 THEN 'skip' ELSE 'edit' END)`
 
 // eventsSQL makes walk, which has what is looked at, and then what matches of it; edge: just
 // the last that is looked at, if there may be more beyond it.
@@ -87,11 +89,12 @@ func eventsSQL(q *query, f flow.EventFilter, upTo int64, edge bool) string {
 		matching += " AND task_exec_seq = " + q.arg(f.Seq)
 	}
 	if f.Kind != "" {
-		matching += " AND " + kindsSQL[f.Kind]
+		matching += " AND " + kindSQL + " = " + q.arg(f.Kind)
 	}
 	return "-- flower: events\n" + walk + `
 SELECT event_id, event_ts, task_flow_id, coalesce(task_exec_seq, 0) AS task_exec_seq, old_status, new_status, change::text AS change,
-       coalesce(note, '') AS note, actor, application, coalesce(client, '') AS client
+       coalesce(note, '') AS note, actor, coalesce(kind, '') AS kind, way, coalesce(login, '') AS login, application,
+       coalesce(client, '') AS client, coalesce(idempotency_key, '') AS idempotency_key
 FROM   walk WHERE true` + matching + `
 ORDER  BY event_id ` + order + `
 LIMIT  ` + q.arg(f.Limit+1) // one more tells whether there are more

@@ -341,7 +341,7 @@ func runningRoute(q *query, f flow.Filter, after flow.Position, most int) string
     SELECT k.registered_ts, k.task_flow_id, row_number() OVER (ORDER BY k.registered_ts DESC, k.task_flow_id DESC) AS n
     FROM   candidate c
     CROSS  JOIN LATERAL (SELECT * FROM kr_flow f WHERE f.task_flow_id = c.task_flow_id OFFSET 0) k
-    WHERE  EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = c.task_flow_id AND t.exec_status IN (1, 3, 9))
+    WHERE  EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = c.task_flow_id AND (t.exec_status IN (1, 3, 9) OR t.attempt > t.attempt_base))
            AND ` + strings.NewReplacer("(registered_ts, task_flow_id)", "(k.registered_ts, k.task_flow_id)").Replace(beyond(q, after)) + `
     ORDER  BY k.registered_ts DESC, k.task_flow_id DESC
     LIMIT  ` + strconv.Itoa(most) + `)`

@@ -135,7 +135,13 @@ func TestEvents(t *testing.T) {
 	require.Equal(t, []string{"suspend 2", "rerun 2", "finish 2"}, got)
 	got, _ = events(flow.EventFilter{Actor: "nobody"})
 	require.Empty(t, got)
-	for _, kind := range flow.EventKinds {
+	_, err := w.Act(t.Context(), flow.Action{Kind: flow.ActionRerun, Flow: one, Scope: flow.ScopeAll, Terms: flow.Terms{Actor: "alice", Way: flow.WayAPI, Key: "k"}})
+	require.NoError(t, err)
+	_, page = events(flow.EventFilter{Actor: "alice", Limit: 1})
+	require.Equal(t, "rerun alice api k", fmt.Sprint(page.Events[0].Action, " ", page.Events[0].Actor, " ", page.Events[0].Way, " ", page.Events[0].Key))
+	require.NotEmpty(t, page.Events[0].Login)
+	for _, kind := range []string{"rerun", "suspend", "finish", "skip", "edit"} {
+		require.Contains(t, flow.EventKinds, kind)
 		got, _ = events(flow.EventFilter{Kind: kind})
 		require.NotEmpty(t, got)
 		for _, text := range got {
