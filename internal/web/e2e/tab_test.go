@@ -246,7 +246,7 @@ func (b *tab) text(css string) string {
 // texts returns those of all elements.
 func (b *tab) texts(css string) []string {
 	b.Helper()
-	return eval[[]string](b, `[...document.querySelectorAll(`+quote(css)+`)].map(e => e.innerText.trim())`)
+	return eval[[]string](b, `[...document.querySelectorAll(`+quote(css)+`)].map(e => (e.innerText ?? e.textContent).trim())`)
 }
 
 func (b *tab) count(css string) int {

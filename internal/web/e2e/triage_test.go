@@ -1,14 +1,133 @@
 package e2e
 
-import "testing"
+import (
+	"net/http"
+	"strings"
+	"testing"
 
-// 1. A failed flow, opened: which task, why, and the button that runs it again are there,
-// without a click or a scroll; and nothing that has not failed says so.
+	"github.com/stretchr/testify/require"
+)
+
+// inView is a function that says whether an element is in the window, whole and not
+// covered.
+const inView = `(e => {
+	const r = e.getBoundingClientRect();
+	const top = document.elementFromPoint(r.left + Math.min(r.width / 2, 20), r.top + r.height / 2);
+	return r.width > 0 && r.top >= 0 && r.left >= 0 && r.bottom <= innerHeight && r.right <= innerWidth && (e.contains(top) || top?.contains(e) === true);
+})`
+
+// drawn waits until the graph of a flow is there.
+func (b *tab) drawn() {
+	b.Helper()
+	b.await("the graph is drawn", `document.querySelector(".graph-box")?.dataset.drawn !== undefined`)
+}
+
+// 1. A failed flow, opened: which task, why, and the button that runs it again are in
+// sight without a click, and nothing that has not failed says so.
 func TestUI_01_FailureAtAGlance(t *testing.T) {
 	w := newWorld(t)
 	w.watcher()
 	b := w.open(flowPath(w.nightly(newPeer(t))))
-	b.await("the graph", `document.querySelector(".graph-box")?.dataset.drawn !== undefined`)
-	b.portraits("flow-failed")
-	b.size(1280, 800)
+	b.drawn()
+	require.Contains(t, b.text(".failure h2"), "3 load_orders")
+	require.Contains(t, b.text(".failure .first"), "503 Service Unavailable")
+	require.Contains(t, b.text(".failure footer"), "Blocks 2 tasks: 4 build_mart, 5 notify")
+	for _, e := range []string{
+		`document.querySelector(".failure h2")`, `document.querySelector(".failure .first")`,
+		`[...document.querySelectorAll(".failure a.button")].find(a => a.innerText.trim() === "Rerun from here")`,
+	} {
+		require.True(t, eval[bool](b, inView+`(`+e+`)`), e)
+	}
+	states := b.texts(".tasks tbody tr:not(.s-failed) .state")
+	require.Len(t, states, 4)
+	for _, text := range append(states, b.texts(".graph-svg .n:not(.s-failed)")...) {
+		require.NotRegexp(t, `(?i)fail`, text)
+	}
+	require.Equal(t, []string{"Failed"}, b.texts(".tasks tbody tr.s-failed .state"))
+	require.Contains(t, eval[string](b, `document.title`), "Failed · nightly")
+}
+
+// 3. Three failures: a card for each, in the order of their times; n and p go round, the
+// URL follows, and a reload keeps the selection.
+func TestUI_03_ThreeFailures(t *testing.T) {
+	w := newWorld(t)
+	w.watcher()
+	p := newPeer(t)
+	refuse := map[string]func(){}
+	for _, path := range []string{"/1", "/2", "/3"} {
+		free := make(chan struct{})
+		refuse[path] = func() { close(free) }
+		p.on(path, func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-free:
+				w.WriteHeader(http.StatusTeapot)
+			case <-r.Context().Done():
+			}
+		})
+	}
+	w.define("three", p.calling("one", "/1"), p.calling("two", "/2"), p.calling("three", "/3"))
+	flow := w.registered("three")
+	w.until(flow, "1 1 1")
+	refuse["/2"]()
+	w.until(flow, "1 2 1")
+	refuse["/3"]()
+	w.until(flow, "1 2 2")
+	refuse["/1"]()
+	w.until(flow, "2 2 2")
+
+	b := w.open(flowPath(flow))
+	b.await("three cards", `document.querySelectorAll(".failure").length === 3`)
+	var cards []string
+	for _, h := range b.texts(".failure h2 a") {
+		cards = append(cards, strings.Fields(h)[0])
+	}
+	require.Equal(t, []string{"2", "3", "1"}, cards)
+	task := func() string { return eval[string](b, `new URLSearchParams(location.search).get("task") ?? ""`) }
+	chosen := func(seq string) {
+		t.Helper()
+		b.await("task "+seq+" is selected", `document.querySelector(".tasks tr.chosen")?.dataset.seq === `+quote(seq)+
+			` && document.querySelector("#task h2").innerText.startsWith(`+quote(seq+" ")+`)`)
+	}
+	chosen("2") // the first to fail
+	for _, step := range []struct{ key, want string }{{"n", "3"}, {"n", "1"}, {"n", "2"}, {"p", "1"}, {"p", "3"}} {
+		b.press(step.key)
+		chosen(step.want)
+		require.Equal(t, step.want, task())
+	}
+	b.goTo(b.path())
+	chosen("3")
+	b.goTo(b.path())
+	eval[struct{}](b, `history.back(); undefined`)
+	b.await("back", `location.search.includes("task=")`)
+}
+
+// hostile is an error with everything that may be in one.
+var hostileError = "<script>alert(1)</script><img src=x onerror=alert(2)> \u001b[31mred\u001b[0m \u0001\u0007 \u202egnirts\u202c 日本語 https://example.com/a?b=<c>\n" +
+	strings.Repeat("x", 5000) + "\nline three {{.}} ${alert(3)}"
+
+// 4. An error with markup, long lines, escape codes, control bytes, writing that goes the
+// other way and Japanese is a text like any other.
+func TestUI_04_HostileText(t *testing.T) {
+	w := newWorld(t)
+	const flow = `x"><script>alert(4)</script>/%2f?#é`
+	w.exec(`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status, reason, error, suspended_ts, started_ts, attempt, program, description, parameters)
+		VALUES ($1, 1, '<b>workflow</b>', 1, 2, 'failed', $2, now(), now(), 1, '<i>program</i>', '<script>alert(5)</script> title', '{"<script>": "</script><script>alert(6)</script>"}')`, flow, hostileError)
+	for _, path := range []string{flowPath(flow), flowPath(flow) + "?task=1&panel=data", flowPath(flow) + "?task=1&panel=sql", flowPath(flow) + "/rerun", flowPath(flow) + "?task=1%22%3E%3Cscript%3E&panel=%3Cb%3E"} {
+		b := w.open(path)
+		require.Zero(t, b.count("main script, main img, main b"), path)
+		require.LessOrEqual(t, eval[int](b, `document.documentElement.scrollWidth`), 1280, path)
+	}
+	b := w.open(flowPath(flow))
+	b.drawn()
+	first := b.text(".failure .first")
+	require.Contains(t, first, "<script>alert(1)</script>")
+	require.Contains(t, first, "red")
+	require.NotContains(t, first, "\u001b")
+	require.NotContains(t, first, "[31m")
+	require.Contains(t, first, "日本語")
+	require.Contains(t, b.text(".failure"), strings.Repeat("x", 5000))
+	require.Contains(t, b.text(".failure"), "line three {{.}} ${alert(3)}")
+	require.Contains(t, eval[string](b, `document.querySelector(".n title").textContent`), "<script>alert(5)</script> title")
+	b.size(360, 740)
+	require.LessOrEqual(t, eval[int](b, `document.documentElement.scrollWidth`), 360)
 }

@@ -3,7 +3,8 @@
 //
 //	data-seq="3" data-after="1 2"   the task, and what it depends on
 //	data-title data-label data-took what its node says; a running one's time is in its <time>
-//	class="s-failed chosen"         its state, and whether it is the selected one
+//	class="s-failed chosen planned" its state, whether it is the selected one, and whether
+//	                                the action that a dialog previews would change it
 //	data-ms                         how long it took, for the slowest path
 //	.icon use                       its state's icon
 //	a[data-select]                  what a click on its node does
@@ -20,7 +21,7 @@ const height = 46, text = { left: 36, right: 12, least: 106, most: 200 };
 
 /**
  * @typedef {{seq: number, after: number[], state: string, title: string, label: string, took: string,
- *   ms: number, icon: string, chosen: boolean, row: Element}} Task
+ *   ms: number, icon: string, chosen: boolean, planned: boolean, row: Element}} Task
  */
 /** @type {Map<number, Task>} */
 let tasks = new Map();
@@ -46,6 +47,7 @@ function read() {
       state: [...row.classList].find((c) => c.startsWith("s-")) ?? "",
       icon: row.querySelector(".icon use")?.getAttribute("href") ?? "",
       chosen: row.classList.contains("chosen"),
+      planned: row.classList.contains("planned"),
     });
   }
   for (const t of tasks.values()) t.after = t.after.filter((seq) => tasks.has(seq));
@@ -193,11 +195,10 @@ function update() {
   const causes = failed();
   const doomed = reach(causes, after());
   const slow = option("slowest") ? slowest() : new Set();
-  const ringed = new Set((document.querySelector("[data-ring]")?.dataset.ring ?? "").split(" ").filter(Boolean).map(Number));
   for (const [seq, g] of drawn.nodes) {
     const t = tasks.get(seq);
     const blocked = doomed.has(seq) && (t.state === "s-blocked" || t.state === "s-waiting");
-    set(g, "class", ["n", t.state, t.chosen && "chosen", blocked && "doomed", slow.has(seq) && "slow", ringed.has(seq) && "ringed"]
+    set(g, "class", ["n", t.state, t.chosen && "chosen", blocked && "doomed", slow.has(seq) && "slow", t.planned && "ringed"]
       .filter(Boolean).join(" "));
     if (t.icon) set(g.querySelector(".sign"), "href", t.icon);
     write(g, t);
@@ -347,8 +348,8 @@ function refresh() {
 
 if (panel) {
   panel.hidden = false;
-  onChange(() => refresh());
-  document.addEventListener("htmx:afterSettle", (e) => e.detail.target?.id === "dialog-body" && update());
+  onChange(refresh);
+  addEventListener("flower:planned", refresh);
   // Seconds that are counted in a row are counted in its node.
   setInterval(() => {
     if (document.visibilityState !== "visible" || ![...tasks.values()].some((t) => t.state === "s-running")) return;
