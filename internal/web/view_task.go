@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -12,8 +13,7 @@ import (
 type taskView struct {
 	flow.TaskState
 	Row     taskRow
-	Code    string // "2 Suspend": what people who think in SQL call its state
-	Words   []string
+	Facts   attemptView // of the attempt that is shown, which as a rule is the present one
 	Tabs    []tab
 	Panel   string // which tab is open
 	Error   errorView
@@ -61,33 +61,65 @@ type tab struct {
 // statement is SQL to be copied, with what it is for.
 type statement struct{ ID, For, Text string }
 
+// presentAttempt is the attempt that a task's row is of.
+func presentAttempt(t flow.TaskState) flow.Attempt {
+	return flow.Attempt{
+		TaskKey: t.TaskKey, Number: t.Attempt, Current: true, Status: t.Status, Reason: t.Reason,
+		WatcherID: t.WatcherID, StartedAt: t.StartedAt, EndedAt: t.Ended(),
+	}
+}
+
+// Code is "2 Suspend": what people who think in SQL call the state.
+func (v attemptView) Code() string { return cmp.Or(codes[v.Status], v.Status.String()) }
+
 // codes are the states as the original's table has them.
 var codes = map[flow.Status]string{
 	flow.Waiting: "0 Wait", flow.Running: "1 Running", flow.Suspended: "2 Suspend", flow.Finished: "3 Finish", flow.Ignored: "9 Ignore",
 }
 
 // selected returns the task that the URL names, else the one that failed first, else one
-// that runs, else none.
+// that runs, else the one that ended last, else the first. There is none in a flow without
+// tasks.
 func selected(s flow.State, q query) (flow.TaskState, bool) {
-	var failed, running *flow.TaskState
+	if len(s.Tasks) == 0 {
+		return flow.TaskState{}, false
+	}
 	seq, err := strconv.Atoi(q.get("task"))
-	for i := range s.Tasks {
-		t := &s.Tasks[i]
-		switch {
-		case err == nil && t.Seq == seq:
-			return *t, true
-		case failure(*t) && (failed == nil || t.SuspendedAt.Before(failed.SuspendedAt)):
-			failed = t
-		case t.Status == flow.Running && running == nil:
-			running = t
+	best := s.Tasks[0]
+	for _, t := range s.Tasks {
+		if err == nil && t.Seq == seq {
+			return t, true
+		}
+		if interest(t) > interest(best) || interest(t) == interest(best) && newer(t, best) {
+			best = t
 		}
 	}
-	for _, t := range []*flow.TaskState{failed, running} {
-		if t != nil {
-			return *t, true
-		}
+	return best, true
+}
+
+// interest is how much a person wants to see a task who has said nothing.
+func interest(t flow.TaskState) int {
+	switch {
+	case failure(t):
+		return 3
+	case t.Status == flow.Running:
+		return 2
+	case !t.Ended().IsZero():
+		return 1
 	}
-	return flow.TaskState{}, false
+	return 0
+}
+
+// newer reports whether of two tasks that interest alike the first is the better one: the
+// failure that came first, or what ended last.
+func newer(t, best flow.TaskState) bool {
+	switch {
+	case failure(t):
+		return t.SuspendedAt.Before(best.SuspendedAt)
+	case t.Status == flow.Running:
+		return false
+	}
+	return t.Ended().After(best.Ended())
 }
 
 // showAttempts lists the tries, and shows the error and the output of the one that the URL
@@ -108,6 +140,7 @@ func (v *taskView) showAttempts(attempts []flow.Attempt, known watchers, q query
 			v.Older = a.Number
 			v.Error = newErrorView("task-error", a.Error)
 			v.Result = pretty(a.Output)
+			v.Facts = one
 		}
 		v.Attempts = append(v.Attempts, one)
 	}
@@ -172,17 +205,9 @@ func panelOf(t flow.TaskState, q query) string {
 
 func newTaskView(t flow.TaskState, row taskRow, watchers watchers, q query) taskView {
 	v := taskView{
-		TaskState: t, Row: row, Code: codes[t.Status], Panel: panelOf(t, q),
+		Facts:     attemptView{Attempt: presentAttempt(t), Look: row.Look, Span: row.Span, Watcher: watchers.name(t.WatcherID)},
+		TaskState: t, Row: row, Panel: panelOf(t, q),
 		Error: newErrorView("task-error", t.Error), Params: pretty(t.Parameters), Result: pretty(t.Output), SQL: statements(t),
-	}
-	if v.Code == "" {
-		v.Code = t.Status.String()
-	}
-	if t.Attempt > 0 {
-		v.Words = append(v.Words, attemptOf(t))
-	}
-	if name := watchers.name(t.WatcherID); name != "" {
-		v.Words = append(v.Words, name)
 	}
 	here := q.with("task", strconv.Itoa(t.Seq))
 	for _, p := range panels {

@@ -29,7 +29,6 @@ document.addEventListener("click", (e) => {
 document.addEventListener("htmx:afterSwap", (e) => {
   if (e.detail.target === body) {
     if (!dialog.open) dialog.showModal();
-    mark();
   }
   document.querySelectorAll("[data-dismiss]").forEach((b) => (b.hidden = false));
 });
@@ -79,10 +78,11 @@ document.addEventListener("change", (e) => {
 
 // What an action would change is marked on the page behind it.
 function mark() {
-  const seqs = new Set((dialog.open ? body.querySelector("[data-planned]")?.dataset.planned ?? "" : "").split(" "));
+  const seqs = new Set((dialog.open ? body.querySelector("[data-ring]")?.dataset.ring ?? "" : "").split(" "));
   for (const row of document.querySelectorAll("[data-seq]")) row.classList.toggle("planned", seqs.has(row.dataset.seq));
   dispatchEvent(new Event("flower:planned"));
 }
+document.addEventListener("htmx:afterSettle", mark);
 
 // What was said once is not said again after a reload.
 if (new URLSearchParams(location.search).has("did")) {
