@@ -96,9 +96,9 @@ function stale() {
 }
 setInterval(() => fails > 0 && stale(), 1000);
 
-// How a morph leaves alone what belongs to the person.
+// How a morph leaves alone what belongs to the person. (Not by ignoreActiveValue: with it
+// nothing that is inside the focused element changes, be that a button or the whole page.)
 const typed = (n) => n.matches?.("input:not([type=hidden]), textarea, select");
-Idiomorph.defaults.ignoreActiveValue = true;
 Object.assign(Idiomorph.defaults.callbacks, {
   beforeAttributeUpdated(name, node) {
     if (name === "open") return !node.matches("details, dialog");
@@ -108,6 +108,7 @@ Object.assign(Idiomorph.defaults.callbacks, {
   },
   beforeNodeMorphed(old, next) {
     if (old.nodeType !== 1) return true;
+    if (old === document.activeElement && typed(old)) return false;
     // A time that is the same is written as the person wants it.
     if (old.localName === "time" && next.localName === "time")
       return old.dateTime !== next.dateTime || old.dataset.form !== next.dataset.form;
