@@ -64,7 +64,10 @@ func newPeer(t *testing.T) *peer {
 			answer(w, r)
 		}
 	}))
-	t.Cleanup(p.Close)
+	t.Cleanup(func() {
+		p.CloseClientConnections() // a watcher that still runs may wait for an answer
+		p.Close()
+	})
 	return p
 }
 

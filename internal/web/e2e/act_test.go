@@ -1,0 +1,258 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
+)
+
+// shape is a flow whose tasks stand in some states: "3 2 0" with what each depends on.
+type shape struct {
+	name, states string // f is failed, h held, c cancelled; digits are statuses
+	after        [][]int32
+}
+
+var shapes = []shape{
+	{"chain", "3 3 f 0 0", [][]int32{{}, {1}, {2}, {3}, {4}}},
+	{"diamond", "3 3 f 0", [][]int32{{}, {1}, {1}, {2, 3}}},
+	{"fan-out", "3 f 3 3 0 3", [][]int32{{}, {1}, {1}, {1}, {2}, {3}}},
+	{"two failures", "f f 0 3", [][]int32{{}, {}, {1, 2}, {}}},
+	{"skipped", "3 9 f 0", [][]int32{{}, {1}, {2}, {3}}},
+	{"held", "3 f h 0 c", [][]int32{{}, {1}, {1}, {2, 3}, {1}}},
+}
+
+// inserted puts a flow of a shape into the table, as somebody at psql would.
+func (w *world) inserted(id string, s shape) {
+	w.Helper()
+	for i, state := range strings.Fields(s.states) {
+		status, reason := state, ""
+		switch state {
+		case "f", "h", "c":
+			status, reason = "2", map[string]string{"f": "failed", "h": "held", "c": "cancelled"}[state]
+		}
+		first := int32(0)
+		if len(s.after[i]) > 0 {
+			first = s.after[i][0]
+		}
+		w.exec(`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, depends_task_exec_seqs, task_id, task_seq, exec_status, reason, error,
+				program, description, attempt, started_ts, finished_ts, suspended_ts)
+			SELECT $1, seq, $3, $4, 'shapes', seq, status, NULLIF($6::text, ''), CASE $6::text WHEN 'failed' THEN 'it did not work' END, 'NoOp', 'task ' || chr(64 + seq), attempt,
+				CASE WHEN attempt > 0 THEN now() - interval '5 s' END, CASE WHEN status IN (3, 9) THEN now() - interval '3 s' END, CASE WHEN status = 2 THEN now() END
+			FROM (SELECT $2::int AS seq, $5::smallint AS status, $7::int AS attempt) AS t`,
+			id, i+1, first, ints(s.after[i]), status, reason, map[bool]int{true: 1}[status == "3" || reason == "failed"])
+	}
+}
+
+// reset returns the tasks that a person has set back, as "3 4".
+func (w *world) reset(flow string) string {
+	w.Helper()
+	return w.value(`SELECT coalesce(string_agg(task_exec_seq::text, ' ' ORDER BY task_exec_seq), '') FROM kr_event
+		WHERE task_flow_id = $1 AND new_status = 0`, flow)
+}
+
+// 7. What a rerun's preview says is what is reset, for each scope and shape.
+func TestUI_07_RerunPreviewIsWhatHappens(t *testing.T) {
+	w := newWorld(t)
+	b := w.blank()
+	n := 0
+	for _, s := range shapes {
+		for _, scope := range []string{"scope=failed", "scope=from&from=1", "scope=from&from=2", "scope=only&from=1", "scope=only&from=2", "scope=all"} {
+			n++
+			flow := fmt.Sprintf("flow-%d", n)
+			w.inserted(flow, s)
+			what := s.name + " " + scope
+			b.goTo(flowPath(flow) + "/rerun?" + scope)
+			planned := eval[string](b, `document.querySelector("#sheet").dataset.planned`)
+			require.NotEmpty(t, planned, what)
+			label := b.text("#sheet button.primary")
+			require.Equal(t, fmt.Sprintf("Rerun %s", plural(len(strings.Fields(planned)), "task", "tasks")), label, what)
+			for _, seq := range strings.Fields(planned) {
+				require.Contains(t, b.text(".effect"), fmt.Sprintf("%s task %c", seq, 'A'+seq[0]-'1'), what)
+			}
+			before := w.statuses(flow)
+			require.Empty(t, w.reset(flow), what)
+			b.click("#sheet button.primary")
+			pgtest.Eventually(t, patience, what+" is done", func() bool { return w.statuses(flow) != before || w.reset(flow) != "" })
+			require.Equal(t, planned, w.reset(flow), what)
+			b.await("it says so", `document.querySelector(".message")?.innerText.includes(`+quote(plural(len(strings.Fields(planned)), "task", "tasks"))+`)`)
+		}
+	}
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// everything is a digest of all rows.
+func (w *world) everything() string {
+	w.Helper()
+	return w.value(`SELECT md5(concat(
+		(SELECT string_agg(t::text, ';' ORDER BY task_flow_id, task_exec_seq) FROM kr_task_stat t), (SELECT string_agg(f::text, ';' ORDER BY task_flow_id) FROM kr_flow f),
+		(SELECT string_agg(e::text, ';' ORDER BY event_id) FROM kr_event e), (SELECT string_agg(a::text, ';' ORDER BY task_flow_id, task_exec_seq, attempt) FROM kr_task_attempt a),
+		(SELECT string_agg(r::text, ';' ORDER BY r::text) FROM kr_ready r)))`)
+}
+
+// 8. A preview changes nothing.
+func TestUI_08_PreviewChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	b := w.blank()
+	for i, s := range shapes {
+		flow := fmt.Sprintf("flow-%d", i)
+		w.inserted(flow, s)
+	}
+	before := w.everything()
+	for i := range shapes {
+		path := fmt.Sprintf("/flows/flow-%d", i)
+		for _, action := range []string{"/rerun", "/rerun?scope=all", "/rerun?scope=from&from=1", "/rerun?scope=only&from=2", "/cancel", "/tasks/2/skip", "/tasks/3/finish"} {
+			b.goTo(path + action)
+			require.NotZero(t, b.count("#sheet"), path+action)
+		}
+	}
+	require.Equal(t, before, w.everything())
+}
+
+// dialog opens an action as a dialog over the page, by the text of its button.
+func (b *tab) dialog(within, button string) {
+	b.Helper()
+	find := `[...document.querySelectorAll(` + quote(within+" a.button") + `)].find(a => a.innerText.trim() === ` + quote(button) + `)`
+	b.await(button+" is there", find+` !== undefined`)
+	eval[struct{}](b, find+`.click(); undefined`)
+	b.await("the dialog is open", `document.querySelector("dialog[open] #sheet") !== null`)
+}
+
+// closed waits until the dialog is gone.
+func (b *tab) closed() {
+	b.Helper()
+	b.await("the dialog is closed", `document.querySelector("dialog[open]") === null`)
+}
+
+// 9. What changed between the preview and the confirmation is not done: the dialog stays,
+// says why and shows what would happen now, which can be confirmed.
+func TestUI_09_PlanChanged(t *testing.T) {
+	w := newWorld(t)
+	w.watcher()
+	p := newPeer(t)
+	p.refuses("/a", http.StatusTeapot, "")
+	p.refuses("/b", http.StatusTeapot, "")
+	w.define("two", p.calling("a", "/a"), p.calling("b", "/b"))
+	flow := w.registered("two")
+	w.until(flow, "2 2")
+
+	b := w.open(flowPath(flow))
+	b.expect("status of 409")
+	b.dialog("header", "Rerun…")
+	require.Equal(t, "Rerun 2 tasks", b.text("dialog button.primary"))
+	p.stalls("/a")
+	w.exec(`UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1 AND task_exec_seq = 1`, flow)
+	w.until(flow, "1 2")
+	b.click("dialog button.primary")
+	b.await("it says why", `document.querySelector("dialog[open] .problem")?.innerText.includes("nothing was done")`)
+	require.Equal(t, "1 2", w.statuses(flow))
+	require.Equal(t, "Rerun 1 task", b.text("dialog button.primary"))
+	require.NotContains(t, b.text("dialog .effect strong"), "2 tasks")
+	b.picture("TestUI_09_Dialog")
+	p.on("/b", nil)
+	b.click("dialog button.primary")
+	b.closed()
+	w.until(flow, "1 3")
+}
+
+// 10. A double click and a repeated Enter are one rerun.
+func TestUI_10_OnlyOnce(t *testing.T) {
+	w := newWorld(t)
+	for i, act := range []func(b *tab){
+		func(b *tab) {
+			b.do(chromedp.Click(chromedp.CSS("dialog button.primary"), chromedp.AtLeast(1)))
+		},
+		func(b *tab) { b.do(chromedp.DoubleClick(chromedp.CSS("dialog button.primary"))) },
+		func(b *tab) {
+			b.do(chromedp.Focus(chromedp.CSS("dialog #note")))
+			b.press(kb.Enter + kb.Enter + kb.Enter)
+		},
+		func(b *tab) {
+			eval[struct{}](b, `const b = document.querySelector("dialog button.primary"); b.click(); b.click(); b.click(); undefined`)
+		},
+	} {
+		flow := fmt.Sprintf("flow-%d", i)
+		w.inserted(flow, shapes[0])
+		b := w.open(flowPath(flow))
+		b.dialog("header", "Rerun…")
+		act(b)
+		b.closed()
+		b.await("the page says so", `document.querySelector(".message") !== null`)
+		require.Equal(t, "3", w.reset(flow))
+	}
+}
+
+// 11. Skip names what can go, and after it that goes. Hold offers Resume, which gives back
+// what was held.
+func TestUI_11_SkipHoldResume(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("skip", shape{states: "f 0 0 0", after: [][]int32{{}, {1}, {1}, {2}}})
+	b := w.open(flowPath("skip"))
+	b.dialog(".failure", "Skip…")
+	effect := b.text("dialog .effect")
+	require.Contains(t, effect, "2 task B")
+	require.Contains(t, effect, "3 task C")
+	require.NotContains(t, effect, "4 task D")
+	b.click("dialog button.primary")
+	b.closed()
+	require.Equal(t, "9 0 0 0", w.statuses("skip"))
+	w.watcher()
+	w.until("skip", "9 3 3 3")
+
+	w.inserted("hold", shape{states: "3 f h 0 0", after: [][]int32{{}, {1}, {1}, {2}, {2}}})
+	b.goTo(flowPath("hold"))
+	require.Equal(t, "Resume", b.text(".flow-head form button")) // one of it is held already
+	w.exec(`UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = 'hold' AND reason = 'held'`)
+	w.until("hold", "3 2 3 0 0")
+	b.await("Hold is offered", `document.querySelector(".flow-head form button").innerText.trim() === "Hold"`)
+	b.click(".flow-head form button")
+	w.until("hold", "3 2 3 2 2")
+	b.await("Resume is offered", `document.querySelector(".flow-head form button").innerText.trim() === "Resume"`)
+	b.await("and beside the message", `document.querySelector(".message form button")?.innerText.trim() === "Resume"`)
+	b.click(".message form button")
+	w.until("hold", "3 2 3 0 0")
+	require.Equal(t, "failed", w.value(`SELECT reason FROM kr_task_stat WHERE task_flow_id = 'hold' AND exec_status = 2`))
+}
+
+// 12. Cancel stops what runs and what waits, the event says who, and a rerun takes it up.
+func TestUI_12_Cancel(t *testing.T) {
+	w := newWorld(t)
+	w.watcher()
+	p := newPeer(t)
+	gone := make(chan struct{})
+	p.on("/slow", func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		close(gone)
+	})
+	w.define("slow", p.calling("first", "/slow"), task{title: "second", after: []int32{1}}, task{title: "third", after: []int32{2}})
+	flow := w.registered("slow")
+	w.until(flow, "1 0 0")
+	b := w.open(flowPath(flow))
+	b.dialog("header", "Cancel…")
+	require.Contains(t, b.text("dialog .effect"), "1 running task")
+	b.click("dialog button.primary")
+	b.closed()
+	w.until(flow, "2 2 2")
+	<-gone
+	b.await("it reads Cancelled", `document.querySelector(".flow-head .badge").innerText.trim() === "Cancelled"`)
+	require.Equal(t, []string{"Cancelled", "Cancelled", "Cancelled"}, b.texts(".tasks .state"))
+	require.Contains(t, w.value(`SELECT DISTINCT actor FROM kr_event WHERE task_flow_id = $1`, flow), "anonymous@127.0.0.1")
+	p.on("/slow", nil)
+	b.dialog("header", "Rerun…")
+	b.click("dialog button.primary")
+	b.closed()
+	w.until(flow, "3 3 3")
+	b.await("it reads Finished", `document.querySelector(".flow-head .badge").innerText.trim() === "Finished"`)
+}
