@@ -4,5 +4,7 @@ import "github.com/d-tsuji/flower/internal/cli"
 
 // commands are what register does beside serving, each when its name is the first argument.
 var commands = []cli.Command{
+	{Name: "apply", Summary: "make workflows what files say", Run: apply},
+	{Name: "export", Summary: "write workflows as files", Run: export},
 	{Name: "token", Summary: "make a token for somebody who calls", Run: token},
 }

@@ -179,3 +179,11 @@ func normalNumber(n json.Number) string {
 	}
 	return digits + "e" + strconv.Itoa(exponent)
 }
+
+// TaskProblem is what is wrong with a task's definition.
+type TaskProblem struct {
+	Seq       int
+	Field     string // of the definition, as files call it: program, parameters, runIf
+	Parameter string // which one, if it is one of them
+	Problem   string
+}

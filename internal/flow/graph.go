@@ -41,7 +41,7 @@ func (w Workflow) Plan() ([]PlannedTask, error) {
 	}
 	order := topological(parents)
 	if len(order) < len(tasks) {
-		return nil, w.invalid("its dependencies form a cycle: %s", describeCycle(tasks, parents, order))
+		return nil, w.invalid("its dependencies form a cycle: %s", CycleText(cycle(tasks, parents, order)))
 	}
 	return number(tasks, parents, order), nil
 }
@@ -192,10 +192,28 @@ func (p Precedence) Before(one, other int) bool {
 	return false
 }
 
-// describeCycle names the tasks of one cycle: "2 → 4 → 3 → 2", an arrow from a task to
-// one that it depends on. Every node outside order depends on another such node, so
-// that walking to a parent outside order must come round.
-func describeCycle(tasks []TaskDefinition, parents [][]int, order []int) string {
+// Cycle returns the task_seqs of a cycle, in which each task depends on the next one; nil if
+// there is none, or if something else is wrong with the graph.
+func (w Workflow) Cycle() []int {
+	tasks := slices.SortedFunc(slices.Values(w.Tasks), func(a, b TaskDefinition) int { return cmp.Compare(a.Seq, b.Seq) })
+	index := make(map[int]int, len(tasks))
+	for i, t := range tasks {
+		index[t.Seq] = i
+	}
+	parents, err := w.parents(tasks, index)
+	if err != nil {
+		return nil
+	}
+	order := topological(parents)
+	if len(order) == len(tasks) {
+		return nil
+	}
+	return cycle(tasks, parents, order)
+}
+
+// cycle returns the tasks of one cycle. Every node outside order depends on another such
+// node, so that walking to a parent outside order must come round.
+func cycle(tasks []TaskDefinition, parents [][]int, order []int) []int {
 	sorted := make([]bool, len(tasks))
 	for _, i := range order {
 		sorted[i] = true
@@ -205,21 +223,31 @@ func describeCycle(tasks []TaskDefinition, parents [][]int, order []int) string 
 	i := slices.Index(sorted, false)
 	for {
 		if start, again := at[i]; again {
-			path = append(path[start:], i)
+			path = path[start:]
 			break
 		}
 		at[i] = len(path)
 		path = append(path, i)
 		i = parents[i][slices.IndexFunc(parents[i], func(p int) bool { return !sorted[p] })]
 	}
+	seqs := make([]int, len(path))
+	for n, i := range path {
+		seqs[n] = tasks[i].Seq
+	}
+	return seqs
+}
+
+// CycleText names the tasks of a cycle: "2 → 4 → 3 → 2", an arrow from a task to one that
+// it depends on.
+func CycleText(seqs []int) string {
 	const most = 12 // the text goes into an answer
 	var text []string
-	for n, i := range path {
+	for n, seq := range append(slices.Clone(seqs), seqs[0]) {
 		if n == most {
-			text = append(text, fmt.Sprintf("… (%d more)", len(path)-most))
+			text = append(text, fmt.Sprintf("… (%d more)", len(seqs)+1-most))
 			break
 		}
-		text = append(text, fmt.Sprint(tasks[i].Seq))
+		text = append(text, fmt.Sprint(seq))
 	}
 	return strings.Join(text, " → ")
 }

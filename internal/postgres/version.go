@@ -130,3 +130,14 @@ func (d *DB) DefinitionVersions(ctx context.Context, id flow.WorkflowID, before,
 	}
 	return versions, translate(doing, errors.Join(errs...))
 }
+
+const watcherProgramsSQL = `
+-- flower: programs of watchers
+SELECT DISTINCT unnest(programs) AS program FROM kr_watcher WHERE lease_until > clock_timestamp() ORDER BY 1`
+
+// WatcherPrograms returns the names of the programs that watchers which run now have.
+func (d *DB) WatcherPrograms(ctx context.Context) ([]string, error) {
+	var names []string
+	err := d.pool.SelectContext(ctx, &names, watcherProgramsSQL)
+	return names, translate("read which programs watchers have", err)
+}
