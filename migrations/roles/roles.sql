@@ -108,7 +108,7 @@ BEGIN
     -- What the two programs call.
     FOR one IN SELECT p.oid::regprocedure AS what, g.who FROM (VALUES
                    ('flower_act', 'flower_operator'), ('flower_lock_tasks', 'flower_operator'),
-                   ('flower_admit', 'flower_register, flower_watcher'), ('flower_version', 'flower_register, flower_watcher'),
+                   ('flower_admit', 'flower_register, flower_watcher'), ('flower_version', 'flower_admin, flower_register, flower_watcher'),
                    ('flower_recount', 'flower_watcher')) AS g(name, who)
                JOIN pg_proc p ON p.pronamespace = here::regnamespace AND p.proname = g.name
     LOOP
