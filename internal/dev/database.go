@@ -26,7 +26,8 @@ const (
 	lockFile = stateDir + "/lock"
 	urlFile  = stateDir + "/database-url" // while the database runs; `make psql` reads it
 
-	secretsDir = stateDir + "/secrets" // a file each, for watcher
+	secretsDir  = stateDir + "/secrets"  // a file each, for watcher
+	commandsDir = stateDir + "/commands" // what tasks can run
 )
 
 // A database is the one that DATABASE_URL names, or a private one.

@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -242,4 +245,41 @@ func (b *buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// The sample of everything runs to its end: somebody approves it as make run says.
+func TestSampleETL(t *testing.T) {
+	t.Parallel()
+	d := start(t, checkout(t), freePort(t))
+	d.await("Try in another terminal")
+	text := d.out.String()
+	said := regexp.MustCompile(`curl -X POST (\S+) -d '(.*register.*)'`).FindStringSubmatch(text)
+	require.NotNil(t, said)
+	require.True(t, strings.HasSuffix(said[1], "/register/sample-etl"), said[1])
+	approve := regexp.MustCompile(`(?s)SELECT flower_approve.*?;`).FindString(text)
+	require.NotEmpty(t, approve)
+
+	answer, err := call(t.Context(), http.MethodPost, "http://"+said[1], said[2])
+	require.NoError(t, err)
+	var registered struct{ TaskFlowID string }
+	require.NoError(t, json.Unmarshal(answer, &registered))
+	at := strings.TrimSuffix("http://"+said[1], "/register/sample-etl") + "/api/v1/flows/" + registered.TaskFlowID
+	status, err := awaitEnd(t.Context(), at)
+	require.NoError(t, err)
+	shown, err := call(t.Context(), http.MethodGet, at+"?format=text", "")
+	require.NoError(t, err)
+	require.Equal(t, "held", status, string(shown))
+	require.Contains(t, string(shown), "publish 3 orders of 49.5 in all, most of them by Ann?")
+
+	address, err := os.ReadFile(filepath.Join(d.cmd.Dir, urlFile))
+	require.NoError(t, err)
+	psql := exec.CommandContext(t.Context(), "psql", strings.TrimSpace(string(address)), "-v", "ON_ERROR_STOP=1", "-c", approve)
+	printed, err := psql.CombinedOutput()
+	require.NoError(t, err, string(printed))
+	status, err = awaitEnd(t.Context(), at)
+	require.NoError(t, err)
+	shown, err = call(t.Context(), http.MethodGet, at+"?format=text", "")
+	require.NoError(t, err)
+	require.Equal(t, "finished", status, string(shown))
+	require.Contains(t, string(shown), "6 of 6 finished")
 }

@@ -94,8 +94,13 @@ func play(ctx context.Context, cancel context.CancelCauseFunc, o options, out io
 	if err = os.MkdirAll(secretsDir, 0o700); err != nil {
 		return err
 	}
+	commands, err := writeCommands()
+	if err != nil {
+		return err
+	}
 	// Whoever can write definitions here is whoever runs this.
-	if err = programs.start("watcher", "-log-format", "text", "-sql-connections", "flower", "-callback-url", site); err != nil {
+	if err = programs.start("watcher", "-log-format", "text", "-sql-connections", "flower", "-callback-url", site,
+		"-allow-command", "-command-dirs", commands); err != nil {
 		return err
 	}
 

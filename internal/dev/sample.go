@@ -79,16 +79,27 @@ func whatToTry(site string, db *database) string {
 		psql = fmt.Sprintf("psql '%s'", db.url)
 		ends = "Ctrl-C stops everything; the next make run goes on with the same data, make clean removes it."
 	}
-	return strings.NewReplacer("{site}", strings.TrimPrefix(site, "http://"), "{psql}", psql, "{ends}", ends).Replace(`
+	host, where := strings.TrimPrefix(site, "http://"), ""
+	if host != "localhost:8000" { // which sample-etl takes for register unless it is told
+		where = fmt.Sprintf(` -d '{"parameters": {"register": "%s"}}'`, host)
+	}
+	return strings.NewReplacer("{site}", host, "{where}", where, "{psql}", psql, "{ends}", ends).Replace(`
 Flower runs on http://{site}. {ends}
 Try in another terminal:
 
   curl -X POST -H 'Content-Type:application/json' {site}/register -d '{"taskId": "sample-diamond"}'
 
+One of commands, SQL, HTTP, and a person who decides:
+
+  curl -X POST {site}/register/sample-etl{where}
+  make psql    # which is: {psql}
+  SELECT task_exec_seq, title, status, why, error FROM v_task WHERE task_id = 'sample-etl';
+  SELECT flower_approve(task_flow_id, task_exec_seq, 'looks good') FROM kr_task_stat
+   WHERE task_id = 'sample-etl' AND reason = 'held';
+
 A flow that fails, and its rerun from the failure, with the parameter corrected:
 
   curl -X POST {site}/register/sample-fails
-  make psql    # which is: {psql}
   SELECT task_id, task_exec_seq, title, reason, error FROM v_failed;
   UPDATE kr_task_stat SET exec_status = 0, parameters = '{"SLEEP_TIME_SECOND": "0.5"}'
    WHERE task_id = 'sample-fails' AND exec_status = 2;
