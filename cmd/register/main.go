@@ -48,8 +48,9 @@ func run(ctx context.Context, env *cli.Env) error {
 	if err != nil {
 		return err
 	}
-	// Whatever the watchers are allowed to run.
-	db.CheckParameters(program.Default(program.Config{}).CheckWorkflow)
+	all := program.Default(program.Config{}) // whatever the watchers are allowed to run
+	db.CheckParameters(all.CheckWorkflow)
+	cfg.web.Programs = all.JSON()
 	return errors.Join(serve(ctx, cfg, db, log), db.Close())
 }
 

@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -62,4 +66,27 @@ func TestHTTPRequest_GoesWhereTheWatcherAllows(t *testing.T) {
 	require.Contains(t, w.rows(flow)[0].Error, "which the watcher's setting -http-allow does not contain")
 	require.Equal(t, "invalid", w.rows(flow)[0].Reason)
 	require.Empty(t, p.seen())
+}
+
+// What tasks can run is listed alike by both programs.
+func TestPrograms(t *testing.T) {
+	w := newWorld(t)
+	a := w.register().send(http.MethodGet, "/api/v1/programs", "", "")
+	require.Equal(t, http.StatusOK, a.status)
+	var list struct {
+		Items []struct {
+			Name       string
+			Parameters []struct{ Name, Type, Description string }
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(a.text), &list))
+	require.Len(t, list.Items, 14)
+	printed, err := exec.CommandContext(t.Context(), filepath.Join(bin, "watcher"), "-programs").Output()
+	require.NoError(t, err)
+	for _, p := range list.Items {
+		require.Regexp(t, `(?m)^`+p.Name+`( |$)`, string(printed))
+		for _, parameter := range p.Parameters {
+			require.Regexp(t, `(?m)^  `+parameter.Name+` +`+parameter.Type+` .*`+regexp.QuoteMeta(parameter.Description)+`$`, string(printed))
+		}
+	}
 }

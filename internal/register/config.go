@@ -1,6 +1,7 @@
 package register
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -40,6 +41,9 @@ type Config struct {
 	// LoginPage is where a browser is sent that has no token; empty without pages.
 	// It is below BasePath, as in "/login".
 	LoginPage string
+
+	// Programs is what tasks can run, with their parameters: what /api/v1/programs answers.
+	Programs json.RawMessage
 
 	ShutdownTimeout time.Duration // for requests in flight at the end; 10 s
 }

@@ -47,6 +47,13 @@ func (s *Server) showFlow(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// listPrograms answers GET /api/v1/programs.
+func (s *Server) listPrograms(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", "application/json")
+	write(w, http.StatusOK, s.cfg.Programs)
+	return nil
+}
+
 // wantsText reports whether the caller asked for text: by ?format=, else by Accept.
 func wantsText(r *http.Request) (bool, error) {
 	switch format := r.URL.Query().Get("format"); format {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -260,4 +261,15 @@ func TestFlow_Errors(t *testing.T) {
 	}
 	w = send(t, serving(fakeStore{}), "GET", "/api/v1/flows/a%00", "")
 	require.Equal(t, http.StatusBadRequest, w.Code)
+}
+
+func TestPrograms(t *testing.T) {
+	t.Parallel()
+	const list = `{"items":[{"name":"NoOp","parameters":[]}]}`
+	h := New(Config{Host: "localhost", Programs: json.RawMessage(list)}, fakeStore{}, slog.New(slog.DiscardHandler)).Handler()
+	w := send(t, h, "GET", "/api/v1/programs", "")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Equal(t, "application/json", w.Header().Get("Content-Type"))
+	require.Equal(t, list, w.Body.String())
+	require.Equal(t, http.StatusMethodNotAllowed, send(t, h, "POST", "/api/v1/programs", "").Code)
 }

@@ -131,6 +131,7 @@ func (s *Server) Handler() http.Handler {
 	}
 	r.Handle("/callback/{task_flow_id}/{task_exec_seq}", s.methods(handlers{http.MethodPost: s.answer}))
 	r.Handle("/api/v1/flows/{task_flow_id}", s.methods(handlers{http.MethodGet: s.showFlow}))
+	r.Handle("/api/v1/programs", s.methods(handlers{http.MethodGet: s.listPrograms}))
 	r.Handle("/healthz", s.methods(handlers{http.MethodGet: s.healthz}))
 	r.Handle("/readyz", s.methods(handlers{http.MethodGet: s.readyz}))
 	welcome := s.methods(handlers{http.MethodGet: s.welcome})
