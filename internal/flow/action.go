@@ -7,12 +7,13 @@ type ActionKind string
 
 // The actions. Each is one UPDATE that a person may as well write by hand.
 const (
-	ActionRerun  ActionKind = "rerun"  // run again what Scope says
-	ActionCancel ActionKind = "cancel" // stop what runs, and suspend what waits
-	ActionHold   ActionKind = "hold"   // suspend what waits, and let what runs come to its end
-	ActionResume ActionKind = "resume" // undo a hold
-	ActionSkip   ActionKind = "skip"   // ignore a task: what depends on it can go
-	ActionFinish ActionKind = "finish" // a task was done by hand
+	ActionRerun   ActionKind = "rerun"   // run again what Scope says
+	ActionCancel  ActionKind = "cancel"  // stop what runs, and suspend what waits; flows that tasks have registered, too
+	ActionHold    ActionKind = "hold"    // suspend what waits, and let what runs come to its end
+	ActionResume  ActionKind = "resume"  // undo a hold
+	ActionApprove ActionKind = "approve" // let a task go on that asks a person
+	ActionSkip    ActionKind = "skip"    // ignore a task: what depends on it can go
+	ActionFinish  ActionKind = "finish"  // a task was done by hand
 )
 
 // Scope is what a rerun runs again.
@@ -61,8 +62,8 @@ type Action struct {
 	Kind ActionKind
 	Flow ID
 
-	// Seq is the task that is meant; 0 is the whole flow. ScopeFrom, ScopeOnly, ActionSkip
-	// and ActionFinish need one.
+	// Seq is the task that is meant; 0 is the whole flow. ScopeFrom, ScopeOnly, ActionApprove,
+	// ActionSkip and ActionFinish need one.
 	Seq int
 
 	Scope Scope // of ActionRerun; empty is ScopeFailed, or ScopeFrom where Seq names a task
@@ -80,7 +81,7 @@ type Action struct {
 type Effect struct {
 	DryRun   bool         `json:"dryRun,omitempty"`
 	Replayed bool         `json:"replayed,omitempty"` // the answer to an earlier request with the same key
-	Tasks    []TaskChange `json:"tasks"`              // those that change, by Seq
+	Tasks    []TaskChange `json:"tasks"`              // those that change, by Flow and Seq
 	CanGo    []int        `json:"canGo"`              // tasks that can go at once then, and could not before
 	Follow   []int        `json:"follow"`             // tasks that wait already, and come after one that changes
 	Kept     int          `json:"kept"`               // tasks that stay as they are, those of Follow included
@@ -93,6 +94,7 @@ func (e Effect) Changed() int { return len(e.Tasks) }
 
 // TaskChange is a task that an action changes.
 type TaskChange struct {
+	Flow    ID     `json:"flow"` // of a cancel it may be another one
 	Seq     int    `json:"seq"`
 	Title   string `json:"title"`
 	From    Status `json:"from"`

@@ -141,7 +141,7 @@ func effectOf(o orders, rows []plannedRow) flow.Effect {
 		switch r.Effect {
 		case "change":
 			e.Tasks = append(e.Tasks, flow.TaskChange{
-				Seq: r.Seq, Title: r.Title, From: flow.Status(r.From), To: flow.Status(r.To), Attempt: r.Attempt,
+				Flow: flow.ID(r.FlowID), Seq: r.Seq, Title: r.Title, From: flow.Status(r.From), To: flow.Status(r.To), Attempt: r.Attempt,
 			})
 		case "refuse":
 			e.Refused = append(e.Refused, r.refusal())

@@ -28,7 +28,7 @@ func TestAct_Rerun(t *testing.T) {
 	}}
 	preview := act(t, w, rerun)
 	require.Equal(t, flow.Effect{
-		DryRun: true, Tasks: []flow.TaskChange{{Seq: 2, Title: "NoOp", From: flow.Suspended, To: flow.Waiting, Attempt: 1}},
+		DryRun: true, Tasks: []flow.TaskChange{{Flow: id, Seq: 2, Title: "NoOp", From: flow.Suspended, To: flow.Waiting, Attempt: 1}},
 		CanGo: []int{2}, Follow: []int{3, 4, 5}, Kept: 4, Refused: []flow.Refusal{}, Plan: preview.Plan,
 	}, preview)
 	require.Equal(t, "3 2 0 0 0", statuses(t, w, id))

@@ -302,8 +302,16 @@ func (m *model) set(key flow.TaskKey, status flow.Status) {
 	if status == flow.Waiting && t.attempt > 0 {
 		m.keep(key, old)
 	}
-	held := old == flow.Suspended && t.reason == "held" && t.pause != "" // it paused, and goes on from there
+	resumed := old == flow.Suspended && t.reason == "held" && status == flow.Waiting // no new run: it goes on
+	held := old == flow.Suspended && t.reason == "held" && t.pause != ""             // it paused, and goes on from there
 	asked := held && t.asks
+	anew := status == flow.Waiting && !(resumed && t.failed < t.maxAttempts) || old.Satisfies() && !status.Satisfies()
+	if anew {
+		t.failed, t.lost = 0, 0
+		if !resumed || !held {
+			t.base = t.attempt
+		}
+	}
 	switch {
 	case old == flow.Running && t.watcher != "":
 		t.wait = untilLater // its program is still being stopped
@@ -323,11 +331,8 @@ func (m *model) set(key flow.TaskKey, status flow.Status) {
 		t.reason = "held"
 	}
 	if status == flow.Waiting {
-		if !held {
-			t.base = t.attempt
-		}
-		t.failed, t.lost, t.hold = 0, 0, false
-		t.hasError, t.output = false, ""
+		t.hold, t.output = false, ""
+		t.hasError = t.hasError && !anew && !asked
 	}
 	switch {
 	case status == flow.Waiting && held:
@@ -342,6 +347,85 @@ func (m *model) set(key flow.TaskKey, status flow.Status) {
 
 // approval is the output of a task that asked, and was set to 3.
 const approval = `{"approved": true}`
+
+// plan is what an action of an operator does.
+type plan struct {
+	changes map[flow.TaskKey]flow.Status
+	also    []func() // what changes beside statuses
+	refused bool
+}
+
+// rerun plans a rerun from one task, or of its flow.
+func (m *model) rerun(from flow.TaskKey, scope string) plan {
+	p := plan{changes: make(map[flow.TaskKey]flow.Status)}
+	set := m.where(func(key flow.TaskKey, _ *task) bool {
+		return key.Flow == from.Flow && (key == from || scope == "all" || scope == "failed" || scope == "from" && m.after(from, key))
+	})
+	for _, key := range set {
+		t := m.tasks[key]
+		named := key == from && (scope == "from" || scope == "only")
+		held := t.status == flow.Suspended && t.reason == "held"
+		switch {
+		case named && held && t.asks:
+			p.refused = true
+		case scope == "failed" && t.status != flow.Suspended, t.status == flow.Waiting,
+			(held || t.status == flow.Ignored) && !named:
+		case t.status == flow.Running:
+			p.refused = true
+		default:
+			p.changes[key] = flow.Waiting
+			p.also = append(p.also, func() { // whatever it was
+				t.failed, t.lost, t.hasError = 0, 0, false
+				if t.pause == "" {
+					t.base = t.attempt
+				}
+			})
+		}
+		if scope == "only" && key != from {
+			delete(p.changes, key)
+		}
+	}
+	return p
+}
+
+// after reports whether a task comes after another one.
+func (m *model) after(one, other flow.TaskKey) bool {
+	return slices.ContainsFunc(m.tasks[other].parents, func(p int) bool {
+		parent := flow.TaskKey{Flow: one.Flow, Seq: p}
+		return parent == one || m.tasks[parent] != nil && m.after(one, parent)
+	})
+}
+
+// operate plans what is done to tasks; named: it is one that the operator has named.
+func (m *model) operate(name string, meant []flow.TaskKey, named bool) plan {
+	p := plan{changes: make(map[flow.TaskKey]flow.Status)}
+	for _, key := range meant {
+		t := m.tasks[key]
+		held := t.status == flow.Suspended && t.reason == "held"
+		asks := held && t.asks
+		switch {
+		case name == "hold" && t.status <= flow.Running && !t.hold:
+			if t.status == flow.Waiting {
+				p.changes[key] = flow.Suspended
+			}
+			p.also = append(p.also, func() { t.hold = true })
+		case name == "resume" && held && !asks, name == "approve" && asks:
+			p.changes[key] = flow.Waiting
+		case name == "resume" && t.status == flow.Running:
+			p.also = append(p.also, func() { t.hold = false })
+		case name == "resume" && named && t.status == flow.Suspended, name == "skip" && t.status == flow.Finished:
+			p.refused = true
+		case name == "cancel" && (t.status <= flow.Running || asks):
+			p.changes[key] = flow.Suspended
+			t.reason, t.hasError = "cancelled", false // why: not given
+		case name == "skip" && t.status <= flow.Suspended:
+			p.changes[key] = flow.Ignored
+		case name == "finish" && t.status != flow.Finished:
+			p.changes[key] = flow.Finished
+		}
+	}
+	return p
+}
 
 func (m *model) remove(key flow.TaskKey) {
 	delete(m.tasks, key)

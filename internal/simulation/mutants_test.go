@@ -44,18 +44,28 @@ var mutants = map[string]mutant{
 		edit: map[string][2]string{"flower_task_edited": {"was_met AND state = 1", "false"}},
 	},
 	"a rerun does not count from anew": {
-		edit: map[string][2]string{"flower_task_edited": {"failed_count = CASE WHEN t.exec_status = 0 THEN 0", "failed_count = CASE WHEN false THEN 0"}},
+		edit: map[string][2]string{"flower_task_edited": {"failed_count = CASE WHEN anew THEN 0", "failed_count = CASE WHEN false THEN 0"}},
 	},
-	"a hold misses what runs": {edit: map[string][2]string{"flower_hold": {"IN (0, 1) AND NOT hold", "= 0 AND NOT hold"}}},
+	"a hold misses what runs": {edit: map[string][2]string{"flower_planned": {"t.exec_status IN (0, 1) AND NOT t.hold", "t.exec_status = 0 AND NOT t.hold"}}},
 	"a cancel misses what is blocked": {
-		edit: map[string][2]string{"flower_cancel": {"exec_status IN (0, 1)", "(exec_status = 1 OR exec_status = 0 AND unmet = 0)"}},
+		edit: map[string][2]string{"flower_planned": {"t.meant AND (t.exec_status IN (0, 1) OR", "t.meant AND (t.exec_status = 1 OR t.exec_status = 0 AND t.unmet = 0 OR"}},
 	},
 
 	"a pause outlives a rerun":       {sql: []string{`DROP TRIGGER kr_task_unpaused ON kr_task_stat`}},
-	"what was held begins anew":      {edit: map[string][2]string{"flower_task_unpaused": {"held AND NEW.exec_status = 0", "false"}}},
-	"a resume answers what is asked": {edit: map[string][2]string{"flower_resume": {"(pause ? 'ask') IS NOT TRUE", "true"}}},
+	"what was held begins anew":      {edit: map[string][2]string{"flower_task_edited": {"AND NEW.exec_status = 0 AND OLD.failed_count < OLD.max_attempts", "AND false"}}},
+	"a pause that was held is gone":  {edit: map[string][2]string{"flower_task_unpaused": {"held AND NEW.exec_status = 0", "false"}}},
+	"a resume answers what is asked": {edit: map[string][2]string{"flower_planned": {"t.held AND NOT t.asks THEN 0", "t.held THEN 0"}}},
 	"a cancel leaves what is asked": {
-		edit: map[string][2]string{"flower_cancel": {" OR exec_status = 2 AND reason = 'held' AND pause ? 'ask')", ")"}},
+		edit: map[string][2]string{"flower_planned": {"(t.exec_status IN (0, 1) OR t.asks)", "t.exec_status IN (0, 1)"}},
+	},
+	"a rerun of everything runs what was skipped": {
+		edit: map[string][2]string{"flower_planned": {"ELSE t.exec_status = 2 AND NOT t.held OR t.exec_status = 3 END", "ELSE t.exec_status IN (2, 3, 9) AND NOT t.held END"}},
+	},
+	"a rerun from a task leaves what has finished": {
+		edit: map[string][2]string{"flower_planned": {"OR t.after AND (t.exec_status = 2 AND NOT t.held OR t.exec_status = 3)", "OR t.after AND t.exec_status = 2 AND NOT t.held"}},
+	},
+	"a rerun takes what runs": {
+		edit: map[string][2]string{"flower_planned": {"WHEN 'only' THEN t.meant WHEN 'from' THEN t.after ELSE true END THEN 'task-running'", "ELSE false END THEN 'task-running'"}},
 	},
 	"a pause uses up an attempt": {engine: func(_ *pgtest.DB, e *postgres.DB) engine { return impatientWithPauses{e} }},
 

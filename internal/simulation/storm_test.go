@@ -283,8 +283,11 @@ func (s *storm) operate(ctx context.Context) error {
 			_, err = s.db.Exec(`UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1 AND exec_status = 2`, id)
 		case dice < 80:
 			_, err = s.db.Exec(`UPDATE kr_task_stat SET exec_status = `+pick("0", "2", "3")+` WHERE task_flow_id = $1`, id)
-		case dice < 88:
+		case dice < 84:
 			_, err = s.db.Exec(`SELECT flower_`+pick("hold", "resume", "cancel", "rerun")+`($1)`, id)
+		case dice < 88:
+			_, err = s.db.Exec(`SELECT flower_`+pick("hold($1, seq => $2)", "resume($1, seq => $2)", "cancel($1, seq => $2)", "skip($1, $2)", "finish($1, $2)", "approve($1, $2)",
+				"rerun($1, seq => $2)", "rerun($1, scope => 'only', seq => $2)", "rerun($1, scope => CASE WHEN $2 > 0 THEN 'all' END)"), id, seq)
 		case dice < 95:
 			_, err = s.db.Exec(`UPDATE kr_task_stat SET task_priority = $3 WHERE task_flow_id = $1 AND task_exec_seq >= $2`, id, seq, rand.IntN(5)-2)
 		default:

@@ -377,7 +377,8 @@ func (w *world) setStatus() {
 	w.settleClock()
 }
 
-// operate uses the functions that are there for operators; often where one is asked.
+// operate uses the functions that are there for operators; often where one is asked. They
+// must do, to the task, what the model does, and refuse what it refuses.
 func (w *world) operate() {
 	id := w.flow()
 	asking := w.model.where(func(_ flow.TaskKey, t *task) bool { return t.asks && t.reason == "held" })
@@ -385,59 +386,48 @@ func (w *world) operate() {
 		id = pick(w, asking, "asking").Flow
 	}
 	of := w.model.where(func(key flow.TaskKey, _ *task) bool { return key.Flow == id })
-	name := pick(w, []string{"rerun", "rerun", "hold", "resume", "resume", "cancel", "skip", "approve"}, "operation")
-	changes := make(map[flow.TaskKey]flow.Status)
-	change := func(key flow.TaskKey, status flow.Status) { changes[key] = status }
-	query, args := "SELECT flower_"+name+"($1)", []any{string(id)}
-	var after []func() // what one UPDATE also changes
-	for _, key := range of {
-		t := w.model.tasks[key]
-		switch name {
-		case "rerun":
-			if t.status == flow.Suspended && t.reason != "held" {
-				change(key, flow.Waiting)
-			}
-		case "hold":
-			if t.status <= flow.Running && !t.hold {
-				if t.status == flow.Waiting {
-					change(key, flow.Suspended)
-				}
-				after = append(after, func() { t.hold = true })
-			}
-		case "resume":
-			if t.status == flow.Suspended && t.reason == "held" && !t.asks {
-				change(key, flow.Waiting)
-			} else if t.status == flow.Running {
-				after = append(after, func() { t.hold = false })
-			}
-		case "cancel":
-			if t.status <= flow.Running {
-				change(key, flow.Suspended)
-				t.reason, t.hasError = "cancelled", false // why: not given
-			} else if t.status == flow.Suspended && t.reason == "held" && t.asks {
-				t.reason, t.hasError = "cancelled", false
-			}
+	key := pick(w, of, "task")
+	switch name := pick(w, []string{"rerun", "rerun", "rerun", "hold", "resume", "resume", "cancel", "skip", "approve", "finish"}, "operation"); name {
+	case "rerun":
+		scope := pick(w, []string{"failed", "failed", "from", "from", "only", "all"}, "scope")
+		ended := slices.DeleteFunc(slices.Clone(of), func(key flow.TaskKey) bool {
+			return !slices.ContainsFunc(w.model.children(key), func(t *task) bool { return t.status.Satisfies() })
+		})
+		if len(ended) > 0 && scope == "from" {
+			key = pick(w, ended, "one that others come after which have ended")
 		}
-	}
-	if name == "approve" {
-		key := pick(w, of, "task")
-		query, args = "SELECT flower_approve($1, $2)", append(args, key.Seq)
-		if t := w.model.tasks[key]; t.status == flow.Suspended && t.reason == "held" && t.asks {
-			change(key, flow.Waiting)
+		query, args := "SELECT flower_rerun($1, scope => $2)", []any{string(id), scope}
+		if scope == "from" || scope == "only" {
+			query, args = "SELECT flower_rerun($1, scope => $2, seq => $3)", append(args, key.Seq)
 		}
-	}
-	if name == "skip" {
-		key := pick(w, of, "task")
-		query, args = "SELECT flower_skip($1, $2)", append(args, key.Seq)
-		if w.model.tasks[key].status <= flow.Suspended {
-			change(key, flow.Ignored)
+		w.planned(w.model.rerun(key, scope), query, args...)
+	case "hold", "resume", "cancel":
+		query, args, meant := "SELECT flower_"+name+"($1)", []any{string(id)}, of
+		if w.bool("one task") {
+			query, args, meant = "SELECT flower_"+name+"($1, seq => $2)", append(args, key.Seq), []flow.TaskKey{key}
 		}
-	}
-	w.byHand(w.model.edit(changes), query, args...)
-	for _, f := range after {
-		f()
+		w.planned(w.model.operate(name, meant, len(args) > 1), query, args...)
+	case "finish":
+		output := pick(w, []any{nil, `{"by": "hand"}`}, "output")
+		if t := w.model.tasks[key]; output != nil && t.status != flow.Finished {
+			t.output = output.(string)
+		}
+		w.planned(w.model.operate(name, []flow.TaskKey{key}, true), "SELECT flower_finish($1, $2, $3)", string(id), key.Seq, output)
+	default:
+		w.planned(w.model.operate(name, []flow.TaskKey{key}, true), "SELECT flower_"+name+"($1, $2)", string(id), key.Seq)
 	}
 	w.settleClock()
+}
+
+// planned carries out a plan of the model, and a statement that must have the same effect.
+func (w *world) planned(p plan, query string, args ...any) {
+	allowed := !p.refused && w.model.edit(p.changes)
+	if allowed {
+		for _, f := range p.also {
+			f()
+		}
+	}
+	w.byHand(allowed, query, args...)
 }
 
 func (w *world) setPriority() {
