@@ -32,7 +32,7 @@ COMMENT ON COLUMN kr_event.idempotency_key IS 'Of the request, if it had one.';
 -- Whatever rights somebody was given: what is written here stays.
 -- +goose StatementBegin
 CREATE FUNCTION flower_events_kept() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 BEGIN
     IF NOT pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'MEMBER') THEN
         RAISE EXCEPTION 'kr_event is only ever added to' USING HINT = 'Its owner may delete what is old.', ERRCODE = 'insufficient_privilege';
@@ -299,8 +299,7 @@ BEGIN
                             WHERE t.task_flow_id = r.flow AND t.task_exec_seq = r.seq OFFSET 0) d
     ), task AS MATERIALIZED (
         SELECT a.flow, a.entire, t.*,
-               a.entire OR (a.flow, t.task_exec_seq) IN (SELECT g.flow, g.seq FROM given g WHERE g.seq IS NOT NULL) AS meant,
-               (a.flow, t.task_exec_seq) IN (SELECT r.flow, r.seq FROM reached r) AS after,
+               a.entire OR g.seq IS NOT NULL AS meant, r.seq IS NOT NULL AS after,
                t.exec_status = 2 AND coalesce(t.reason, 'failed') NOT IN ('held', 'cancelled') AS failed,
                t.exec_status = 2 AND t.reason IS NOT DISTINCT FROM 'held' AS held,
                t.exec_status = 2 AND t.reason IS NOT DISTINCT FROM 'held' AND coalesce(t.pause ? 'ask', false) AS asks
@@ -308,6 +307,8 @@ BEGIN
         CROSS  JOIN LATERAL (SELECT s.task_exec_seq, flower_title(s.description, s.program) AS title, s.attempt, s.exec_status, s.reason,
                                     s.pause, s.hold, s.unmet, s.run_after, s.dependents, s.started_ts
                              FROM kr_task_stat s WHERE s.task_flow_id = a.flow OFFSET 0) t
+        LEFT   JOIN given g ON g.flow = a.flow AND g.seq = t.task_exec_seq
+        LEFT   JOIN reached r ON r.flow = a.flow AND r.seq = t.task_exec_seq
     ), decided AS MATERIALIZED (
         SELECT t.*,
                CASE action
@@ -351,10 +352,11 @@ BEGIN
     ), row AS (
         SELECT d.*, b.child, coalesce(d.refused, CASE WHEN b.child IS NOT NULL THEN 'dependant-running' END) AS code,
                d.unmet + coalesce(n.more, 0) AS waits_for, coalesce(n.more, 0) AS more,
-               d.exec_status = 0 AND (d.flow, d.task_exec_seq) IN (SELECT x.flow, x.seq FROM behind x) AS follows
+               d.exec_status = 0 AND x.seq IS NOT NULL AS follows
         FROM   decided d
         LEFT   JOIN counted n ON n.flow = d.flow AND n.child = d.task_exec_seq
         LEFT   JOIN blocked b ON b.flow = d.flow AND b.parent = d.task_exec_seq
+        LEFT   JOIN behind x ON x.flow = d.flow AND x.seq = d.task_exec_seq
     )
     SELECT r.flow, r.task_exec_seq, r.title, r.attempt, r.exec_status, coalesce(r.to_status, r.exec_status),
            CASE WHEN r.code IS NOT NULL THEN 'refuse' WHEN r.to_status IS NOT NULL THEN 'change' WHEN r.follows THEN 'follow' ELSE 'keep' END,
@@ -375,12 +377,13 @@ BEGIN
     WHERE  whole OR r.to_status IS NOT NULL OR r.code IS NOT NULL OR r.more < 0
     UNION ALL
     SELECT g.flow, coalesce(g.seq, 0), NULL, NULL, NULL, NULL, 'refuse', false,
-           CASE WHEN x.flow IS NULL THEN 'flow-not-found' ELSE 'task-not-found' END,
-           CASE WHEN x.flow IS NULL THEN format('there is no flow %s.', left(g.flow, 100))
+           CASE WHEN f.flow IS NULL THEN 'flow-not-found' ELSE 'task-not-found' END,
+           CASE WHEN f.flow IS NULL THEN format('there is no flow %s.', left(g.flow, 100))
                 ELSE format('flow %s has no task %s.', left(g.flow, 100), g.seq) END
     FROM   given g
-    LEFT   JOIN (SELECT DISTINCT t.flow FROM task t) x ON x.flow = g.flow
-    WHERE  x.flow IS NULL OR g.seq IS NOT NULL AND (g.flow, g.seq) NOT IN (SELECT t.flow, t.task_exec_seq FROM task t)
+    LEFT   JOIN (SELECT DISTINCT t.flow FROM task t) f ON f.flow = g.flow
+    LEFT   JOIN task x ON x.flow = g.flow AND x.task_exec_seq = g.seq
+    WHERE  f.flow IS NULL OR g.seq IS NOT NULL AND x.flow IS NULL
     ORDER  BY 1, 2;
 END $$;
 -- +goose StatementEnd
@@ -462,9 +465,7 @@ BEGIN
         UPDATE kr_task_stat t SET parameters = t.parameters || given_parameters
         FROM   unnest(changes) p WHERE t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq;
     END IF;
-    -- What else this transaction does is something else. (SET in the function's head would
-    -- do it, too, but only a superuser may write that.)
-    PERFORM set_config('flower.action', '', true);
+    PERFORM set_config('flower.action', '', true);  -- what follows in this transaction may be by hand
     RETURN QUERY SELECT * FROM unnest(planned);
 END $$;
 -- +goose StatementEnd
@@ -565,7 +566,248 @@ $$;
 COMMENT ON FUNCTION flower_plan(text, text, text, integer) IS
     'What an action (rerun, cancel, hold, resume, approve, skip, finish) would do to each task: change; follow (it waits already, and comes after one that changes); keep; refuse (then nothing happens). SELECT * FROM flower_plan(''rerun'', ''…'');';
 
+-- Registration at psql: the same rows as the program register makes. What it refuses it
+-- refuses in the same words, but for parameters, which the watcher checks when it runs the
+-- task.
+
+-- flower_canonical writes JSON as the hash of a request has it: no blanks, the keys of an
+-- object in order.
+-- +goose StatementBegin
+CREATE FUNCTION flower_canonical(value jsonb) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT AS $$
+BEGIN
+    RETURN CASE jsonb_typeof(value)
+           WHEN 'object' THEN (SELECT '{' || coalesce(string_agg(flower_canonical(to_jsonb(e.key)) || ':' || flower_canonical(e.value), ',' ORDER BY e.key COLLATE "C"), '') || '}'
+                               FROM jsonb_each(value) e)
+           WHEN 'array' THEN (SELECT '[' || coalesce(string_agg(flower_canonical(e.value), ',' ORDER BY e.n), '') || ']'
+                              FROM jsonb_array_elements(value) WITH ORDINALITY AS e(value, n))
+           WHEN 'string' THEN replace(replace(value::text, U&'\2028', '\u2028'), U&'\2029', '\u2029')
+           ELSE coalesce(value::text, 'null') END;
+END $$;
+-- +goose StatementEnd
+
+-- flower_topological returns the places 1 to n of a graph so that each comes after those
+-- that it depends on, the smallest possible one first at every step. Places on a cycle, and
+-- what depends on them, are missing. The edges go from parents[i] to children[i], in the
+-- order of parents. What can come next is in a heap.
+-- +goose StatementBegin
+CREATE FUNCTION flower_topological(n integer, parents integer[], children integer[]) RETURNS integer[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    unmet     integer[] := array_fill(0, ARRAY[n]);
+    first     integer[] := array_fill(0, ARRAY[n]);  -- edge of each parent
+    heap      integer[] := '{}';
+    size      integer := 0;
+    sorted    integer[] := '{}';
+    next      integer;
+    smallest  integer;
+    i         integer;
+    at        integer;
+    smaller   integer;
+BEGIN
+    FOR i IN REVERSE coalesce(cardinality(parents), 0) .. 1 LOOP
+        first[parents[i]] := i;
+        unmet[children[i]] := unmet[children[i]] + 1;
+    END LOOP;
+    FOR place IN 1 .. n LOOP
+        IF unmet[place] = 0 THEN
+            size := size + 1;
+            heap[size] := place;  -- ascending, so that it is a heap
+        END IF;
+    END LOOP;
+    WHILE size > 0 LOOP
+        smallest := heap[1];
+        sorted := sorted || smallest;
+        next := heap[size];
+        size := size - 1;
+        at := 1;  -- the last one goes to the top, and down
+        WHILE 2 * at <= size LOOP
+            smaller := 2 * at;
+            IF smaller < size AND heap[smaller + 1] < heap[smaller] THEN
+                smaller := smaller + 1;
+            END IF;
+            EXIT WHEN heap[smaller] >= next;
+            heap[at] := heap[smaller];
+            at := smaller;
+        END LOOP;
+        heap[at] := next;
+        i := first[smallest];
+        WHILE i > 0 AND parents[i] = smallest LOOP
+            unmet[children[i]] := unmet[children[i]] - 1;
+            IF unmet[children[i]] = 0 THEN
+                size := size + 1;
+                at := size;  -- it goes to the end, and up
+                WHILE at > 1 AND heap[at / 2] > children[i] LOOP
+                    heap[at] := heap[at / 2];
+                    at := at / 2;
+                END LOOP;
+                heap[at] := children[i];
+            END IF;
+            i := i + 1;
+        END LOOP;
+    END LOOP;
+    RETURN sorted;
+END $$;
+-- +goose StatementEnd
+
+-- flower_cycle names the tasks of one cycle, "2 → 4 → 3 → 2": an arrow from a task to one
+-- that it depends on. seqs are the task_seqs of the places, sorted is what is on no cycle.
+-- +goose StatementBegin
+CREATE FUNCTION flower_cycle(seqs integer[], parents integer[], children integer[], sorted integer[]) RETURNS text
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    open  boolean[] := array_fill(true, ARRAY[cardinality(seqs)]);
+    above integer[] := array_fill(0, ARRAY[cardinality(seqs)]);  -- the first of what each depends on that is open, too
+    been  integer[] := array_fill(0, ARRAY[cardinality(seqs)]);  -- its place in path
+    path  integer[] := '{}';
+    place integer;
+BEGIN
+    FOREACH place IN ARRAY sorted LOOP
+        open[place] := false;
+    END LOOP;
+    FOR i IN REVERSE cardinality(parents) .. 1 LOOP
+        IF open[parents[i]] THEN
+            above[children[i]] := parents[i];
+        END IF;
+    END LOOP;
+    place := array_position(open, true);
+    WHILE been[place] = 0 LOOP
+        path := path || place;
+        been[place] := cardinality(path);
+        place := above[place];
+    END LOOP;
+    path := path[been[place]:] || place;
+    RETURN (SELECT string_agg(seqs[p.place]::text, ' → ' ORDER BY p.n) FROM unnest(path[1:12]) WITH ORDINALITY AS p(place, n))
+           || CASE WHEN cardinality(path) > 12 THEN format(' → … (%s more)', cardinality(path) - 12) ELSE '' END;
+END $$;
+-- +goose StatementEnd
+
+-- flower_new_id makes an id of a flow: a UUID of version 7, which begins with the time.
+CREATE FUNCTION flower_new_id() RETURNS text
+LANGUAGE sql VOLATILE
+RETURN (SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+                                              PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
+                                      52, 1), 53, 1), 'hex')::uuid::text);
+
+-- flower_milliseconds is an interval as the programs know it.
+CREATE FUNCTION flower_milliseconds(i interval) RETURNS interval
+LANGUAGE sql IMMUTABLE
+RETURN (extract(epoch FROM i) * 1000)::bigint * interval '1 ms';
+
+-- flower_register makes a new flow of a workflow, and returns its id. With a key, the same
+-- request gets the same flow, however often it comes, also over HTTP.
+-- +goose StatementBegin
+CREATE FUNCTION flower_register(task_id text, parameters jsonb DEFAULT NULL, key text DEFAULT NULL, priority integer DEFAULT NULL,
+                                note text DEFAULT NULL, registered_by text DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_nestloop = off SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    workflow ALIAS FOR $1;
+    given    ALIAS FOR $2;
+    urgency  ALIAS FOR $4;
+    remark   ALIAS FOR $5;
+    whom     ALIAS FOR $6;
+    subject  text := format('workflow "%s"', left(workflow, 256));
+    defs     ms_task_definition[];
+    seqs     integer[];
+    parents  integer[];
+    children integer[];
+    broken   integer;    -- the first place with a dependency that cannot be
+    problem  text;
+    sorted   integer[];
+    numbers  integer[];  -- the task_exec_seq of each place
+    hash     text;
+    flow     record;
+BEGIN
+    defs := ARRAY(SELECT d FROM ms_task_definition d WHERE d.task_id = workflow ORDER BY d.task_seq);
+    seqs := ARRAY(SELECT d.task_seq FROM unnest(defs) WITH ORDINALITY d ORDER BY d.ordinality);
+    IF cardinality(defs) = 0 THEN
+        RAISE EXCEPTION '%: no tasks registered', subject USING ERRCODE = 'no_data_found';
+    ELSIF cardinality(defs) > 10000 THEN
+        RAISE EXCEPTION '%: it has % tasks, and 10000 are allowed', subject, cardinality(defs) USING ERRCODE = 'invalid_parameter_value';
+    ELSIF urgency NOT BETWEEN -20 AND 19 THEN
+        RAISE EXCEPTION 'priority: it is from -20 to 19, and not %', urgency USING ERRCODE = 'invalid_parameter_value';
+    ELSIF key = '' OR length(key) > 200 OR key ~ '[[:cntrl:]]' THEN
+        RAISE EXCEPTION 'key: it has 1 to 200 printable characters' USING ERRCODE = 'invalid_parameter_value';
+    ELSIF octet_length(given::text) * cardinality(defs)::bigint > 64 << 20 THEN
+        RAISE EXCEPTION '%: its % tasks would each get a copy of % bytes of parameters: store them elsewhere and pass where',
+                        subject, cardinality(defs), octet_length(given::text) USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM flower_check_action('rerun', 'all', NULL, given);
+
+    -- The graph, by the places of the tasks in the order of task_seq.
+    WITH task AS MATERIALIZED (
+        SELECT d.task_seq, d.depends_task_seqs, d.ordinality::integer AS place FROM unnest(defs) WITH ORDINALITY d
+    ), edge AS MATERIALIZED (
+        SELECT DISTINCT t.place AS child, p.seq FROM task t CROSS JOIN LATERAL unnest(t.depends_task_seqs) AS p(seq)
+        UNION ALL
+        SELECT t.place, seqs[t.place - 1] FROM task t WHERE t.depends_task_seqs IS NULL AND t.place > 1
+    ), known AS MATERIALIZED (
+        SELECT e.child, e.seq, p.place AS parent FROM edge e LEFT JOIN task p ON p.task_seq = e.seq
+    )
+    SELECT array_agg(k.parent ORDER BY k.parent, k.child), array_agg(k.child ORDER BY k.parent, k.child),
+           min(k.child) FILTER (WHERE k.parent IS NULL OR k.parent = k.child) INTO parents, children, broken
+    FROM known k;
+    IF broken IS NOT NULL THEN
+        SELECT CASE WHEN p.seq = seqs[broken] THEN format('task_seq %s depends on itself', p.seq)
+                    ELSE format('task_seq %s depends on %s, which does not exist', seqs[broken], p.seq) END INTO problem
+        FROM   unnest((defs[broken]).depends_task_seqs) WITH ORDINALITY AS p(seq, n)
+        WHERE  p.seq = seqs[broken] OR p.seq <> ALL (seqs) ORDER BY p.n LIMIT 1;
+        RAISE EXCEPTION '%: %', subject, problem USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    sorted := flower_topological(cardinality(defs), parents, children);
+    IF cardinality(sorted) < cardinality(defs) THEN
+        RAISE EXCEPTION '%: its dependencies form a cycle: %', subject, flower_cycle(seqs, parents, children, sorted)
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    numbers := ARRAY(SELECT s.n::integer FROM unnest(sorted) WITH ORDINALITY AS s(place, n) ORDER BY s.place);
+
+    IF key IS NOT NULL THEN
+        hash := encode(sha256(convert_to(flower_canonical(jsonb_build_array(workflow, given, urgency)), 'UTF8')), 'hex');
+    END IF;
+    INSERT INTO kr_flow (task_flow_id, task_id, registered_by, note, parameters, idempotency_key, fingerprint)
+    VALUES (flower_new_id(), workflow, coalesce(nullif(whom, ''), flower_actor()), nullif(remark, ''), given, key, hash)
+    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE SET replayed_ts = clock_timestamp()
+    RETURNING task_flow_id, fingerprint, replayed_ts INTO flow;
+    IF flow.replayed_ts IS NOT NULL THEN
+        IF flow.fingerprint IS DISTINCT FROM hash THEN
+            RAISE EXCEPTION 'key: the idempotency key was used for a different request' USING ERRCODE = 'unique_violation';
+        END IF;
+        RETURN flow.task_flow_id;
+    END IF;
+
+    WITH above AS MATERIALIZED (
+        SELECT e.child AS place, array_agg(numbers[e.parent] ORDER BY numbers[e.parent]) AS parents
+        FROM   unnest(parents, children) AS e(parent, child) GROUP BY 1
+    ), below AS MATERIALIZED (
+        SELECT e.parent AS place, array_agg(numbers[e.child] ORDER BY numbers[e.child]) AS dependents
+        FROM   unnest(parents, children) AS e(parent, child) GROUP BY 1
+    )
+    INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, task_priority, unmet, gate,
+        depends_task_exec_seqs, dependents, program, parameters, max_attempts, retry_delay, timeout, on_lost, description, run_if)
+    SELECT flow.task_flow_id, numbers[d.ordinality], coalesce(a.parents[1], 0), workflow, d.task_seq, coalesce(urgency, d.task_priority),
+           coalesce(cardinality(a.parents), 0),
+           CASE WHEN NOT flower_limited(workflow) THEN 0 WHEN a.parents IS NULL THEN 2 ELSE 1 END,
+           CASE WHEN cardinality(a.parents) > 1 THEN a.parents END, coalesce(b.dependents, '{}'),
+           d.program, d.parameters || coalesce(given, '{}'), d.max_attempts, flower_milliseconds(d.retry_delay),
+           nullif(flower_milliseconds(d.timeout), '0 s'), d.on_lost, nullif(d.description, ''), nullif(d.run_if, '')
+    FROM   unnest(defs) WITH ORDINALITY d
+    LEFT   JOIN above a ON a.place = d.ordinality
+    LEFT   JOIN below b ON b.place = d.ordinality
+    ORDER  BY 2;
+    INSERT INTO kr_ready (task_priority, registered_ts, task_flow_id, task_exec_seq)
+    SELECT t.task_priority, t.registered_ts, t.task_flow_id, t.task_exec_seq FROM kr_task_stat t
+    WHERE  t.task_flow_id = flow.task_flow_id AND t.unmet = 0 AND t.gate = 0;
+    PERFORM pg_notify('flower', '');  -- a watcher that wakes up admits what waits for a limit
+    RETURN flow.task_flow_id;
+END $$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION flower_register(text, jsonb, text, integer, text, text) IS
+    'Make a new flow of the workflow task_id and return its id. parameters are merged over those of every task; the same key gives the same flow again. SELECT flower_register(''sample'');';
+
 -- +goose Down
+DROP FUNCTION flower_register(text, jsonb, text, integer, text, text), flower_milliseconds(interval), flower_new_id(),
+    flower_cycle(integer[], integer[], integer[], integer[]), flower_topological(integer, integer[], integer[]), flower_canonical(jsonb);
 DROP FUNCTION flower_plan(text, text, text, integer), flower_finish(text, integer, jsonb, text), flower_skip(text, integer, text),
     flower_approve(text, integer, text), flower_resume(text, text, integer), flower_hold(text, text, integer), flower_cancel(text, text, integer),
     flower_rerun(text, text, text, integer, jsonb), flower_scope(text, text, integer),

@@ -84,7 +84,8 @@ BEGIN
     -- but for those named below. What reads is everybody's, with their own rights.
     FOR one IN SELECT p.oid::regprocedure AS what, p.proowner <> 'flower_owner'::regrole AS foreign_, p.provolatile = 'v' AS changes,
                       p.proname IN ('flower_because', 'flower_operate', 'flower_rerun', 'flower_cancel', 'flower_hold', 'flower_resume',
-                                    'flower_skip', 'flower_finish', 'flower_approve') AS for_operators
+                                    'flower_skip', 'flower_finish', 'flower_approve') AS for_operators,
+                      p.proname IN ('flower_planned', 'flower_meant') AS for_readers  -- they read jsonb, and show nothing of it
                FROM pg_proc p WHERE p.pronamespace = here::regnamespace AND p.proname ~ '^flower_'
     LOOP
         IF one.foreign_ THEN
@@ -93,9 +94,10 @@ BEGIN
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, %s', one.what, people);
         IF one.for_operators THEN
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO flower_operator', one.what);
-        ELSIF one.changes THEN
+        ELSIF one.changes OR one.for_readers THEN
             EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = %I, pg_temp', one.what, here);
-        ELSE
+        END IF;
+        IF NOT one.changes AND NOT one.for_operators THEN
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO flower_reader', one.what);
         END IF;
     END LOOP;
@@ -107,7 +109,7 @@ BEGIN
 
     -- What the two programs call.
     FOR one IN SELECT p.oid::regprocedure AS what, g.who FROM (VALUES
-                   ('flower_act', 'flower_operator'), ('flower_lock_tasks', 'flower_operator'),
+                   ('flower_act', 'flower_operator'), ('flower_lock_tasks', 'flower_operator'), ('flower_register', 'flower_operator'),
                    ('flower_admit', 'flower_register, flower_watcher'), ('flower_version', 'flower_admin, flower_register, flower_watcher'),
                    ('flower_recount', 'flower_watcher')) AS g(name, who)
                JOIN pg_proc p ON p.pronamespace = here::regnamespace AND p.proname = g.name
