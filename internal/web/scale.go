@@ -78,10 +78,10 @@ func newScale(all []try, from, to, asOf time.Time) scale {
 	return s
 }
 
-// edge is a moment not before now that stays the same for a while: a twentieth of what
-// has passed since from, and at least a second.
+// edge is a moment after now that stays the same for a while, so that the page does: about
+// a fifth of what has passed since from, and at least a second.
 func edge(from, now time.Time) time.Time {
-	step := nice(max(now.Sub(from)/20, time.Second))
+	step := nice(max(now.Sub(from)/5, time.Second))
 	n := (now.Sub(from) + step) / step
 	return from.Add(n * step)
 }
