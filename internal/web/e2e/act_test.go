@@ -8,6 +8,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+	"github.com/lib/pq"
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
@@ -31,23 +32,19 @@ var shapes = []shape{
 // inserted puts a flow of a shape into the table, as somebody at psql would.
 func (w *world) inserted(id string, s shape) {
 	w.Helper()
+	var states, after []string
 	for i, state := range strings.Fields(s.states) {
-		status, reason := state, ""
-		switch state {
-		case "f", "h", "c":
-			status, reason = "2", map[string]string{"f": "failed", "h": "held", "c": "cancelled"}[state]
-		}
-		first := int32(0)
-		if len(s.after[i]) > 0 {
-			first = s.after[i][0]
-		}
-		w.exec(`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, depends_task_exec_seqs, task_id, task_seq, exec_status, reason, error,
-				program, description, attempt, started_ts, finished_ts, suspended_ts)
-			SELECT $1, seq, $3, $4, 'shapes', seq, status, NULLIF($6::text, ''), CASE $6::text WHEN 'failed' THEN 'it did not work' END, 'NoOp', 'task ' || chr(64 + seq), attempt,
-				CASE WHEN attempt > 0 THEN now() - interval '5 s' END, CASE WHEN status IN (3, 9) THEN now() - interval '3 s' END, CASE WHEN status = 2 THEN now() END
-			FROM (SELECT $2::int AS seq, $5::smallint AS status, $7::int AS attempt) AS t`,
-			id, i+1, first, ints(s.after[i]), status, reason, map[bool]int{true: 1}[status == "3" || reason == "failed"])
+		states, after = append(states, state), append(after, ints(s.after[i]))
 	}
+	w.exec(`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, depends_task_exec_seqs, task_id, task_seq, exec_status, reason, error,
+			program, description, attempt, started_ts, finished_ts, suspended_ts)
+		SELECT $1, seq, coalesce(after[1], 0), after, 'shapes', seq, status, reason, CASE reason WHEN 'failed' THEN 'it did not work' END,
+			'NoOp', 'task ' || chr(64 + seq), attempt, CASE WHEN attempt > 0 THEN now() - interval '5 s' END,
+			CASE WHEN status IN (3, 9) THEN now() - interval '3 s' END, CASE WHEN status = 2 THEN now() END
+		FROM (SELECT seq::int, after::int[], CASE WHEN state IN ('f', 'h', 'c') THEN 2 ELSE state::smallint END AS status,
+				CASE state WHEN 'f' THEN 'failed' WHEN 'h' THEN 'held' WHEN 'c' THEN 'cancelled' END AS reason,
+				CASE WHEN state IN ('3', 'f') THEN 1 ELSE 0 END AS attempt
+			FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS t (state, after, seq)) AS t`, id, pq.Array(states), pq.Array(after))
 }
 
 // reset returns the tasks that a person has set back, as "3 4".

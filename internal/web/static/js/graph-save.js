@@ -1,7 +1,6 @@
 // Saves the graph as a file that needs nothing: colours, fonts and icons are written in.
 
-const properties = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "opacity",
-  "font-family", "font-size", "font-weight", "color"];
+const inherited = ["fill", "stroke", "stroke-width", "stroke-dasharray", "font-family", "font-size", "font-weight", "color"];
 
 /**
  * @param {SVGSVGElement} svg
@@ -21,6 +20,7 @@ export async function standalone(svg) {
   const copy = svg.cloneNode(true);
   const [, , width, height] = svg.getAttribute("viewBox").split(" ");
   const originals = [...svg.querySelectorAll("*")], copies = [...copy.querySelectorAll("*")];
+  paint(svg, copy);
   originals.forEach((from, i) => paint(from, copies[i]));
   await inline(svg, copy);
   for (const node of [copy, ...copy.querySelectorAll("*")]) {
@@ -38,13 +38,18 @@ export async function standalone(svg) {
   return new XMLSerializer().serializeToString(copy);
 }
 
-/** Writes what the stylesheet says of one element into the other. */
+/** Writes what the stylesheet says of one element into the other, where it says something new. */
 function paint(from, to) {
-  const style = getComputedStyle(from);
-  if (style.display === "none") return to.setAttribute("display", "none");
-  for (const name of properties) {
+  const style = getComputedStyle(from), outer = from.localName === "svg" ? null : getComputedStyle(from.parentNode);
+  for (const name of inherited) {
     const value = style.getPropertyValue(name);
-    if (value && value !== "none 0px") to.setAttribute(name, value);
+    if (value !== outer?.getPropertyValue(name)) to.setAttribute(name, value);
+  }
+  if (style.opacity !== "1") to.setAttribute("opacity", style.opacity);
+  // Whatever font opens it: no text leaves its node.
+  if (from.localName === "text" && from.textContent) {
+    to.setAttribute("textLength", from.getComputedTextLength().toFixed(1));
+    to.setAttribute("lengthAdjust", "spacingAndGlyphs");
   }
 }
 
