@@ -103,8 +103,8 @@ func newSite(t *testing.T, cfg Config, store Store) *Site {
 	return New(cfg, store, slog.New(slog.NewTextHandler(t.Output(), nil)))
 }
 
-// ask sends a request as somebody of a role.
-func ask(s *Site, role access.Role, method, target string, form url.Values, header ...string) *httptest.ResponseRecorder {
+// request makes one as a browser sends it, of a form if there is one.
+func request(method, target string, form url.Values, header ...string) *http.Request {
 	var r *http.Request
 	if form != nil {
 		r = httptest.NewRequest(method, target, strings.NewReader(form.Encode()))
@@ -115,10 +115,19 @@ func ask(s *Site, role access.Role, method, target string, form url.Values, head
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
+	return r
+}
+
+// serve answers a request by somebody of a role.
+func serve(s *Site, role access.Role, r *http.Request) *httptest.ResponseRecorder {
 	r = r.WithContext(access.With(r.Context(), access.Principal{Name: "alice", Role: role}))
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, r)
 	return w
+}
+
+func ask(s *Site, role access.Role, method, target string, form url.Values, header ...string) *httptest.ResponseRecorder {
+	return serve(s, role, request(method, target, form, header...))
 }
 
 func get(s *Site, target string, header ...string) *httptest.ResponseRecorder {

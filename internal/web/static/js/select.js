@@ -12,7 +12,12 @@ document.addEventListener("click", (e) => {
   const link = e.target.closest("a[data-select]");
   if (!link || e.ctrlKey || e.metaKey || e.shiftKey || e.button !== 0) return;
   e.preventDefault();
-  select(new URL(link.getAttribute("href"), location.href).href.replace(/#.*/, ""));
+  const url = new URL(link.getAttribute("href"), location.href);
+  url.hash = "";
+  // A tab is of the task that was chosen last, also while that one is on its way.
+  const chosen = new URLSearchParams(location.search).get("task");
+  if (link.dataset.panel && chosen) url.searchParams.set("task", chosen);
+  select(url.href);
 });
 
 addEventListener("popstate", () => tick());
