@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -190,6 +191,46 @@ func TestStaticFiles(t *testing.T) {
 		require.Equal(t, http.StatusNotFound, get(s, path).Code, path)
 	}
 	require.NotEqual(t, buildID("v1"), buildID("v2"))
+}
+
+// What a browser loads once is small: without the graph at most 40 KB, with it 60 KB.
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, &fakeStore{})
+	all, graph := 0, 0
+	for name, f := range s.files.byName {
+		if !strings.HasSuffix(name, ".js") && !strings.HasSuffix(name, ".css") {
+			continue
+		}
+		size := len(f.plain)
+		if f.zipped != nil {
+			size = len(f.zipped)
+		}
+		all += size
+		if strings.Contains(name, "dagre") || strings.Contains(name, "graph") || strings.Contains(name, "layout") {
+			graph += size
+		}
+	}
+	t.Logf("%d bytes, of which %d are for the graph", all, graph)
+	require.LessOrEqual(t, all-graph, 40<<10)
+	require.LessOrEqual(t, all, 60<<10)
+}
+
+// What is taken out of our files is comments: no string goes over several lines, in which
+// something might look like one.
+func TestLean(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "a {\nb: c; /* d */\n}\n", string(lean("x.css", []byte("/* one\n   two */\na {\n  b: c; /* d */\n}\n"))))
+	require.Equal(t, "f(\"//x\"); // y\ng();\n", string(lean("x.js", []byte("/**\n * doc\n */\n// why\n  f(\"//x\"); // y\n  // z\n\tg();\n"))))
+	require.Equal(t, "  // x\n", string(lean("vendor/x.js", []byte("  // x\n"))))
+	walk(must(fs.Sub(static, "static")), func(name string, text []byte) {
+		if strings.HasPrefix(name, "vendor/") || !strings.HasSuffix(name, ".js") {
+			return
+		}
+		for _, line := range strings.Split(string(lean(name, text)), "\n") {
+			require.Zero(t, strings.Count(line, "`")%2, "%s: %s", name, line)
+		}
+	})
 }
 
 // The files of others are as they were published.
