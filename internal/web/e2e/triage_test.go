@@ -31,7 +31,7 @@ func TestUI_01_FailureAtAGlance(t *testing.T) {
 	b.drawn()
 	require.Contains(t, b.text(".failure h2"), "3 load_orders")
 	require.Contains(t, b.text(".failure .first"), "503 Service Unavailable")
-	require.Contains(t, b.text(".failure footer"), "Blocks 2 tasks: 4 build_mart, 5 notify")
+	require.Contains(t, b.text(".failure .blocks"), "Blocks 2 tasks: 4 build_mart, 5 notify")
 	for _, e := range []string{
 		`document.querySelector(".failure h2")`, `document.querySelector(".failure .first")`,
 		`[...document.querySelectorAll(".failure a.button")].find(a => a.innerText.trim() === "Rerun from here")`,
