@@ -24,6 +24,7 @@ type config struct {
 	web         register.Config
 	access      access.Config
 	log         cli.LogConfig
+	metricsAddr string
 	migrate     string // auto, off, only or roles
 	healthcheck bool
 }
@@ -72,13 +73,21 @@ func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) e
 		return nil
 	}
 	cfg.web.LoginPage = "/login"
+	live, end := context.WithCancel(context.WithoutCancel(ctx)) // metrics tell of the end, too
+	defer end()
+	measured, err := measure(live, &cfg, db, log)
+	if err != nil {
+		return err
+	}
 	pages := web.New(web.Config{BasePath: cfg.web.BasePath, Access: cfg.web.Access, Version: cli.Version()}, db, log)
 	server := register.New(cfg.web, db, log, register.Site{Prefix: "/", Handler: pages.Handler()})
 	onHangup(ctx, log.With("component", "register"), func() {
 		cfg.web.Access.Reload()
 		server.Reload()
 	})
-	return server.Run(ctx)
+	err = server.Run(ctx)
+	end()
+	return errors.Join(err, measured())
 }
 
 func settings(env *cli.Env, cfg *config) *cli.Flags {
@@ -112,6 +121,9 @@ func settings(env *cli.Env, cfg *config) *cli.Flags {
 		return web.Validate()
 	})
 	accessSettings(flags, env.Getenv, cfg)
+	flags.Group("Metrics")
+	flags.Var(cli.Text(&cfg.metricsAddr, ""), "metrics-addr HOST:PORT", "FLOWER_METRICS_ADDR",
+		"where to serve /metrics for Prometheus, and on a loopback address /debug/pprof; empty is nowhere")
 	flags.Logging(&cfg.log)
 	return flags
 }

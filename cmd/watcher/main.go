@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/d-tsuji/flower/internal/cli"
+	"github.com/d-tsuji/flower/internal/metrics"
 	"github.com/d-tsuji/flower/internal/postgres"
 	"github.com/d-tsuji/flower/internal/process"
 	"github.com/d-tsuji/flower/internal/program"
@@ -33,6 +34,7 @@ type config struct {
 	log         cli.LogConfig
 	migrate     string // auto or off
 	healthAddr  string
+	metricsAddr string
 	healthcheck bool
 	list        bool
 }
@@ -70,16 +72,27 @@ func work(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) er
 	cfg.programs.Container.Ledger, cfg.programs.Flows, cfg.programs.Callbacks = db, db, db
 	set := newPrograms(cfg.programs, secrets, log)
 	db.CheckParameters(set.all.CheckWorkflow) // what a task registers is checked as in register
+	m := metrics.New("watcher", cli.Version(), log.With("component", "watcher"))
+	cfg.watcher.Meter = m.Work()
 	w, err := watcher.New(cfg.watcher, db, set, log)
 	if err != nil {
 		return err
 	}
+	m.Pulse(w.Pulse)
+	m.Pools(db.EachPool)
 	// Health checks are answered while it waits for the database, and while it drains.
 	live, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var beside errgroup.Group
 	if cfg.healthAddr != "" {
 		serve, listenErr := w.Health(live, cfg.healthAddr)
+		if listenErr != nil {
+			return listenErr
+		}
+		beside.Go(serve)
+	}
+	if cfg.metricsAddr != "" {
+		serve, listenErr := m.Serve(live, cfg.metricsAddr)
 		if listenErr != nil {
 			return listenErr
 		}
@@ -133,11 +146,13 @@ func settings(env *cli.Env, cfg *config) *cli.Flags {
 	containerSettings(flags, &cfg.programs.Container)
 	flags.Check(func() error { return cfg.programs.Validate() })
 
-	flags.Group("Health")
+	flags.Group("Health and metrics")
 	flags.Var(cli.Text(&cfg.healthAddr, ""), "health-addr HOST:PORT", "FLOWER_HEALTH_ADDR",
 		"where to answer /healthz and /readyz; empty is nowhere")
 	flags.Var(cli.Bool(&cfg.healthcheck), "healthcheck", "",
 		"ask the watcher that answers there whether it is ready: exit code 0 or 1")
+	flags.Var(cli.Text(&cfg.metricsAddr, ""), "metrics-addr HOST:PORT", "FLOWER_METRICS_ADDR",
+		"where to serve /metrics for Prometheus, and on a loopback address /debug/pprof; empty is nowhere")
 	flags.Check(func() error {
 		if cfg.healthcheck && cfg.healthAddr == "" {
 			return errors.New("-healthcheck needs -health-addr: where the watcher answers")

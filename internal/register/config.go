@@ -45,8 +45,21 @@ type Config struct {
 	// Programs is what tasks can run, with their parameters: what /api/v1/programs answers.
 	Programs json.RawMessage
 
+	Meter Meter // nil: nobody counts
+
 	ShutdownTimeout time.Duration // for requests in flight at the end; 10 s
 }
+
+// Meter counts requests. Its methods return at once.
+type Meter interface {
+	Request(method, path string, status int, took time.Duration)
+	Panic()
+}
+
+type noMeter struct{}
+
+func (noMeter) Request(string, string, int, time.Duration) {}
+func (noMeter) Panic()                                     {}
 
 const defaultShutdownTimeout = 10 * time.Second
 

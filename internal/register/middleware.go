@@ -19,6 +19,7 @@ import (
 type exchange struct {
 	id   string // of the request, made here: a client's own could be anything
 	task string // the workflow that it names, for answers
+	path string // as it was sent, but for the base path
 	away bool   // it failed since the database is away, which the log has
 }
 
@@ -42,7 +43,7 @@ func (*exchange) gone(r *http.Request) bool {
 func (s *Server) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		x := &exchange{id: uuid.NewString()}
+		x := &exchange{id: uuid.NewString(), path: r.URL.EscapedPath()}
 		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 		h := w.Header()
 		h.Set("X-Request-Id", x.id)
@@ -56,7 +57,9 @@ func (s *Server) observed(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(rec, r)
 
-		s.logAccess(r, x, rec.status, time.Since(start))
+		took := time.Since(start)
+		s.cfg.Meter.Request(r.Method, x.path, rec.status, took)
+		s.logAccess(r, x, rec.status, took)
 	})
 }
 
@@ -115,6 +118,7 @@ func (s *Server) recovering(next http.Handler) http.Handler {
 				panic(p)
 			}
 			x := exchangeOf(r)
+			s.cfg.Meter.Panic()
 			s.log.Error("a request panicked", "err", fmt.Sprint(p), "request", x.id,
 				"method", r.Method, "path", r.URL.EscapedPath(), "stack", string(debug.Stack()))
 			if rec, ok := w.(*recorder); ok && rec.written {
@@ -184,6 +188,7 @@ func (s *Server) rebased(next http.Handler) http.Handler {
 		case kept && rest == "":
 			http.Redirect(w, r, base+"/", http.StatusSeeOther)
 		case kept && rest[0] == '/':
+			exchangeOf(r).path = rest
 			stripped.ServeHTTP(w, r)
 		default:
 			next.ServeHTTP(w, r)

@@ -105,6 +105,9 @@ func New(cfg Config, store Store, log *slog.Logger, sites ...Site) *Server {
 	if cfg.ShutdownTimeout == 0 {
 		cfg.ShutdownTimeout = defaultShutdownTimeout
 	}
+	if cfg.Meter == nil {
+		cfg.Meter = noMeter{}
+	}
 	return &Server{
 		cfg:      cfg,
 		store:    store,

@@ -281,6 +281,7 @@ func (d *dispatcher) take(t flow.Task) {
 		return
 	}
 	d.free--
+	d.w.cfg.Meter.Claimed(t.Program)
 	d.open[keyOf(t)] = false
 	d.tasks <- t
 }
@@ -296,6 +297,11 @@ func (d *dispatcher) recorded(j flow.Judged) {
 	}
 	if !j.RunNext.IsZero() {
 		signal(d.w.putOff)
+	}
+	if j.Verdict == flow.VerdictRefused {
+		d.w.cfg.Meter.Refused()
+	} else {
+		d.w.cfg.Meter.Ended(j.Result.Task.Program, j.Result.Outcome, j.Result.Took)
 	}
 	d.w.logVerdict(j)
 }

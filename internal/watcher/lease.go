@@ -140,6 +140,7 @@ func (l *lease) rescue(ctx context.Context) {
 	}
 	l.errs.worked()
 	signal(l.w.rescued)
+	l.w.cfg.Meter.Rescued(len(rescued))
 	logRescued(l.w.log, rescued)
 	if len(rescued) > 0 {
 		l.w.wakeUp()

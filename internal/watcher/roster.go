@@ -38,6 +38,13 @@ func (r *roster) remove(t flow.Task) {
 	delete(r.running, attemptKey{t.TaskKey, t.ClaimID})
 }
 
+// size returns how many run.
+func (r *roster) size() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.running)
+}
+
 // tasks returns what runs, in no order.
 func (r *roster) tasks() []flow.Task {
 	r.mu.Lock()

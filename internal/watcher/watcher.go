@@ -120,6 +120,22 @@ type Attempt struct {
 	Flow           func(ctx context.Context) (flow.Flow, error) // how it was registered
 }
 
+// Meter counts what a watcher does. Its methods return at once.
+type Meter interface {
+	Claimed(program string)
+	// Ended: an attempt has, and that is recorded.
+	Ended(program string, outcome flow.Outcome, took time.Duration)
+	Refused() // a result that came too late
+	Rescued(tasks int)
+}
+
+type noMeter struct{}
+
+func (noMeter) Claimed(string)                            {}
+func (noMeter) Ended(string, flow.Outcome, time.Duration) {}
+func (noMeter) Refused()                                  {}
+func (noMeter) Rescued(int)                               {}
+
 // Config says how a watcher works.
 type Config struct {
 	Workers         int           // tasks at a time
@@ -128,6 +144,7 @@ type Config struct {
 	Host            string        // where it runs, for people
 	PID             int
 	Version         string
+	Meter           Meter // nil: nobody counts
 }
 
 // Validate names the setting that cannot work, and its limits.
@@ -161,6 +178,9 @@ type Watcher struct {
 func New(cfg Config, store Store, programs Programs, log *slog.Logger) (*Watcher, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if cfg.Meter == nil {
+		cfg.Meter = noMeter{}
 	}
 	w := &Watcher{
 		cfg: cfg, store: store, programs: programs, log: log,
@@ -202,6 +222,15 @@ func (w *Watcher) Run(ctx context.Context) error {
 	end()
 	background.Wait()
 	return errors.Join(err, w.lease.leave())
+}
+
+// Pulse returns how many workers there are, how many of them run a task, and when the last
+// heartbeat went through; zero if none has.
+func (w *Watcher) Pulse() (workers, busy int, renewed time.Time) {
+	if at := w.lease.renewed.Load(); at != 0 {
+		renewed = time.Unix(0, at)
+	}
+	return w.cfg.Workers, w.roster.size(), renewed
 }
 
 // hints turns hints of the database into wake-ups, and into a heartbeat, which finds
