@@ -2,6 +2,7 @@ package definition
 
 import (
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,10 @@ func wholeDefinition() flow.Definition {
 
 func TestParse_ReadsEverything(t *testing.T) {
 	t.Parallel()
+	load := reflect.ValueOf(wholeDefinition().Tasks[1])
+	for i := range load.NumField() {
+		require.False(t, load.Field(i).IsZero(), "the example lacks %s", load.Type().Field(i).Name)
+	}
 	got := parse(t, "a.yaml", nightly)
 	require.Len(t, got, 1)
 	require.True(t, got[0].Equal(wholeDefinition()), cmp.Diff(wholeDefinition(), got[0]))

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/json"
+	"reflect"
 	"testing"
 	"time"
 
@@ -54,6 +55,23 @@ func TestDefinition_Equal(t *testing.T) {
 	other.Tasks[1].RetryDelay += time.Microsecond
 	other.Version = 7
 	require.True(t, definition().Equal(other), "order, repetition, less than a millisecond")
+
+	// A field that nobody thought of here.
+	for i := range reflect.TypeFor[TaskDefinition]().NumField() {
+		other := definition()
+		field := reflect.ValueOf(&other.Tasks[0]).Elem().Field(i)
+		switch field.Kind() {
+		case reflect.String:
+			field.SetString("other")
+		case reflect.Int, reflect.Int64:
+			field.SetInt(int64(7 * time.Second))
+		case reflect.Slice:
+			field.Set(reflect.MakeSlice(field.Type(), 1, 1))
+		default:
+			t.Fatalf("what is another %s?", field.Kind())
+		}
+		require.False(t, definition().Equal(other), reflect.TypeFor[TaskDefinition]().Field(i).Name)
+	}
 
 	for name, change := range map[string]func(d *Definition){
 		"id":           func(d *Definition) { d.ID = "x" },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,11 @@ func TestEditDefinitions_MakesThemWhatTheyShallBe(t *testing.T) {
 		a.Tasks[1] = flow.TaskDefinition{
 			Seq: 2, Program: "Test1", Priority: -20, Parameters: object(`{"A": [1, null, "ü"]}`), Description: "title\nand more",
 			MaxAttempts: 5, RetryDelay: 1500 * time.Millisecond, Timeout: time.Minute, OnLost: flow.OnLostSuspend, RunIf: "params.x > 1",
+			DependsOn: []int{1},
+		}
+		second := reflect.ValueOf(a.Tasks[1])
+		for i := range second.NumField() {
+			require.False(t, second.Field(i).IsZero(), "the example lacks %s", second.Type().Field(i).Name)
 		}
 		b := definition("b", chain(2)...)
 		put := flow.DefinitionEdit{Put: []flow.Definition{b, a}}
