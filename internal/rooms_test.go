@@ -33,6 +33,7 @@ var rooms = map[string][]string{
 
 	"internal/access":             {"internal/reload"},
 	"internal/cli":                {"internal/postgres"}, // what both mains share: flags, environment, logger
+	"internal/client":             {"internal/cli"},
 	"internal/definition":         {"internal/flow"},
 	"internal/flow":               {},
 	"internal/metrics":            {"internal/flow"},

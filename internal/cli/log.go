@@ -36,7 +36,7 @@ func (f *Flags) Logging(c *LogConfig) {
 
 // Logger returns the program's logger. It writes to Stderr.
 func (e *Env) Logger(c LogConfig) *slog.Logger {
-	terminal := isTerminal(e.Stderr)
+	terminal := IsTerminal(e.Stderr)
 	var h slog.Handler
 	if c.Format == "text" || c.Format != "json" && terminal {
 		h = newTextHandler(e.Stderr, c, terminal, terminal && e.Getenv("NO_COLOR") == "")
@@ -58,7 +58,7 @@ func newTextHandler(w io.Writer, c LogConfig, terminal, colour bool) slog.Handle
 	})
 }
 
-func isTerminal(w io.Writer) bool {
+func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {
 		return false

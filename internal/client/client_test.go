@@ -1,0 +1,262 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/cli"
+)
+
+// exchange is what a fake register was asked.
+type exchange struct {
+	method, path, key, auth string
+	body                    map[string]any
+}
+
+// fake answers as a register would.
+type fake struct {
+	*httptest.Server
+	asked  []exchange
+	answer map[string][]string // by method and path: one after the other, the last again and again
+}
+
+func newFake(t *testing.T, answer map[string][]string) *fake {
+	t.Helper()
+	f := &fake{answer: answer}
+	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := exchange{method: r.Method, path: r.URL.EscapedPath(), key: r.Header.Get("Idempotency-Key"), auth: r.Header.Get("Authorization")}
+		_ = json.NewDecoder(r.Body).Decode(&x.body)
+		if r.URL.RawQuery != "" {
+			x.path += "?" + r.URL.RawQuery
+		}
+		f.asked = append(f.asked, x)
+		answers := f.answer[r.Method+" "+r.URL.EscapedPath()]
+		if len(answers) == 0 {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"code": "no-such-path", "detail": "there is nothing at `+r.URL.Path+`"}`)
+			return
+		}
+		if len(answers) > 1 {
+			f.answer[r.Method+" "+r.URL.EscapedPath()] = answers[1:]
+		}
+		status := 200
+		body := answers[0]
+		if _, err := fmt.Sscanf(body, "%d ", &status); err == nil {
+			body = body[4:]
+		}
+		w.WriteHeader(status)
+		fmt.Fprint(w, body)
+	}))
+	t.Cleanup(f.Close)
+	return f
+}
+
+// call runs a command, and returns its exit code and what it prints.
+func (f *fake) call(ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	return execute(ctx, map[string]string{"FLOWER_SERVER": f.URL + "/"}, args...)
+}
+
+func execute(ctx context.Context, vars map[string]string, args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	env := &cli.Env{
+		Name: "register", Args: args, Stdout: &out, Stderr: &err,
+		Getenv: func(name string) string { return vars[name] },
+	}
+	code = cli.Exec(ctx, env, cli.WithCommands(nil, Commands()...))
+	return code, out.String(), err.String()
+}
+
+const flowID = "01a20f06-fa5e-7b09-b1f9-0c4bb1e6e7ae"
+
+func state(status string, finished int) string {
+	return fmt.Sprintf(`{"taskFlowId": %q, "taskId": "nightly", "status": %q, "counts": {"waiting": 1, "running": 1, "finished": %d},
+		"tasks": [{"taskExecSeq": 3, "title": "load", "status": "running"}]}`, flowID, status, finished)
+}
+
+func TestCommands_AskWhatTheyShould(t *testing.T) {
+	t.Parallel()
+	flow := "GET /api/v1/flows/" + flowID
+	const plan = `{"dryRun": true, "changed": 1, "tasks": [{"taskExecSeq": 3, "title": "load", "from": "suspended", "to": "waiting"}], "canGo": [3], "kept": 2}`
+	answers := func() map[string][]string {
+		a := map[string][]string{
+			"GET /api/v1/flows": {"a table\n"}, "GET /api/v1/failures": {"groups\n"}, "POST /api/v1/flows": {`{"taskFlowId": "` + flowID + `"}`},
+			flow: {state("failed", 1)}, "GET /api/v1/flows/01a20f": {state("failed", 1)}, "GET /api/v1/flows/a%2Fb%20%C3%A9": {"odd\n"},
+		}
+		for _, verb := range []string{"rerun", "cancel", "hold", "resume", "tasks/3/hold", "tasks/3/resume", "tasks/3/skip", "tasks/3/finish"} {
+			a["POST /api/v1/flows/"+flowID+"/"+verb] = []string{plan}
+		}
+		return a
+	}
+	const effect = "   3 load  suspended → waiting, can go\n" + flowID + ": 1 task changes, 2 stay as they are; this was a dry run: nothing was changed\n"
+	for name, c := range map[string]struct {
+		args   []string
+		last   string // what is asked last
+		body   string
+		stdout string
+	}{
+		"flows": {[]string{"flows"}, "GET /api/v1/flows?format=text", "", "a table\n"},
+		"filters": {
+			[]string{"flows", "-status", "failed,held", "-task", "a b", "-since", "24h", "-limit", "7", "-json"},
+			"GET /api/v1/flows?format=json&limit=7&since=24h&status=failed%2Cheld&taskId=a+b", "", "a table\n",
+		},
+		"failures":  {[]string{"failures", "-since", "7d"}, "GET /api/v1/failures?format=text&since=7d", "", "groups\n"},
+		"an odd id": {[]string{"flow", "a/b é"}, "GET /api/v1/flows/a%2Fb%20%C3%A9?format=text&include=tasks", "", "odd\n"},
+		"rerun": {
+			[]string{"rerun", "01a20f", "-dry-run", "-note", "why"},
+			"POST /api/v1/flows/" + flowID + "/rerun", `{"dryRun": true, "note": "why"}`, effect,
+		},
+		"rerun from": {
+			[]string{"rerun", flowID, "3", "-p", "n=1", "-p", "day=2026-11-24", "-p", `o={"a":1}`},
+			"POST /api/v1/flows/" + flowID + "/rerun", `{"scope": "from", "from": 3, "parameters": {"n": 1, "day": "2026-11-24", "o": {"a": 1}}}`, effect,
+		},
+		"rerun only": {[]string{"rerun", flowID, "3", "-scope", "only"}, "POST /api/v1/flows/" + flowID + "/rerun", `{"scope": "only", "from": 3}`, effect},
+		"cancel":     {[]string{"cancel", "01a20f"}, "POST /api/v1/flows/" + flowID + "/cancel", `{}`, effect},
+		"hold":       {[]string{"hold", flowID}, "POST /api/v1/flows/" + flowID + "/hold", `{}`, effect},
+		"hold one":   {[]string{"hold", flowID, "3"}, "POST /api/v1/flows/" + flowID + "/tasks/3/hold", `{}`, effect},
+		"resume":     {[]string{"resume", flowID, "3"}, "POST /api/v1/flows/" + flowID + "/tasks/3/resume", `{}`, effect},
+		"skip":       {[]string{"skip", flowID, "3"}, "POST /api/v1/flows/" + flowID + "/tasks/3/skip", `{}`, effect},
+		"finish":     {[]string{"finish", flowID, "3"}, "POST /api/v1/flows/" + flowID + "/tasks/3/finish", `{}`, effect},
+		"start": {
+			[]string{"start", "nightly", "-p", "s=x", "-priority", "-3", "-note", "why", "-key", "k"},
+			"POST /api/v1/flows", `{"taskId": "nightly", "parameters": {"s": "x"}, "priority": -3, "note": "why"}`, flowID + "\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t, answers())
+			code, stdout, stderr := f.call(t.Context(), c.args...)
+			require.Zero(t, code, stderr)
+			require.Equal(t, c.stdout, stdout)
+			last := f.asked[len(f.asked)-1]
+			require.Equal(t, c.last, last.method+" "+last.path)
+			if c.body != "" {
+				got, err := json.Marshal(last.body)
+				require.NoError(t, err)
+				require.JSONEq(t, c.body, string(got))
+			}
+		})
+	}
+}
+
+func TestClient_BringsItsToken(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, map[string][]string{"GET /api/v1/flows": {"a table\n"}})
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte("from-file\n"), 0o600))
+	for _, vars := range []map[string]string{
+		{"FLOWER_TOKEN": "from-file"},
+		{"FLOWER_TOKEN_FILE": file},
+		{"FLOWER_TOKEN": "from-file", "FLOWER_TOKEN_FILE": "not read"},
+	} {
+		vars["FLOWER_SERVER"] = f.URL
+		code, _, stderr := execute(t.Context(), vars, "flows")
+		require.Zero(t, code, stderr)
+		require.Equal(t, "Bearer from-file", f.asked[len(f.asked)-1].auth)
+	}
+	code, _, stderr := execute(t.Context(), map[string]string{"FLOWER_SERVER": f.URL, "FLOWER_TOKEN_FILE": file + ".none"}, "flows")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "read the token: ")
+}
+
+func TestClient_SaysWhatWasRefused(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, map[string][]string{
+		"GET /api/v1/flows":           {`401 {"code": "unauthenticated", "detail": "a token is needed"}`},
+		"GET /api/v1/flows/" + flowID: {state("running", 1)},
+		"POST /api/v1/flows/" + flowID + "/rerun": {`409 {"code": "task-running", "detail": "Task 3 (\u001b[2J) runs.",
+			"errors": [{"location": "tasks/3", "message": "it runs"}]}`},
+		"GET /api/v1/failures": {`502 <html>`},
+	})
+	for _, c := range []struct {
+		args   []string
+		stderr string
+	}{
+		{[]string{"flows"}, "register flows: a token is needed (FLOWER_TOKEN, or -token-file)\n"},
+		{[]string{"rerun", flowID}, "register rerun: Task 3 (?[2J) runs.\n  tasks/3: it runs\n"},
+		{[]string{"failures"}, fmt.Sprintf("register failures: %s answers 502 Bad Gateway, and not as a register does\n", strings.TrimPrefix(f.URL, "http://"))},
+		{[]string{"flow", "nope"}, "register flow: there is nothing at /api/v1/flows/nope\n"},
+	} {
+		code, stdout, stderr := f.call(t.Context(), c.args...)
+		require.Equal(t, 1, code)
+		require.Empty(t, stdout)
+		require.Equal(t, c.stderr, stderr)
+	}
+	code, _, stderr := execute(t.Context(), map[string]string{"FLOWER_SERVER": "http://127.0.0.1:1"}, "flows")
+	require.Equal(t, 1, code)
+	require.Equal(t, "register flows: no register answers at http://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused (-server says where it is)\n", stderr)
+}
+
+func TestCommands_WrongUsageIsExitCode2(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"flow"},
+		{"flow", "a", "b"},
+		{"skip", "a"},
+		{"skip", "a", "b"},
+		{"rerun", "a", "-scope", "some"},
+		{"start", "a", "-p", "x"},
+		{"start", "a", "-p", "x=1", "-p", "x=2"},
+		{"start", "a", "-priority", "20"},
+		{"flows", "-server", "localhost:8000"},
+		{"flows", "-limit"},
+	} {
+		code, stdout, stderr := execute(t.Context(), map[string]string{"FLOWER_SERVER": newFake(t, map[string][]string{"GET /api/v1/flows/a": {state("failed", 1)}}).URL}, args...)
+		require.Equal(t, 2, code, "%s: %s", args, stderr)
+		require.Empty(t, stdout)
+		require.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+	}
+}
+
+func TestStart_WaitsForTheEndWhichIsItsExitCode(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[string]int{"finished": 0, "failed": 1, "held": 3, "cancelled": 4, "odd": 5} {
+		t.Run(status, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t, map[string][]string{
+				"POST /api/v1/flows": {`503 {"detail": "away"}`, `{"taskFlowId": "` + flowID + `"}`},
+				"GET /api/v1/flows/" + flowID: {
+					state("queued", 0), `503 {"detail": "away"}`, state("running", 1), state("running", 1), state(status, 2), "the end\n",
+				},
+			})
+			code, stdout, stderr := f.call(t.Context(), "start", "nightly", "-wait")
+			require.Equal(t, want, code, stderr)
+			require.Equal(t, flowID+"\nthe end\n", stdout)
+			require.Contains(t, stderr, "nightly  queued  0 of 2 finished  running: 3 load\nnightly  running  1 of 3 finished  running: 3 load\nnightly  "+status+"  2 of 4 finished")
+			require.NotEmpty(t, f.asked[0].key)
+			require.Equal(t, f.asked[0].key, f.asked[1].key, "the same request, again")
+		})
+	}
+}
+
+func TestStart_WaitsNoLongerThanItShall(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, map[string][]string{
+		"POST /api/v1/flows":          {`{"taskFlowId": "` + flowID + `"}`},
+		"GET /api/v1/flows/" + flowID: {state("running", 1)},
+	})
+	code, stdout, stderr := f.call(t.Context(), "start", "nightly", "-wait", "-timeout", "100ms")
+	require.Equal(t, 5, code)
+	require.Equal(t, flowID+"\n", stdout)
+	require.Contains(t, stderr, "register start: flow "+flowID+" has not ended within 100ms; it goes on\n")
+
+	ctx, stop := context.WithCancel(t.Context())
+	f.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			stop() // Ctrl-C, while it waits
+		}
+		fmt.Fprint(w, state("running", 1))
+	})
+	code, _, stderr = f.call(ctx, "start", "nightly", "-wait")
+	require.Equal(t, cli.ExitInterrupted, code)
+	require.Equal(t, "register start: the flow goes on: register flow "+flowID+"\n", stderr)
+}

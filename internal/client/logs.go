@@ -1,0 +1,129 @@
+package client
+
+import (
+	"context"
+	"io"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/d-tsuji/flower/internal/cli"
+)
+
+func logs(f *cli.Flags) command {
+	var args []string
+	var follow bool
+	var attempt, tail int
+	f.Args("ID SEQ", &args)
+	f.Group("Log")
+	f.Var(cli.Bool(&follow), "f", "", "go on with what it prints, until the task has ended")
+	f.Var(cli.Int(&attempt, 0, 0, 1<<31-1), "attempt N", "", "of this attempt; 0 is the latest")
+	f.Var(cli.Int(&tail, 0, 0, 1<<31-1), "tail N", "", "the last lines alone; 0 is all")
+	return command{
+		summary:  "prints what a task of a flow has printed",
+		examples: []string{"register logs 01a20f06 3", "register logs 01a20f06 3 -f"},
+		do: func(ctx context.Context, s *session) error {
+			if _, err := parseSeq(args[1]); err != nil {
+				return err
+			}
+			l := taskLog{session: s, path: []string{"flows", args[0], "tasks", args[1]}, attempt: attempt}
+			return l.print(ctx, tail, follow)
+		},
+	}
+}
+
+// taskLog is the log of a task, as far as it was printed.
+type taskLog struct {
+	*session
+	path    []string // of the task
+	attempt int      // 0: the latest
+	last    int64    // line
+}
+
+// logPage is a part of the log of an attempt.
+type logPage struct {
+	Attempt       int
+	Running, More bool
+	Lines         []struct {
+		LineNo int64
+		Text   string
+	}
+}
+
+// print prints the log, and with follow what comes until the task has ended: retries, too,
+// unless one attempt was asked for.
+func (l *taskLog) print(ctx context.Context, tail int, follow bool) error {
+	first := url.Values{"after": {"0"}}
+	if tail > 0 {
+		first = url.Values{"tail": {strconv.Itoa(tail)}}
+	}
+	shown, last := l.attempt, false
+	for query := first; ; query = (url.Values{"after": {strconv.FormatInt(l.last, 10)}}) {
+		page, err := l.read(ctx, query)
+		if err != nil {
+			return err
+		}
+		if page.Attempt != shown && shown != 0 && l.attempt == 0 { // a retry: from its beginning
+			shown, l.last = page.Attempt, 0
+			continue
+		}
+		shown = page.Attempt
+		for _, line := range page.Lines {
+			l.line(line.Text)
+			l.last = line.LineNo
+		}
+		if page.More && tail == 0 || page.More && query.Has("after") {
+			continue
+		}
+		if !follow {
+			return nil
+		}
+		if last {
+			return nil
+		}
+		if last, err = l.ended(ctx, page); err != nil {
+			return err
+		}
+		if last { // it may have run meanwhile
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+func (l *taskLog) read(ctx context.Context, query url.Values) (page logPage, err error) {
+	query.Set("format", "json")
+	if l.attempt > 0 {
+		query.Set("attempt", strconv.Itoa(l.attempt))
+	}
+	err = l.again(ctx, waitRetryFor, func() error {
+		page = logPage{}
+		return l.get(ctx, &page, query, append(l.path, "log")...)
+	})
+	return page, err
+}
+
+// ended reports whether nothing more can come.
+func (l *taskLog) ended(ctx context.Context, page logPage) (bool, error) {
+	if page.Running {
+		return false, nil
+	}
+	if l.attempt > 0 && page.Attempt > 0 {
+		return true, nil
+	}
+	var task struct{ Status string }
+	err := l.again(ctx, waitRetryFor, func() error { return l.get(ctx, &task, nil, l.path...) })
+	return task.Status != "waiting" && task.Status != "running", err
+}
+
+// line prints a line: as it is into a file, without what could command a terminal.
+func (l *taskLog) line(text string) {
+	if cli.IsTerminal(l.env.Stdout) {
+		text = printable(text)
+	}
+	_, _ = io.WriteString(l.env.Stdout, text+"\n")
+}
