@@ -23,7 +23,28 @@ type Source struct {
 // Parse reads the workflows of a file. Its name is for messages; one that ends in .json is
 // read as JSON, and so is what can be nothing else. Where there are problems, the sources
 // are what could be understood.
-func Parse(file string, text []byte) ([]Source, Problems) {
+func Parse(file string, text []byte) ([]Source, Problems) { return parse(file, text, "") }
+
+// ParseOne reads one workflow, whose name is known: it need not say it, and must not say
+// another one.
+func ParseOne(file string, text []byte, id flow.WorkflowID) (Source, Problems) {
+	sources, problems := parse(file, text, id)
+	switch {
+	case len(sources) == 0 && len(problems) == 0:
+		problems = append(problems, Problem{File: file, Line: 1, Column: 1, Message: "there is no workflow"})
+	case len(sources) == 0:
+	case len(sources) > 1:
+		problems.add(file, sources[1].at, "there is a second workflow, and only %s was asked for", shown(string(id)))
+	case sources[0].ID != id:
+		problems.add(file, sources[0].id, "this is another workflow than %s, which was asked for", shown(string(id)))
+	}
+	if len(problems) > 0 {
+		return Source{}, problems
+	}
+	return sources[0], nil
+}
+
+func parse(file string, text []byte, id flow.WorkflowID) ([]Source, Problems) {
 	var problems Problems
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	if !utf8.Valid(text) {
@@ -44,7 +65,7 @@ func Parse(file string, text []byte) ([]Source, Problems) {
 			workflows = v.items
 		}
 		for _, w := range workflows {
-			d := decoder{file: file, problems: &problems}
+			d := decoder{file: file, known: id, problems: &problems}
 			if s, ok := d.workflow(w); ok {
 				sources = append(sources, s)
 			}
@@ -83,6 +104,7 @@ func notUTF8(text []byte) error {
 // decoder makes definitions of nodes.
 type decoder struct {
 	file     string
+	known    flow.WorkflowID // of a workflow that does not say it; empty is none
 	problems *Problems
 }
 
@@ -124,7 +146,10 @@ func (d decoder) workflow(n *node) (Source, bool) {
 	if !ok {
 		return s, false
 	}
-	if s.id == n {
+	switch {
+	case s.id == n && d.known != "":
+		s.ID = d.known
+	case s.id == n:
 		d.wrong(n, "the workflow has no taskId: it names it")
 	}
 	switch {

@@ -19,8 +19,8 @@ type fake struct{ problems []flow.TaskProblem }
 func (fake) Names() []string                             { return []string{"NoOp", "HTTPRequest", "Command"} }
 func (f fake) Problems(flow.Workflow) []flow.TaskProblem { return f.problems }
 
-// parse reads a text that has no mistakes.
-func parse(t *testing.T, file, text string) []flow.Definition {
+// parsed reads a text that has no mistakes.
+func parsed(t *testing.T, file, text string) []flow.Definition {
 	t.Helper()
 	sources, problems := Parse(file, []byte(text))
 	require.Empty(t, problems)
@@ -86,13 +86,13 @@ func TestParse_ReadsEverything(t *testing.T) {
 	for i := range load.NumField() {
 		require.False(t, load.Field(i).IsZero(), "the example lacks %s", load.Type().Field(i).Name)
 	}
-	got := parse(t, "a.yaml", nightly)
+	got := parsed(t, "a.yaml", nightly)
 	require.Len(t, got, 1)
 	require.True(t, got[0].Equal(wholeDefinition()), cmp.Diff(wholeDefinition(), got[0]))
 
 	text, err := Format(JSON, wholeDefinition())
 	require.NoError(t, err)
-	got = parse(t, "a.json", string(text))
+	got = parsed(t, "a.json", string(text))
 	require.True(t, got[0].Equal(wholeDefinition()), cmp.Diff(wholeDefinition(), got[0]))
 }
 
@@ -107,20 +107,20 @@ func TestParse_SeveralInAFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := parse(t, "-", text)
+			got := parsed(t, "-", text)
 			require.Len(t, got, 2)
 			require.Equal(t, []flow.WorkflowID{"a", "b"}, []flow.WorkflowID{got[0].ID, got[1].ID})
 		})
 	}
 	for _, text := range []string{"", "---\n", "# nothing\n", "[]", "~"} {
-		require.Empty(t, parse(t, "-", text), text)
+		require.Empty(t, parsed(t, "-", text), text)
 	}
 }
 
 // JSON that YAML would not understand.
 func TestParse_JSONAsItIs(t *testing.T) {
 	t.Parallel()
-	got := parse(t, "-", "{\n\t\"taskId\": \"\\ud83d\\ude00\\/\",\n\t\"tasks\": [{\"program\": \"P\", \"seq\": 1e0, \"parameters\": {\"a\": 1E400}}]}")
+	got := parsed(t, "-", "{\n\t\"taskId\": \"\\ud83d\\ude00\\/\",\n\t\"tasks\": [{\"program\": \"P\", \"seq\": 1e0, \"parameters\": {\"a\": 1E400}}]}")
 	require.Equal(t, flow.WorkflowID("😀/"), got[0].ID)
 	require.Equal(t, `{"a":1E400}`, string(got[0].Tasks[0].Parameters))
 }
@@ -194,5 +194,24 @@ f:3:1: this is not YAML: found unexpected end of stream`},
 			t.Parallel()
 			require.Equal(t, strings.TrimPrefix(c.want, "\n"), problems(t, "f", c.text))
 		})
+	}
+}
+
+func TestParseOne_KnowsItsName(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"tasks: [{program: P}]":            "",
+		"taskId: a\ntasks: [{program: P}]": "",
+		"taskId: b\ntasks: [{program: P}]": `f:1:9: this is another workflow than "a", which was asked for`,
+		"":                                 "f:1:1: there is no workflow",
+		"tasks: [{program: P}]\n---\ntaskId: b\ntasks: [{program: P}]": `f:3:1: there is a second workflow, and only "a" was asked for`,
+		"[":   "f:1:1: this is not YAML: did not find expected node content",
+		`"a"`: "f:1:1: a workflow must be an object, and this is a string",
+	} {
+		s, problems := ParseOne("f", []byte(text), "a")
+		require.Equal(t, want, problems.Error(), text)
+		if want == "" {
+			require.Equal(t, flow.WorkflowID("a"), s.ID)
+		}
 	}
 }

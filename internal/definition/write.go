@@ -49,6 +49,23 @@ func Format(format string, workflows ...flow.Definition) ([]byte, error) {
 	return formatYAML(nodes)
 }
 
+// Masked returns a workflow as JSON without what looks like a secret, for people who may
+// not see those.
+func Masked(w flow.Definition) (json.RawMessage, error) {
+	n, err := workflowNode(w)
+	if err != nil {
+		return nil, fmt.Errorf("workflow %q: %w", w.ID, err)
+	}
+	for _, task := range membersOf(n)["tasks"].items {
+		for i, m := range task.members {
+			if m.key.text == "parameters" {
+				task.members[i].value = m.value.masked()
+			}
+		}
+	}
+	return n.json(), nil
+}
+
 func formatJSON(nodes []*node) ([]byte, error) {
 	text := (&node{kind: isList, items: nodes}).json()
 	if len(nodes) == 1 {
