@@ -28,7 +28,7 @@ type BulkAction struct {
 
 // BulkFilter finds flows and tasks. An empty field is anything; all fields must fit.
 //
-// Program, Reason, Fingerprint, TaskSeq, FailedSince and FailedUntil are about failed
+// Group, Program, Reason, Fingerprint, TaskSeq, FailedSince and FailedUntil are about failed
 // tasks: a rerun, a skip and a finish then change those alone (for ScopeFrom: and what
 // comes after them), not every failed task of their flows. Without any of them a skip and
 // a finish are for every failed task of the flows. Other actions are for the whole of each
@@ -39,7 +39,8 @@ type BulkFilter struct {
 	RegisteredBy string
 	Since, Until time.Time // when the flow was registered: from Since on, before Until
 
-	TaskSeq                  int // of the definition
+	Group                    *FailureKey // the tasks of this group; none of the four after it then
+	TaskSeq                  int         // of the definition
 	Program                  string
 	Reason                   Reason
 	Fingerprint              string // of v_failure_group
@@ -48,7 +49,7 @@ type BulkFilter struct {
 
 // OfTasks reports whether f is about failed tasks rather than about flows.
 func (f BulkFilter) OfTasks() bool {
-	return f.TaskSeq != 0 || f.Program != "" || f.Reason != "" || f.Fingerprint != "" || !f.FailedSince.IsZero() || !f.FailedUntil.IsZero()
+	return f.Group != nil || f.TaskSeq != 0 || f.Program != "" || f.Reason != "" || f.Fingerprint != "" || !f.FailedSince.IsZero() || !f.FailedUntil.IsZero()
 }
 
 // BulkEffect is what a bulk action does, or would do.

@@ -41,6 +41,9 @@ type Filter struct {
 	Reason      Reason
 	Fingerprint string // of its error, as in v_failure_group
 
+	// Group is one of failures: a task of it is in the flow.
+	Group *FailureKey
+
 	// Text is the beginning of the flow's id, a part of its workflow's, or of the error of
 	// a suspended task; capitals count in the id alone.
 	Text string

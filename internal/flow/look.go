@@ -31,6 +31,21 @@ type FailureGroup struct {
 	Recover     string  // the SQL that runs these tasks again, and no others
 }
 
+// FailureKey names a group of failures: exactly those tasks, also where it says that
+// nobody gave a reason or that there is no program.
+type FailureKey struct {
+	WorkflowID  WorkflowID
+	TaskSeq     int
+	Program     string
+	Reason      Reason
+	Fingerprint string
+}
+
+// Key returns what names the group.
+func (g FailureGroup) Key() FailureKey {
+	return FailureKey{g.WorkflowID, g.TaskSeq, g.Program, g.Reason, g.Fingerprint}
+}
+
 // FailureFilter chooses groups of failures. An empty field says nothing.
 type FailureFilter struct {
 	WorkflowID  WorkflowID

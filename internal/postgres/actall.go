@@ -27,7 +27,8 @@ const (
 	ofFlow = `($1::text IS NULL OR f.task_id = $1) AND ($2::text IS NULL OR f.registered_by = $2)
        AND ($3::timestamptz IS NULL OR f.registered_ts >= $3) AND ($4::timestamptz IS NULL OR f.registered_ts < $4)
        AND ($5::text[] IS NULL OR (SELECT v.status FROM v_flow v WHERE v.task_flow_id = f.task_flow_id) = ANY ($5))`
-	ofTask = `($6::int IS NULL OR t.task_seq = $6) AND ($7::text IS NULL OR t.program = $7) AND ($8::text IS NULL OR t.reason = $8)
+	ofTask = `($6::int IS NULL OR t.task_seq = $6) AND ($7::text IS NULL OR coalesce(t.program, '') = $7)
+       AND ($8::text IS NULL OR coalesce(t.reason, '') = $8)
        AND ($9::text IS NULL OR flower_fingerprint(t.error) = $9)
        AND ($10::timestamptz IS NULL OR t.suspended_ts >= $10) AND ($11::timestamptz IS NULL OR t.suspended_ts < $11)`
 )
@@ -142,6 +143,9 @@ func (o *orders) find(ctx context.Context, q sqlx.QueryerContext, b flow.BulkAct
 	args := []any{
 		nullable(string(f.WorkflowID)), nullable(f.RegisteredBy), timestamp(f.Since), timestamp(f.Until), pq.Array(f.Status),
 		positive(f.TaskSeq), nullable(f.Program), nullable(string(f.Reason)), nullable(f.Fingerprint), timestamp(f.FailedSince), timestamp(f.FailedUntil),
+	}
+	if g := f.Group; g != nil { // its task has that reason and that program, also where they are none
+		args[0], args[5], args[6], args[7], args[8] = string(g.WorkflowID), g.TaskSeq, g.Program, string(g.Reason), g.Fingerprint
 	}
 	ofFlows := o.kind != flow.ActionSkip && o.kind != flow.ActionFinish && (o.kind != flow.ActionRerun || o.scope == flow.ScopeAll)
 	if ofFlows {

@@ -99,6 +99,9 @@ func (s source) conditions(q *query) string {
 	if f.Program != "" || f.Reason != "" || f.Fingerprint != "" {
 		and(taskCondition(q, f))
 	}
+	if f.Group != nil {
+		and(groupCondition(q, *f.Group))
+	}
 	if f.Text != "" {
 		and("(k.task_flow_id LIKE " + q.arg(likePrefix(f.Text)) + " OR k.task_id COLLATE \"default\" ILIKE " + q.arg(likeAnywhere(f.Text)) + `
                 OR EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.task_flow_id AND t.exec_status = 2 AND t.error ILIKE ` +
@@ -140,6 +143,14 @@ func taskCondition(q *query, f flow.Filter) string {
 	return text + ")"
 }
 
+// groupCondition is that one task of the flow k is in a group of failures.
+func groupCondition(q *query, g flow.FailureKey) string {
+	return `EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.task_flow_id AND ` + failedTask + `
+                AND flower_fingerprint(t.error) = ` + q.arg(g.Fingerprint) + " AND t.task_id = " + q.arg(string(g.WorkflowID)) + `
+                AND t.task_seq = ` + q.arg(g.TaskSeq) + " AND coalesce(t.program, '') = " + q.arg(g.Program) + `
+                AND coalesce(t.reason, '') = ` + q.arg(string(g.Reason)) + ")"
+}
+
 // sources chooses the ways on which to look for the flows of a filter. Where few flows come
 // into question by their own columns, those are looked at; else whatever holds only flows
 // that are likely to match.
@@ -148,8 +159,10 @@ func sources(ctx context.Context, tx *sqlx.Tx, f flow.Filter, after flow.Positio
 		return []source{along(flowRoute, f)}, err
 	}
 	switch {
+	case f.Group != nil:
+		return []source{along(alikeRoute(f.Group.Fingerprint), f)}, nil
 	case f.Fingerprint != "":
-		return []source{along(alikeRoute, f)}, nil
+		return []source{along(alikeRoute(f.Fingerprint), f)}, nil
 	case f.Reason != "":
 		return []source{along(stoppedRoute(string(f.Reason)), f)}, nil
 	case onlyFinished(f):
@@ -291,11 +304,13 @@ func stoppedRoute(reasons ...string) route {
 }
 
 // alikeRoute goes along flows with a suspended task whose error looks like this.
-func alikeRoute(q *query, f flow.Filter, after flow.Position, most int) string {
-	return leap(q, f, after, most, `
+func alikeRoute(fingerprint string) route {
+	return func(q *query, f flow.Filter, after flow.Position, most int) string {
+		return leap(q, f, after, most, `
         SELECT registered_ts, task_flow_id FROM kr_task_stat
-        WHERE  suspended_ts IS NOT NULL AND flower_fingerprint(error) = `+q.arg(f.Fingerprint)+`
+        WHERE  suspended_ts IS NOT NULL AND flower_fingerprint(error) = `+q.arg(fingerprint)+`
                AND (registered_ts, task_flow_id) < (w.registered_ts, w.task_flow_id) `+inOrder)
+	}
 }
 
 // openRoute goes along flows with a task that could go: in the queue, or waiting for a time
