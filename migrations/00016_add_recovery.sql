@@ -341,7 +341,7 @@ BEGIN
     ), blocked AS MATERIALIZED (
         SELECT e.flow, e.parent, min(e.child) AS child
         FROM   edge e JOIN decided r ON r.flow = e.flow AND r.task_exec_seq = e.child
-        WHERE  e.more > 0 AND r.exec_status = 1 GROUP BY 1, 2
+        WHERE  e.more > 0 AND r.exec_status = 1 AND r.refused IS NULL GROUP BY 1, 2
     ), behind AS (  -- what comes after a task that changes
         SELECT d.flow, c.seq FROM decided d CROSS JOIN LATERAL unnest(d.dependents) AS c(seq)
         WHERE  whole AND d.to_status IN (0, 3, 9)

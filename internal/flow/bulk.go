@@ -1,9 +1,6 @@
 package flow
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
 // MaxBulkTasks is how many tasks a bulk action may change.
 const MaxBulkTasks = 100_000
@@ -13,15 +10,12 @@ const MaxBulkTasks = 100_000
 //
 // Expect is required unless it is a dry run.
 type BulkAction struct {
-	Kind  ActionKind
-	Scope Scope // of ActionRerun; empty is ScopeFailed
+	Kind  ActionKind // not ActionApprove: whoever is asked answers for one task
+	Scope Scope      // of ActionRerun; empty is ScopeFailed
 
 	// Flows are those that are meant, or Filter finds them; not both.
 	Flows  []ID
 	Filter BulkFilter
-
-	Parameters json.RawMessage // as those of Action
-	Output     json.RawMessage
 
 	Terms
 }

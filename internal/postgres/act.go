@@ -123,6 +123,11 @@ func (d *DB) Act(ctx context.Context, a flow.Action) (flow.Effect, error) {
 		}
 		return nil
 	}, func(ctx context.Context, q sqlx.QueryerContext) ([]plannedRow, error) {
+		if a.Parameters != nil {
+			if err := d.checkGiven(ctx, q, a, o); err != nil {
+				return nil, err
+			}
+		}
 		return o.plan(ctx, q, !a.DryRun)
 	})
 	if err != nil {
@@ -293,6 +298,8 @@ func guarded(err error) error {
 		return err
 	case e.Code == pqerror.CheckViolation:
 		return &flow.GuardError{Message: e.Message, Hint: e.Hint}
+	case e.Code == pqerror.ProgramLimitExceeded:
+		return flow.ErrTooMany
 	case inClass(err, pqerror.ClassDataException):
 		subject, problem, found := strings.Cut(e.Message, ": ")
 		if !found {

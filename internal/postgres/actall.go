@@ -13,10 +13,11 @@ import (
 
 // failedTask is what v_failed and v_failure_group show, in the words of the index that
 // finds it. A bulk action never takes up what somebody has held or cancelled on purpose,
-// unless it is asked for just that: cancelledTask.
+// unless it is asked for just that.
 const (
 	failedTask    = `t.exec_status = 2 AND t.suspended_ts IS NOT NULL AND coalesce(t.reason, 'failed') NOT IN ('held', 'cancelled')`
 	cancelledTask = `t.exec_status = 2 AND t.suspended_ts IS NOT NULL AND t.reason IS DISTINCT FROM 'held'`
+	heldTask      = `t.exec_status = 2 AND t.suspended_ts IS NOT NULL AND t.reason = 'held'`
 )
 
 // ofFlow and ofTask are a filter, of a flow (f) and a task (t):
@@ -73,13 +74,13 @@ var doable = map[flow.ActionKind]string{
 // ActAll carries out an action on many flows, in one transaction. A flow of which a task is
 // in the way is reported among Refused, and nothing in it changes; that is no error.
 //
-// Errors: *flow.PlanChangedError, with which the effect is returned as well; *flow.GuardError; flow.ErrTooMany;
-// flow.ErrKeyReused; *flow.InvalidError; flow.ErrUnavailable.
+// Errors: *flow.PlanChangedError, with which the effect is returned as well;
+// flow.ErrTooMany; and those of Act but *flow.RefusedError.
 func (d *DB) ActAll(ctx context.Context, b flow.BulkAction) (flow.BulkEffect, error) {
 	if err := checkBulk(b); err != nil {
 		return flow.BulkEffect{}, err
 	}
-	o := orders{kind: b.Kind, scope: b.Scope, parameters: b.Parameters, output: b.Output}
+	o := orders{kind: b.Kind, scope: b.Scope}
 	if b.Kind != flow.ActionRerun {
 		o.scope = ""
 	}
@@ -111,6 +112,8 @@ func checkBulk(b flow.BulkAction) error {
 	f := b.Filter
 	empty := f.WorkflowID == "" && len(f.Status) == 0 && f.RegisteredBy == "" && f.Since.IsZero() && f.Until.IsZero() && !f.OfTasks()
 	switch {
+	case b.Kind == flow.ActionApprove:
+		return invalid("action", "what a task asks is answered one by one")
 	case len(b.Flows) == 0 && empty:
 		return invalid("filter", "it says nothing: name the flows, or say which are meant")
 	case len(b.Flows) > 0 && !empty:
@@ -137,8 +140,11 @@ func (o *orders) find(ctx context.Context, q sqlx.QueryerContext, b flow.BulkAct
 	}
 	f := b.Filter
 	which := failedTask
-	if f.Reason == flow.ReasonCancelled || slices.Contains(f.Status, "cancelled") {
+	switch {
+	case f.Reason == flow.ReasonCancelled, slices.Contains(f.Status, "cancelled"):
 		which = cancelledTask
+	case f.Reason == flow.ReasonHeld:
+		which = heldTask
 	}
 	args := []any{
 		nullable(string(f.WorkflowID)), nullable(f.RegisteredBy), timestamp(f.Since), timestamp(f.Until), pq.Array(f.Status),
