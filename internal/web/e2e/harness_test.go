@@ -25,7 +25,7 @@ func TestTabNoticesWhatNoPageMayDo(t *testing.T) {
 	t.Cleanup(s.Close)
 	b := (&world{T: t, url: s.URL}).blank()
 	b.goTo("/guarded")
-	require.Contains(t, b.accessible(), `html-has-lang html: The <html> element does not have a lang attribute`)
+	require.Contains(t, b.accessible(false), `html-has-lang html: The <html> element does not have a lang attribute`)
 	b.goTo("/")
 	eval[bool](b, `setTimeout(() => { throw new Error("thrown") }); true`)
 	for _, part := range []string{

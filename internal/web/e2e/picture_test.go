@@ -41,22 +41,13 @@ func (b *tab) keep(name string, image []byte) {
 	require.NoError(b, os.WriteFile(filepath.Join(pictures(), name+".png"), image, 0o600))
 }
 
-// themes and widths are what every page must look good in.
-var (
-	themes = []string{"light", "dark"}
-	widths = map[string]int64{"1280": 1280, "360": 360}
-)
+// themes are what every page must look good in.
+var themes = []string{"light", "dark"}
 
-// portraits keeps the whole page in each theme and width.
-func (b *tab) portraits(name string) {
+// whole keeps the whole page.
+func (b *tab) whole(name string) {
 	b.Helper()
-	for _, theme := range themes {
-		b.prefer("color-scheme=" + theme)
-		for label, width := range widths {
-			b.size(width, 800)
-			image, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-			require.NoError(b, err)
-			b.keep(strings.Join([]string{name, theme, label}, "-"), image)
-		}
-	}
+	image, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	require.NoError(b, err)
+	b.keep(name, image)
 }

@@ -272,7 +272,10 @@ func (b *tab) prefer(features ...string) {
 	b.Helper()
 	var all []*emulation.MediaFeature
 	for _, f := range features {
-		name, value, _ := strings.Cut(f, "=")
+		name, value, said := strings.Cut(f, "=")
+		if !said {
+			continue
+		}
 		name = "prefers-" + name
 		if strings.HasSuffix(name, "forced-colors") {
 			name = "forced-colors"
@@ -280,6 +283,12 @@ func (b *tab) prefer(features ...string) {
 		all = append(all, &emulation.MediaFeature{Name: name, Value: value})
 	}
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: all})
+}
+
+// sight shows the page as people see it who see colours otherwise.
+func (b *tab) sight(kind string) {
+	b.Helper()
+	call(b, emulation.SetEmulatedVisionDeficiency, emulation.SetEmulatedVisionDeficiencyParams{Type: emulation.SetEmulatedVisionDeficiencyType(kind)})
 }
 
 // withoutScripts disables JavaScript for what is loaded from now on.
