@@ -1,10 +1,13 @@
 package web
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +24,7 @@ type registerView struct {
 	Workflow flow.WorkflowState
 	Path     string
 	Tasks    []definitionView
+	Inputs   []inputView
 
 	Parameters, Priority, Note string // what the form has
 	ID                         string // of the flow, so that a double click makes one
@@ -34,6 +38,42 @@ type definitionView struct {
 	Title      string
 	Program    string
 	Parameters string
+}
+
+// inputView is a parameter of the request that the definition names in an expression.
+type inputView struct {
+	Name  string
+	Tasks string // in which it is used
+	Value string
+}
+
+// named finds parameters of the request in what a definition has: params.day, and
+// params["a day"].
+var named = regexp.MustCompile(`\bparams\.([A-Za-z_][A-Za-z0-9_]*)|\bparams\[\\?["']([^"'\\\]]+)\\?["']\]`)
+
+// inputs lists them, in the order of the tasks.
+func inputs(tasks []flow.TaskDefinition) []inputView {
+	var list []inputView
+	at := map[string]int{}
+	for _, t := range tasks {
+		title := flow.TaskState{Program: t.Program, Description: t.Description}.Title()
+		mentioned := map[string]bool{}
+		for _, m := range named.FindAllStringSubmatch(string(t.Parameters)+"\n"+t.RunIf, -1) {
+			name := m[1] + m[2]
+			if mentioned[name] {
+				continue
+			}
+			mentioned[name] = true
+			used := fmt.Sprintf("%d %s", t.Seq, clip(title, 40))
+			if i, known := at[name]; known {
+				list[i].Tasks += ", " + used
+				continue
+			}
+			at[name] = len(list)
+			list = append(list, inputView{Name: name, Tasks: used})
+		}
+	}
+	return list
 }
 
 // showRegister is GET /workflows/{id}/register. With ?flow= the form begins with what that
@@ -52,12 +92,40 @@ func (s *Site) showRegister(r *http.Request, sh *shell) (any, error) {
 		if err != nil && !errors.Is(err, flow.ErrNotFound) {
 			return nil, err
 		}
-		v.Parameters = pretty(state.Parameters)
-		if v.Parameters != "" && strings.Contains(v.Parameters, `"***"`) {
+		v.fill(state.Parameters)
+		if strings.Contains(pretty(state.Parameters), `"***"`) {
 			v.Problem = "Some of that flow's parameters are secret: put them in again."
 		}
 	}
 	return v, nil
+}
+
+// fill puts the parameters of an earlier flow into the form: those that have a field of
+// their own into that.
+func (v *registerView) fill(parameters json.RawMessage) {
+	d := json.NewDecoder(bytes.NewReader(parameters))
+	d.UseNumber()
+	var rest map[string]any
+	if d.Decode(&rest) != nil {
+		return
+	}
+	mask(rest)
+	for i := range v.Inputs {
+		name := v.Inputs[i].Name
+		value, ok := rest[name]
+		if !ok {
+			continue
+		}
+		delete(rest, name)
+		text, isText := value.(string)
+		if encoded, err := json.Marshal(value); !isText && err == nil {
+			text = string(encoded)
+		}
+		v.Inputs[i].Value = text
+	}
+	if encoded, err := json.Marshal(rest); err == nil {
+		v.Parameters = pretty(encoded)
+	}
 }
 
 func (s *Site) registerForm(r *http.Request, id flow.WorkflowID, sh *shell) (registerView, error) {
@@ -75,7 +143,9 @@ func (s *Site) registerForm(r *http.Request, id flow.WorkflowID, sh *shell) (reg
 	if v.Why == "" && len(w.Problems) > 0 {
 		v.Why = "Its definition is broken: " + strings.Join(w.Problems, "; ")
 	}
-	for _, t := range slices.SortedFunc(slices.Values(w.Tasks), func(a, b flow.TaskDefinition) int { return a.Seq - b.Seq }) {
+	tasks := slices.SortedFunc(slices.Values(w.Tasks), func(a, b flow.TaskDefinition) int { return a.Seq - b.Seq })
+	v.Inputs = inputs(tasks)
+	for _, t := range tasks {
 		title := flow.TaskState{Program: t.Program, Description: t.Description}.Title()
 		v.Tasks = append(v.Tasks, definitionView{t.Seq, title, t.Program, pretty(t.Parameters)})
 	}
@@ -113,6 +183,9 @@ func (s *Site) register(w http.ResponseWriter, r *http.Request) error {
 	}
 	v.Problem = invalid.Error()
 	v.Parameters, v.Priority, v.Note = r.PostForm.Get("parameters"), r.PostForm.Get("priority"), r.PostForm.Get("note")
+	for i := range v.Inputs {
+		v.Inputs[i].Value = r.PostForm.Get(inputPrefix + v.Inputs[i].Name)
+	}
 	s.send(w, r, s.render("register", http.StatusUnprocessableEntity, view{sh, v}))
 	return nil
 }
@@ -122,7 +195,7 @@ func registrationOf(form url.Values, id flow.WorkflowID, who access.Principal) (
 		FlowID: flow.ID(uuid.Must(uuid.NewV7()).String()), WorkflowID: id, RegisteredBy: who.Name, Note: strings.TrimSpace(form.Get("note")),
 	}
 	var err error
-	if reg.Parameters, err = object("Parameters", form.Get("parameters")); err != nil {
+	if reg.Parameters, err = parametersOf(form); err != nil {
 		return reg, err
 	}
 	if text := strings.TrimSpace(form.Get("priority")); text != "" {
@@ -141,4 +214,44 @@ func registrationOf(form url.Values, id flow.WorkflowID, who access.Principal) (
 		reg.Fingerprint = fmt.Sprintf("%s %s %s %s", id, reg.Parameters, form.Get("priority"), reg.Note)
 	}
 	return reg, nil
+}
+
+// inputPrefix begins the names of the fields that are parameters.
+const inputPrefix = "p."
+
+// parametersOf reads the form's object, with the fields over it. What is typed into one of
+// those is JSON if it can be read as that, and else text.
+func parametersOf(form url.Values) (json.RawMessage, error) {
+	parameters, err := object("Parameters", form.Get("parameters"))
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]any{}
+	if parameters != nil {
+		d := json.NewDecoder(bytes.NewReader(parameters))
+		d.UseNumber()
+		if err := d.Decode(&all); err != nil {
+			return nil, err
+		}
+	}
+	for key := range form {
+		name, ok := strings.CutPrefix(key, inputPrefix)
+		text := strings.TrimSpace(form.Get(key))
+		if !ok || text == "" {
+			continue
+		}
+		var value any = text
+		if json.Valid([]byte(text)) {
+			value = json.RawMessage(text)
+		}
+		all[name] = value
+	}
+	if len(all) == 0 {
+		return parameters, nil
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return nil, err
+	}
+	return object("Parameters", string(text))
 }

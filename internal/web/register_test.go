@@ -61,3 +61,42 @@ func TestRegisterRefused(t *testing.T) {
 	store.workflow = nil
 	require.Equal(t, http.StatusNotFound, get(s, "/workflows/none/register").Code)
 }
+
+// A definition that names parameters of the request has a field for each.
+func TestRegisterInputs(t *testing.T) {
+	t.Parallel()
+	store := fullStore("plain")
+	store.workflow = func(id flow.WorkflowID) (flow.WorkflowState, error) {
+		return flow.WorkflowState{Workflow: flow.Workflow{ID: id, Tasks: []flow.TaskDefinition{
+			{Seq: 2, Program: "SQL", Parameters: []byte(`{"args": ["${{ params.day }}", "${{ params[\"a b\"] }}"]}`)},
+			{Seq: 1, Program: "Ask", Parameters: []byte(`{"url": "http://x/${{ params.day + params.day }}"}`), RunIf: "params.items > 100 && xparams.no"},
+		}}}, nil
+	}
+	base := store.flow
+	store.flow = func(id flow.ID) (flow.State, error) {
+		s, err := base(id)
+		s.Parameters = []byte(`{"day": "Monday", "items": 7, "other": [1]}`)
+		return s, err
+	}
+	s := newSite(t, Config{}, store)
+	w, err := s.store.Workflow(t.Context(), "shop", 0)
+	require.NoError(t, err)
+	w.Tasks[0], w.Tasks[1] = w.Tasks[1], w.Tasks[0]
+	require.Equal(t, []inputView{{"day", "1 Ask, 2 SQL", ""}, {"items", "1 Ask", ""}, {"a b", "2 SQL", ""}}, inputs(w.Tasks))
+
+	page := get(s, "/workflows/shop/register?flow=f").Body.String()
+	require.Contains(t, page, `name="p.day" value="Monday"`)
+	require.Contains(t, page, `name="p.items" value="7"`)
+	require.Contains(t, page, `name="p.a b" value=""`)
+	require.Contains(t, page, "&#34;other&#34;: [")
+
+	var asked flow.Registration
+	store.register = func(r flow.Registration) (flow.Flow, error) {
+		asked = r
+		return flow.Flow{ID: "f"}, nil
+	}
+	ask(s, access.Admin, http.MethodPost, "/workflows/shop/register", url.Values{
+		"parameters": {`{"day": "Sunday", "x": 1}`}, "p.day": {"Tuesday"}, "p.items": {" 12 "}, "p.a b": {""},
+	})
+	require.JSONEq(t, `{"day": "Tuesday", "items": 12, "x": 1}`, string(asked.Parameters))
+}

@@ -16,6 +16,14 @@ async function copy(text) {
   if (!done) throw new Error("the browser did not copy");
 }
 
+function valueOf(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
 const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 function textOf(button) {
@@ -24,8 +32,9 @@ function textOf(button) {
   if (copyRegister !== undefined) {
     const data = new FormData(button.form);
     const body = {};
-    const parameters = data.get("parameters").trim();
-    if (parameters) body.parameters = JSON.parse(parameters);
+    const parameters = JSON.parse(data.get("parameters").trim() || "{}");
+    for (const [key, text] of data) if (key.startsWith("p.") && text.trim()) parameters[key.slice(2)] = valueOf(text.trim());
+    if (Object.keys(parameters).length > 0) body.parameters = parameters;
     if (data.get("priority")) body.priority = Number(data.get("priority"));
     if (data.get("note")) body.note = data.get("note");
     const send = Object.keys(body).length > 0 ? ` -d ${quote(JSON.stringify(body))}` : "";
