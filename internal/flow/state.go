@@ -46,6 +46,10 @@ type TaskState struct {
 	Error  string
 	Output json.RawMessage // nil is none
 
+	// Fingerprint is equal for errors that differ only in numbers and ids, as in
+	// v_failure_group; of suspended tasks, else empty.
+	Fingerprint string
+
 	Attempt     int // 0 until it was claimed
 	MaxAttempts int
 	WatcherID   string // of the attempt that runs or ran last

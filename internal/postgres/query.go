@@ -43,6 +43,7 @@ SELECT task_flow_id, task_exec_seq, task_id, task_seq,
        flower_parents(depends_task_exec_seq, depends_task_exec_seqs) AS parents,
        coalesce(program, '') AS program, coalesce(description, '') AS description, task_priority, parameters::text AS parameters,
        exec_status, coalesce(reason, '') AS reason, coalesce(error, '') AS error, output::text AS output,
+       CASE WHEN exec_status = 2 AND error IS NOT NULL THEN flower_fingerprint(error) ELSE '' END AS fingerprint,
        attempt, max_attempts, coalesce(watcher_id::text, '') AS watcher_id,
        registered_ts, started_ts, finished_ts, suspended_ts, run_after,
        exec_status = 0 AND run_after IS NOT NULL AND pause IS NOT NULL AND error IS NULL AS paused, coalesce(pause->>'why', '') AS why
@@ -62,6 +63,7 @@ type taskStateRow struct {
 	Parameters   string        `db:"parameters"`
 	Status       int16         `db:"exec_status"`
 	Reason       string        `db:"reason"`
+	Fingerprint  string        `db:"fingerprint"`
 	Error        string        `db:"error"`
 	Output       *string       `db:"output"`
 	Attempt      int           `db:"attempt"`
@@ -89,6 +91,7 @@ func (r taskStateRow) state() flow.TaskState {
 		Status:       flow.Status(r.Status),
 		Reason:       flow.Reason(r.Reason),
 		Error:        r.Error,
+		Fingerprint:  r.Fingerprint,
 		Attempt:      r.Attempt,
 		MaxAttempts:  r.MaxAttempts,
 		WatcherID:    r.WatcherID,

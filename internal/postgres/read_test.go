@@ -86,6 +86,8 @@ func TestFlow_Waits(t *testing.T) {
 	}, got)
 	require.Equal(t, value[int](t, w, `SELECT blocks FROM v_failed`), s.Tasks[0].Blocks)
 	require.Equal(t, "can go: waits for a free worker", s.Tasks[3].Wait.Why)
+	require.Equal(t, value[string](t, w, `SELECT fingerprint FROM v_failure_group`), s.Tasks[0].Fingerprint)
+	require.Empty(t, s.Tasks[1].Fingerprint)
 }
 
 func TestEvents(t *testing.T) {

@@ -93,8 +93,7 @@ func failureCards(tasks []flow.TaskState, g graph, watchers watchers, q query) (
 
 // kindOf is equal for failures that are alike.
 func kindOf(t flow.TaskState) string {
-	first, _ := firstLine(t.Error)
-	return first + "\x00" + t.Program + "\x00" + string(t.Reason)
+	return t.Fingerprint + "\x00" + t.Program + "\x00" + string(t.Reason)
 }
 
 func newFailureCard(t flow.TaskState, group []flow.TaskState, g graph, watchers watchers, q query) failureCard {

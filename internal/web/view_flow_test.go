@@ -138,7 +138,7 @@ func TestFailuresAlike(t *testing.T) {
 			text = "503 Service Unavailable"
 		}
 		s.Tasks = append(s.Tasks, flow.TaskState{
-			TaskKey: flow.TaskKey{Flow: "f", Seq: i + 1}, Status: flow.Suspended, Reason: flow.ReasonFailed, Error: text, SuspendedAt: second(100 - i),
+			TaskKey: flow.TaskKey{Flow: "f", Seq: i + 1}, Status: flow.Suspended, Reason: flow.ReasonFailed, Error: text, Fingerprint: text, SuspendedAt: second(100 - i),
 		})
 	}
 	cards, unshown := failureCards(s.Tasks, newGraph(s.Tasks), nil, queryOf(""))
