@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/d-tsuji/flower/internal/access"
 )
 
 // view is what a template gets: $.Shell is the same on every page.
@@ -85,7 +87,9 @@ func (s *Site) shown(name string, show shower) http.Handler {
 			if err != nil {
 				return nil, err
 			}
-			sh.Banner = s.bannerNow(ctx)
+			if sh.Who.Role >= access.Reader { // else it is the page that asks for a token
+				sh.Banner = s.bannerNow(ctx)
+			}
 			return s.render(name, http.StatusOK, view{sh, body}), nil
 		})
 		if err != nil {

@@ -69,6 +69,7 @@ document.addEventListener("htmx:afterRequest", (e) => {
   if (!ours(e)) return;
   out--;
   const { xhr, successful } = e.detail;
+  if (xhr.status === 401) location.reload(); // the token is no longer good: to where one is asked for
   fails = successful ? 0 : fails + 1;
   if (successful) {
     fresh = performance.now();
@@ -95,6 +96,15 @@ function stale() {
   if (fails > 0) note.textContent = `Reconnecting, last update ${Math.round((performance.now() - fresh) / 1000)} s ago`;
 }
 setInterval(() => fails > 0 && stale(), 1000);
+
+// Who cannot see the page hears what matters: that a task has failed.
+let failing = null;
+onChange(() => {
+  const now = new Map([...document.querySelectorAll("tr.s-failed[data-title]")].map((row) => [row.dataset.seq, row.dataset.title]));
+  const fresh = [...now].filter(([seq]) => failing && !failing.has(seq)).map(([seq, title]) => `${seq} ${title} failed`);
+  if (fresh.length > 0) document.getElementById("say").textContent = fresh.slice(0, 3).join(", ");
+  failing = now;
+});
 
 // How a morph leaves alone what belongs to the person. (Not by ignoreActiveValue: with it
 // nothing that is inside the focused element changes, be that a button or the whole page.)
