@@ -18,6 +18,9 @@ type timeline struct {
 	Choices []choice // which attempts are shown; none where all have one alone
 }
 
+// Tall reports whether it is too long to be shown as a whole at once.
+func (t timeline) Tall() bool { return len(t.Rows) > 40 }
+
 // timelineRow is a task. Hand-made rows may have none of these times.
 type timelineRow struct {
 	Seq    int

@@ -1,0 +1,243 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
+)
+
+// pressed clicks on a button or link by its text, as nothing but a browser does.
+func (b *tab) pressed(within, text string) {
+	b.Helper()
+	n := eval[int](b, `[...document.querySelectorAll(`+quote(within)+`)].findIndex(e => e.innerText.trim() === `+quote(text)+`)`)
+	require.GreaterOrEqual(b, n, 0, "%s is in %s", text, within)
+	eval[struct{}](b, `[...document.querySelectorAll(`+quote(within)+`)][`+fmt.Sprint(n)+`].setAttribute("id", "pressed-by-test"); undefined`)
+	b.click("#pressed-by-test")
+}
+
+// 15. Without JavaScript: what failed, and everything that can be done about it.
+func TestUI_15_WithoutJavaScript(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("plain", shape{states: "3 f 0 f 0", after: [][]int32{{}, {1}, {2}, {1}, {4}}})
+	b := w.blank()
+	b.withoutScripts()
+	b.goTo(flowPath("plain"))
+	require.Contains(t, b.text(".failure .first"), "it did not work")
+	require.NotContains(t, b.text("body"), "ago", "times are in UTC")
+	require.Contains(t, b.text(".about"), "UTC")
+	require.Zero(t, eval[int](b, `[...document.querySelectorAll("#graph")].filter(e => e.offsetParent).length`), "no empty box where a graph would be")
+	require.NotZero(t, b.count("#timeline .run"))
+
+	b.click("#t-1 a")
+	b.await("the task is selected", `document.querySelector("#task h2").innerText.startsWith("1 ")`)
+	b.pressed("#task .tabs a", "SQL")
+	b.await("its panel is open", `document.querySelector("#task pre").innerText.includes("SELECT")`)
+
+	b.pressed(".flow-head a.button", "Rerun…")
+	b.await("the preview", `document.querySelector("#sheet .effect") !== null`)
+	b.click("#scope-from")
+	eval[struct{}](b, `document.querySelector("#from").value = "4"; undefined`)
+	b.pressed("#sheet button", "Show what that does")
+	b.await("what it does", `document.querySelector("#sheet button.primary")?.innerText.trim() === "Rerun 2 tasks"`)
+	require.Equal(t, "4 5", eval[string](b, `document.querySelector("#sheet").dataset.planned`))
+	b.pressed("#sheet button", "Rerun 2 tasks")
+	b.await("it says so", `document.querySelector(".message")?.innerText.includes("2 tasks")`)
+	require.Equal(t, "3 2 0 0 0", w.statuses("plain"))
+
+	b.pressed(".failure a.button", "Skip…")
+	b.await("the preview", `document.querySelector("#sheet .effect") !== null`)
+	b.click("#sheet button.primary")
+	b.await("it says so", `document.querySelector(".message") !== null`)
+	require.Equal(t, "3 9 0 0 0", w.statuses("plain"))
+	b.pressed(".flow-head button", "Hold")
+	b.await("Resume is offered", `[...document.querySelectorAll(".flow-head button")].some(e => e.innerText.trim() === "Resume")`)
+	require.Equal(t, "3 9 2 2 2", w.statuses("plain"))
+	b.pressed(".flow-head button", "Resume")
+	b.await("Hold is offered", `[...document.querySelectorAll(".flow-head button")].some(e => e.innerText.trim() === "Hold")`)
+	b.pressed(".flow-head a.button", "Cancel…")
+	b.await("the preview", `document.querySelector("#sheet .effect") !== null`)
+	b.click("#sheet button.primary")
+	b.await("it reads Cancelled", `document.querySelector(".flow-head .badge")?.innerText.trim() === "Cancelled"`)
+
+	b.pressed(".settings button", "Local")
+	b.await("it is set", `document.documentElement.dataset.zone === "utc"`)
+	require.Equal(t, flowPath("plain"), strings.SplitN(b.path(), "?", 2)[0])
+}
+
+// 16. A form from another site is refused, with and without what browsers say about it;
+// curl works; whoever may only read sees the buttons, disabled, with the reason.
+func TestUI_16_WhoMayDoWhat(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("guarded", shapes[0])
+	target := w.url + flowPath("guarded") + "/rerun"
+	require.Equal(t, http.StatusForbidden, post(t, target, nil, "Origin", "http://evil.example"))
+	require.Equal(t, http.StatusForbidden, post(t, target, nil, "Sec-Fetch-Site", "cross-site"))
+	require.Equal(t, "3 3 2 0 0", w.statuses("guarded"))
+	require.Equal(t, http.StatusSeeOther, post(t, target, nil))
+	require.Equal(t, "3 3 0 0 0", w.statuses("guarded"))
+
+	file := filepath.Join(t.TempDir(), "tokens")
+	token := func(name, role string) string {
+		text, err := exec.Command(filepath.Join(bin, "register"), "token", "-name", name, "-role", role, "-file", file).Output()
+		require.NoError(t, err)
+		return strings.TrimSpace(string(text))
+	}
+	reader, operator := token("rita", "reader"), token("otto", "operator")
+	w.serve("-webport", "0", "-tokens-file", file)
+	w.inserted("theirs", shapes[0])
+	target = w.url + flowPath("theirs") + "/rerun"
+	require.Equal(t, http.StatusForbidden, post(t, target, nil, "Authorization", "Bearer "+reader))
+	require.Equal(t, "3 3 2 0 0", w.statuses("theirs"))
+
+	b := w.blank()
+	b.expect("status of 401")
+	b.goTo(flowPath("theirs"))
+	b.await("it asks who it is", `document.querySelector("#token") !== null`)
+	b.do(chromedp.SendKeys(chromedp.CSS("#token"), reader+kb.Enter))
+	b.badge("Failed")
+	require.Equal(t, flowPath("theirs"), b.path())
+	for _, button := range []string{"Rerun…", "Cancel…", "Hold", "Rerun from here", "Skip…"} {
+		why := eval[string](b, `[...document.querySelectorAll("button:disabled")].find(e => e.innerText.trim().startsWith(`+quote(button)+`))?.title ?? ""`)
+		require.Contains(t, why, "reader", button)
+	}
+	require.Equal(t, http.StatusSeeOther, post(t, target, nil, "Authorization", "Bearer "+operator))
+	require.Equal(t, "otto", w.value(`SELECT DISTINCT actor FROM kr_event WHERE task_flow_id = 'theirs'`))
+}
+
+// post sends a form as somebody would with curl, or a browser on another site.
+func post(t *testing.T, target string, form url.Values, header ...string) int {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(form.Encode()))
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	a, err := client.Do(r)
+	require.NoError(t, err)
+	defer func() { _ = a.Body.Close() }()
+	_, _ = io.Copy(io.Discard, a.Body)
+	return a.StatusCode
+}
+
+// 40. Behind a proxy, under a path of its own which the proxy takes off or leaves: links,
+// files, refreshes and redirects work.
+func TestUI_40_BehindAProxy(t *testing.T) {
+	for name, rewrite := range map[string]func(*httputil.ProxyRequest){
+		"prefix kept": nil,
+		"prefix stripped": func(r *httputil.ProxyRequest) {
+			r.Out.URL.Path = strings.TrimPrefix(r.In.URL.Path, "/flower")
+			r.Out.URL.RawPath = strings.TrimPrefix(r.In.URL.RawPath, "/flower")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "-base-path", "/flower")
+			w.inserted("a/b c%", shapes[0])
+			p := newProxy(t, w.url, rewrite)
+			w.url = p.URL
+			b := w.open("/flower" + flowPath("a/b c%"))
+			b.drawn()
+			for _, href := range eval[[]string](b, `[...document.querySelectorAll("a[href], form[action], link[href], script[src], use[href]")]
+				.map(e => e.getAttribute("href") ?? e.getAttribute("action") ?? e.getAttribute("src"))`) {
+				if !strings.HasPrefix(href, "?") && !strings.HasPrefix(href, "#") && href != "" {
+					require.True(t, strings.HasPrefix(href, "/flower/"), href)
+				}
+			}
+			w.exec(`UPDATE kr_task_stat SET exec_status = 9 WHERE exec_status = 2`)
+			b.badge("Running") // it is refreshed
+			b.pressed(".flow-head button", "Hold")
+			b.badge("Held")
+			b.dialog("header", "Rerun…")
+			b.click("dialog #scope-all")
+			b.await("another choice", `document.querySelector("dialog button.primary").innerText.trim() === "Rerun 5 tasks"`)
+			b.click("dialog button.primary")
+			b.closed()
+			require.Equal(t, "0 0 0 0 0", w.statuses("a/b c%"))
+			require.Equal(t, "/flower"+flowPath("a/b c%"), strings.SplitN(b.path(), "?", 2)[0])
+			b.goTo("/flower/flows/a%2Fb%20c%25?task=2")
+			b.click("#set-zone")
+			b.goTo("/flower/help")
+			require.Equal(t, "utc", eval[string](b, `document.documentElement.dataset.zone`), "the cookie is for all pages")
+			for _, a := range p.pages() {
+				require.Less(t, a.status, 400, "%v", a)
+			}
+		})
+	}
+}
+
+// 41. What a page loads is small, comes from here alone, and is written by hand but for
+// three files.
+func TestUI_41_Budget(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("small", shapes[0])
+	b := w.blank()
+	sizes := map[string]float64{}
+	names := map[string]string{}
+	require.NoError(t, chromedp.Listen(b.ctx, func(event any) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		switch e := event.(type) {
+		case *network.EventResponseReceived:
+			names[string(e.RequestID)] = e.Response.URL
+		case *network.EventLoadingFinished:
+			if name := names[string(e.RequestID)]; strings.Contains(name, "/static/") {
+				sizes[name[strings.LastIndex(name, "/")+1:]] = e.EncodedDataLength
+			}
+		}
+	}))
+	b.goTo(flowPath("small"))
+	b.drawn()
+	pgtest.Eventually(t, patience, "all is loaded", func() bool { return eval[bool](b, `document.readyState === "complete"`) })
+	scripts, styles := 0.0, 0.0
+	minified := regexp.MustCompile(`\.min\.js$`)
+	b.mu.Lock()
+	for name, size := range sizes {
+		switch filepath.Ext(name) {
+		case ".js":
+			scripts += size
+		case ".css":
+			styles += size
+		}
+	}
+	b.mu.Unlock()
+	t.Logf("scripts %.1f KB, styles %.1f KB, compressed, with their headers", scripts/1024, styles/1024)
+	require.NotZero(t, scripts)
+	require.NotZero(t, styles)
+	require.Less(t, scripts+styles, 60*1024.0)
+
+	vendored := 0
+	err := filepath.WalkDir("../static", func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && filepath.Ext(path) == ".js" {
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			longest := 0
+			for line := range strings.Lines(string(text)) {
+				longest = max(longest, len(line))
+			}
+			if minified.MatchString(path) {
+				vendored++
+			} else {
+				require.Less(t, longest, 400, "%s is written by hand", path)
+			}
+		}
+		return err
+	})
+	require.NoError(t, err)
+	require.Equal(t, 3, vendored)
+}
