@@ -119,7 +119,7 @@ func TestToken_IsPrintedOnce(t *testing.T) {
 		{"-name", "cron", "-role", "root"},
 		{"-name", "cron", "-until", "soon"},
 	} {
-		code, out := command(t, append([]string{"token"}, args...)...)
+		code, out = command(t, append([]string{"token"}, args...)...)
 		require.Equal(t, cli.ExitUsage, code, out)
 		require.NotContains(t, out, "flower_")
 	}

@@ -77,7 +77,7 @@ func readTokens(path string) ([]Token, error) {
 	if err != nil {
 		return wrap(unnamed(err))
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	info, err := file.Stat()
 	if err != nil {
 		return wrap(unnamed(err))

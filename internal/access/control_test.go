@@ -147,8 +147,8 @@ func TestControl_SecA2_TokensAreReplacedWithoutARestart(t *testing.T) {
 		c := open(t, Config{TokensFile: path})
 		good := func(secret string, want bool) {
 			t.Helper()
-			_, err := c.Identify(with(t, secret))
-			require.Equal(t, want, err == nil)
+			_, failed := c.Identify(with(t, secret))
+			require.Equal(t, want, failed == nil)
 		}
 		good(first, true)
 		good(second, false)
@@ -315,10 +315,10 @@ func TestControl_Login(t *testing.T) {
 	proxy := Proxy{Trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}}
 	c := open(t, Config{Tokens: line, CookiePath: "/flower", Proxy: proxy})
 
-	w := httptest.NewRecorder()
-	_, err := c.Login(w, request(t), "flower_wrong")
+	none := httptest.NewRecorder()
+	_, err := c.Login(none, request(t), "flower_wrong")
 	require.ErrorIs(t, err, ErrWrongToken)
-	require.Empty(t, w.Result().Cookies())
+	require.Empty(t, none.Header().Get("Set-Cookie"))
 
 	for name, x := range map[string]struct {
 		change func(*http.Request)
@@ -348,9 +348,9 @@ func TestControl_Login(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "bob", p.Name)
 	}
-	w = httptest.NewRecorder()
-	c.Logout(w, request(t))
-	require.Contains(t, w.Header().Get("Set-Cookie"), "flower_token=; Path=/flower; Max-Age=0; HttpOnly")
+	out := httptest.NewRecorder()
+	c.Logout(out, request(t))
+	require.Contains(t, out.Header().Get("Set-Cookie"), "flower_token=; Path=/flower; Max-Age=0; HttpOnly")
 }
 
 func TestRequire(t *testing.T) {
@@ -388,6 +388,13 @@ func TestNeeded(t *testing.T) {
 		{"POST", "/register", Registrar},
 		{"POST", "/register/sample", Registrar},
 		{"POST", "/api/v1/flows", Registrar},
+		{"POST", "/workflows/a%2Fb/register", Registrar},
+		{"POST", "/workflows/a/b/register", Operator},
+		{"POST", "/workflows//register", Operator},
+		{"POST", "/workflows/register", Operator},
+		{"POST", "/callback/f/1", None},
+		{"GET", "/callback/f/1", Reader},
+		{"POST", "/settings", None},
 		{"POST", "/api/v1/flows/x/rerun", Operator},
 		{"POST", "/api/v1/bulk/rerun", Operator},
 		{"POST", "/registerx", Operator},

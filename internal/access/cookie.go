@@ -28,7 +28,7 @@ func (c *Control) Logout(w http.ResponseWriter, r *http.Request) { c.setCookie(w
 
 // setCookie: no script can read it, and no other site's form sends it along.
 func (c *Control) setCookie(w http.ResponseWriter, r *http.Request, value string, seconds int) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // without TLS a secure one would never come back
 		Name:     cookieName,
 		Value:    value,
 		Path:     cmp.Or(c.cfg.CookiePath, "/"),

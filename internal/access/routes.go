@@ -8,7 +8,7 @@ import (
 // route is a line of the table of what each route needs.
 type route struct {
 	method string // empty is every one; GET is HEAD, too
-	path   string // a whole one, or a beginning if it ends in /
+	path   string // a whole one, in which * is any one part; or a beginning if it ends in /
 	need   Role
 }
 
@@ -26,8 +26,9 @@ var routes = []route{
 
 	{http.MethodPost, "/register", Registrar},
 	{http.MethodPost, "/register/", Registrar},
-	{http.MethodPost, "/callback/", None}, // the token in its path says that it may
+	{http.MethodPost, "/callback/", None}, // a token of its own says that it may
 	{http.MethodPost, "/api/v1/flows", Registrar},
+	{http.MethodPost, "/workflows/*/register", Registrar}, // the page's form
 
 	{http.MethodPut, "/", Admin},
 	{http.MethodPatch, "/", Admin},
@@ -44,10 +45,18 @@ func Needed(method, path string) Role {
 		method = http.MethodGet
 	}
 	for _, line := range routes {
-		fits := path == line.path || strings.HasSuffix(line.path, "/") && strings.HasPrefix(path, line.path)
-		if fits && (line.method == "" || line.method == method) {
+		if (line.method == "" || line.method == method) && line.fits(path) {
 			return line.need
 		}
 	}
 	return Operator // such as OPTIONS *
+}
+
+func (line route) fits(path string) bool {
+	if before, after, wild := strings.Cut(line.path, "*"); wild {
+		rest, begins := strings.CutPrefix(path, before)
+		part, ends := strings.CutSuffix(rest, after)
+		return begins && ends && part != "" && !strings.Contains(part, "/")
+	}
+	return path == line.path || strings.HasSuffix(line.path, "/") && strings.HasPrefix(path, line.path)
 }

@@ -191,8 +191,8 @@ func TestServe_SecM1(t *testing.T) {
 	var log bytes.Buffer
 	m.log = slog.New(slog.NewTextHandler(&log, nil))
 	ctx, cancel := context.WithCancel(t.Context())
-	serve, err := m.Serve(ctx, "127.0.0.1:0")
-	require.NoError(t, err)
+	serve, failed := m.Serve(ctx, "127.0.0.1:0")
+	require.NoError(t, failed)
 	ended := make(chan error, 1)
 	go func() { ended <- serve() }()
 	address := regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(log.String())[1]
@@ -209,8 +209,8 @@ func TestServe_SecM1(t *testing.T) {
 	}
 	cancel()
 	require.NoError(t, <-ended)
-	_, err = m.Serve(t.Context(), "nowhere:0")
-	require.ErrorContains(t, err, "-metrics-addr")
+	_, failed = m.Serve(t.Context(), "nowhere:0")
+	require.ErrorContains(t, failed, "-metrics-addr")
 
 	// Where others can reach it there are no profiles.
 	w := httptest.NewRecorder()

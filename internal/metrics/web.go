@@ -79,7 +79,7 @@ var words = map[string]bool{}
 func init() {
 	for _, word := range strings.Fields(`api v1 register healthz readyz login logout settings static help flows flow workflows tasks task
 		attempts log logs events failures queue watchers stats programs version graph rerun cancel hold resume skip finish
-		bulk openapi.json openapi.yaml docs start schema`) {
+		bulk search log.txt callback openapi.json openapi.yaml docs start schema`) {
 		words[word] = true
 	}
 }
@@ -99,7 +99,7 @@ func template(path string) string {
 	for i, s := range segments {
 		// After a word there may be an id which is one, too: an id's place is told by what is
 		// before it.
-		named := i > 0 && (segments[i-1] == "flows" || segments[i-1] == "workflows" || segments[i-1] == "tasks" || segments[0] == "register")
+		named := i > 0 && (segments[i-1] == "flows" || segments[i-1] == "workflows" || segments[i-1] == "tasks" || segments[0] == "register" || segments[0] == "callback")
 		if s != "" && (!words[s] || named) {
 			segments[i] = "{}"
 		}

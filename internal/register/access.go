@@ -20,6 +20,9 @@ func (s *Server) identified(next http.Handler) http.Handler {
 		if err == nil {
 			err = p.Require(need)
 		}
+		if err == nil && isCallback(r) && p.ReadOnly { // which no role is for
+			err = &access.RefusedError{Principal: p, Need: access.Registrar}
+		}
 		switch {
 		case err == nil:
 			next.ServeHTTP(w, r.WithContext(access.With(r.Context(), p)))

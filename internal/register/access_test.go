@@ -232,6 +232,8 @@ func TestServer_ReadOnly(t *testing.T) {
 			}
 		}
 	}
+	w := send(t, guarded(Config{Host: "localhost", ReadOnly: true}, fakeStore{}), "POST", "/callback/f/1?token=x", "")
+	require.Equal(t, "read-only", problemOf(t, w).Code)
 	// Without tokens on an address that others can reach there is nothing left but health.
 	h := guarded(Config{Host: "0.0.0.0", ReadOnly: true}, fakeStore{})
 	require.Equal(t, http.StatusForbidden, send(t, h, "POST", "/register/sample", "").Code)

@@ -210,7 +210,7 @@ func registrationOf(form url.Values, id flow.WorkflowID, who access.Principal) (
 	}
 	// The form's own key: sent twice, it is one flow.
 	if key := form.Get("key"); key != "" && len(key) <= 100 {
-		reg.IdempotencyKey = "page:" + key
+		reg.IdempotencyKey = who.Key("page:" + key)
 		reg.Fingerprint = fmt.Sprintf("%s %s %s %s", id, reg.Parameters, form.Get("priority"), reg.Note)
 	}
 	return reg, nil
