@@ -103,6 +103,7 @@ type reader struct {
 	dir       string // the checkout
 	env       []string
 	port      int
+	second    int       // where the README starts another register
 	run       *exec.Cmd // make run
 	ended     chan struct{}
 	out       *buffer // of make run
@@ -117,7 +118,7 @@ func newReader(t *testing.T) *reader {
 		_, err := exec.LookPath(name)
 		require.NoError(t, err, "the README needs it")
 	}
-	r := &reader{t: t, dir: checkout(t), env: newcomersEnviron(), port: freePort(t), out: &buffer{}, ended: make(chan struct{})}
+	r := &reader{t: t, dir: checkout(t), env: newcomersEnviron(), port: freePort(t), second: freePort(t), out: &buffer{}, ended: make(chan struct{})}
 	for _, name := range []string{"cmd", "internal", "migrations"} {
 		require.NoError(t, os.CopyFS(filepath.Join(r.dir, name), os.DirFS(filepath.Join(top, name))))
 	}
@@ -153,7 +154,8 @@ func newcomersEnviron() []string {
 
 func (r *reader) follow(b block) {
 	r.t.Helper()
-	here := strings.NewReplacer("localhost:8000", fmt.Sprintf("localhost:%d", r.port))
+	here := strings.NewReplacer("localhost:8000", fmt.Sprintf("localhost:%d", r.port),
+		"localhost:8001", fmt.Sprintf("localhost:%d", r.second), "-webport 8001", fmt.Sprintf("-webport %d", r.second))
 	b.code, b.shows = here.Replace(b.code), here.Replace(b.shows)
 	r.lookingAt, r.seen = b, ""
 	switch {

@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/pgdev"
+)
+
+// What the README says about the server's log, and docker-compose does: with these, no
+// value that somebody has given is in it, not even when everything is logged.
+var discreet = []string{"log_parameter_max_length=0", "log_parameter_max_length_on_error=0", "log_error_verbosity=terse"}
+
+func TestServerLog_SecE3_HasNoParameters(t *testing.T) {
+	t.Parallel()
+	compose, err := os.ReadFile("../../docker-compose.yml")
+	require.NoError(t, err)
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	for _, setting := range discreet {
+		require.Contains(t, string(compose), setting)
+		require.Contains(t, string(readme), setting)
+	}
+
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o777)) // the server may run as somebody else
+	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))
+	server, err := pgdev.Start(t.Context(), pgdev.Options{Conf: append([]string{
+		"logging_collector=on", "log_directory=" + dir, "log_filename=server.log", "log_file_mode=0644",
+		"log_statement=all", "log_min_duration_statement=0", "log_min_error_statement=error",
+	}, discreet...)})
+	require.NoError(t, err)
+	defer server.Stop()
+	db, err := Open(Config{URL: server.DSN}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer func() { _ = db.Close() }()
+	require.NoError(t, db.Migrate(t.Context()))
+
+	const canary = "canary-5f1c"
+	register := func(id string) error {
+		_, err := db.Register(t.Context(), flow.Registration{
+			FlowID: flow.ID(id), WorkflowID: "sample", Parameters: json.RawMessage(`{"password": "` + canary + `"}`),
+			Note: canary, IdempotencyKey: canary + id, Fingerprint: "f",
+		})
+		return err
+	}
+	id := uuid.NewString()
+	require.NoError(t, register(id))
+	require.NoError(t, register(id), "once more, which is an error inside")
+	// What is refused by a constraint repeats the row.
+	_, err = db.pool.ExecContext(t.Context(), `UPDATE kr_task_stat SET task_priority = $1 WHERE task_flow_id = $2`, 99, id)
+	require.ErrorContains(t, err, "kr_task_stat_task_priority_check")
+	_, err = db.pool.ExecContext(t.Context(), `SELECT $1::int`, canary)
+	require.Error(t, err)
+
+	read := func() string {
+		text, err := os.ReadFile(filepath.Join(dir, "server.log"))
+		require.NoError(t, err)
+		return string(text)
+	}
+	require.Eventually(t, func() bool { return strings.Contains(read(), "invalid input syntax") }, soon, soon/1000)
+	text := strings.ReplaceAll(read(), `invalid input syntax for type integer: "`+canary+`"`, "") // a message has what it is about
+	require.NotContains(t, text, canary)
+	require.Contains(t, text, "flower: register", "statements are there")
+
+	// The same server without them: it would have been there.
+	conn, err := db.pool.Connx(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = conn.ExecContext(t.Context(), `SET log_parameter_max_length = -1; SET log_error_verbosity = default`)
+	require.NoError(t, err)
+	_, err = conn.ExecContext(t.Context(), `SELECT $1::text`, canary)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return strings.Contains(read(), "'"+canary+"'") }, soon, soon/1000)
+}
