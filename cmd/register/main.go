@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/d-tsuji/flower/internal/access"
+	"github.com/d-tsuji/flower/internal/api"
 	"github.com/d-tsuji/flower/internal/cli"
 	"github.com/d-tsuji/flower/internal/postgres"
 	"github.com/d-tsuji/flower/internal/program"
@@ -49,9 +50,7 @@ func run(ctx context.Context, env *cli.Env) error {
 	if err != nil {
 		return err
 	}
-	all := program.Default(program.Config{}) // whatever the watchers are allowed to run
-	db.CheckParameters(all.CheckWorkflow)
-	cfg.web.Programs = all.JSON()
+	db.CheckParameters(program.Default(program.Config{}).CheckWorkflow) // whatever the watchers are allowed to run
 	return errors.Join(serve(ctx, cfg, db, log), db.Close())
 }
 
@@ -79,8 +78,7 @@ func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) e
 	if err != nil {
 		return err
 	}
-	pages := web.New(web.Config{BasePath: cfg.web.BasePath, Access: cfg.web.Access, Version: cli.Version()}, db, log)
-	server := register.New(cfg.web, db, log, register.Site{Prefix: "/", Handler: pages.Handler()})
+	server := register.New(cfg.web, db, log, sites(cfg, db, log)...)
 	onHangup(ctx, log.With("component", "register"), func() {
 		cfg.web.Access.Reload()
 		server.Reload()
@@ -88,6 +86,18 @@ func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) e
 	err = server.Run(ctx)
 	end()
 	return errors.Join(err, measured())
+}
+
+// sites are what is served beside /register and health checks.
+func sites(cfg config, db *postgres.DB, log *slog.Logger) []register.Site {
+	a := api.New(api.Config{Version: cli.Version(), Programs: programs(), BasePath: cfg.web.BasePath}, db, log)
+	pages := web.New(web.Config{BasePath: cfg.web.BasePath, Access: cfg.web.Access, Version: cli.Version()}, db, log)
+	return []register.Site{
+		{Prefix: api.Prefix, Handler: a, Patience: api.Patience},
+		{Prefix: "/openapi.json", Handler: a},
+		{Prefix: "/docs", Handler: a},
+		{Prefix: "/", Handler: pages.Handler()},
+	}
 }
 
 func settings(env *cli.Env, cfg *config) *cli.Flags {

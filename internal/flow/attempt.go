@@ -101,6 +101,7 @@ type LogFilter struct {
 // LogPage is a part of the log of an attempt.
 type LogPage struct {
 	Attempt int // whose; 0: the task has not started yet
+	Latest  int // the number of the task's present or last attempt
 	Lines   []LogLine
 	More    bool // there are more that match: after these if lines after one were asked for, else before these
 	Running bool // the attempt runs: more lines may come

@@ -10,6 +10,9 @@ var (
 	// ErrNoTask: the flow exists, but has no such task.
 	ErrNoTask = errors.New("the flow has no such task")
 
+	// ErrFlowExists: a flow with the id that somebody has chosen exists already.
+	ErrFlowExists = errors.New("a flow with this id exists already")
+
 	// ErrKeyReused: the idempotency key belongs to an earlier, different request.
 	ErrKeyReused = errors.New("the idempotency key was used for a different request")
 

@@ -11,7 +11,8 @@ type ID string
 
 // Registration asks for a new flow of a workflow.
 type Registration struct {
-	FlowID     ID // made by the caller, so that an unanswered request can be repeated
+	FlowID     ID   // made by the caller, so that an unanswered request can be repeated
+	OwnID      bool // FlowID was chosen by somebody else, and may exist: ErrFlowExists
 	WorkflowID WorkflowID
 
 	// Parameters are merged over those of every task, key by key at the top level.

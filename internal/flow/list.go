@@ -69,7 +69,8 @@ type Page struct {
 	AsOf  time.Time // the database's clock
 }
 
-// Summary is a flow in a list. A zero time means that it has not happened.
+// Summary is a flow in a list. A zero time means that it has not happened. Parameters are
+// nil where they are larger than 1 kB.
 type Summary struct {
 	Flow
 	Status       string

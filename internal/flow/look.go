@@ -187,10 +187,9 @@ type Attention struct {
 	OldestReady time.Duration
 }
 
-// Version is what the server and its database are.
+// Version is what the database is.
 type Version struct {
-	Version, Commit string
-	Schema          int64 // of the database
-	NeedsSchema     int64
-	Postgres        string
+	Schema      int64
+	NeedsSchema int64 // what this program needs at least
+	Postgres    string
 }

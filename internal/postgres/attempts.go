@@ -87,7 +87,7 @@ func exists(ctx context.Context, tx *sqlx.Tx, key flow.TaskKey) error {
 // whether it runs.
 const logAttemptSQL = `
 -- flower: whose log
-SELECT a AS attempt, t.exec_status = 1 AND t.attempt = a AS running
+SELECT a AS attempt, t.attempt AS latest, t.exec_status = 1 AND t.attempt = a AS running
 FROM   kr_task_stat t
 CROSS  JOIN LATERAL (SELECT CASE WHEN $3 > 0 THEN $3 WHEN t.exec_status = 1 THEN t.attempt
                             ELSE coalesce((SELECT max(attempt) FROM kr_task_log l WHERE l.task_flow_id = t.task_flow_id
@@ -119,8 +119,8 @@ type logRow struct {
 // Log returns lines of the log of an attempt. Errors are as of Attempts.
 func (d *DB) Log(ctx context.Context, f flow.LogFilter) (flow.LogPage, error) {
 	var whose struct {
-		Attempt int
-		Running bool
+		Attempt, Latest int
+		Running         bool
 	}
 	var rows []logRow
 	err := d.reading(ctx, func(tx *sqlx.Tx) error {
@@ -141,7 +141,7 @@ func (d *DB) Log(ctx context.Context, f flow.LogFilter) (flow.LogPage, error) {
 		return tx.SelectContext(ctx, &rows, logSQL(f.After != nil),
 			string(f.Flow), f.Seq, whose.Attempt, edge, pattern, f.Limit+1) // one more tells whether there are more
 	})
-	page := flow.LogPage{Attempt: whose.Attempt, Running: whose.Running}
+	page := flow.LogPage{Attempt: whose.Attempt, Latest: whose.Latest, Running: whose.Running}
 	more := len(rows) > f.Limit
 	rows = rows[:min(len(rows), f.Limit)]
 	for _, r := range rows {

@@ -77,7 +77,8 @@ func eventsSQL(q *query, f flow.EventFilter, upTo int64, edge bool) string {
 		looked += " AND task_flow_id = " + q.arg(string(f.Flow))
 	}
 	if f.Actor != "" {
-		looked += " AND actor = " + q.arg(f.Actor)
+		actor := q.arg(f.Actor) + "::text"
+		looked += " AND left(actor, 200) = left(" + actor + ", 200) AND actor = " + actor
 	}
 	walk := `WITH walk AS MATERIALIZED (
     SELECT * FROM kr_event WHERE ` + looked + ` ORDER BY event_id ` + order + ` LIMIT ` + strconv.Itoa(maxEvents) + `

@@ -31,7 +31,8 @@ FROM   walk w
 LEFT   JOIN LATERAL (
     SELECT v.task_flow_id, v.task_id, v.status, v.failed_task, v.error, v.waiting, v.running, v.suspended, v.finished, v.ignored,
            v.registered_ts, v.started_ts, v.ended_ts, (extract(epoch FROM v.took) * 1000000)::bigint AS took_us,
-           coalesce(k.registered_by, '') AS registered_by, coalesce(k.note, '') AS note, k.parameters::text AS parameters,
+           coalesce(k.registered_by, '') AS registered_by, left(coalesce(k.note, ''), 2000) AS note,
+           CASE WHEN k.parameters IS NULL THEN '{}' WHEN octet_length(k.parameters::text) <= 1000 THEN k.parameters::text END AS parameters,
            coalesce(x.title, '') AS failed_title, coalesce(x.reason, '') AS failed_reason
     FROM   kr_flow k
     CROSS  JOIN LATERAL (SELECT * FROM v_flow o WHERE o.task_flow_id = k.task_flow_id OFFSET 0) v
@@ -118,10 +119,6 @@ func (d *DB) Flows(ctx context.Context, f flow.Filter, after flow.Position, limi
 	})
 	return page, translate("list flows", err)
 }
-
-const nowSQL = `
--- flower: now
-SELECT clock_timestamp()`
 
 // walkAll walks along several sources and puts together what they have found. A source that
 // has ended early says nothing about what comes after its horizon: there the list ends.

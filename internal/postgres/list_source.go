@@ -211,7 +211,7 @@ func flowRoute(q *query, f flow.Filter, after flow.Position, most int) string {
 		text += " AND task_id = " + q.arg(string(f.WorkflowID))
 	}
 	if f.RegisteredBy != "" {
-		text += " AND registered_by = " + q.arg(f.RegisteredBy)
+		text += " AND registered_by IS NOT NULL AND left(registered_by, 200) = left(" + q.arg(f.RegisteredBy) + "::text, 200)"
 	}
 	if !f.Since.IsZero() {
 		text += " AND registered_ts >= " + q.moment(f.Since)

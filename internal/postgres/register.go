@@ -13,7 +13,7 @@ import (
 // with the same r.FlowID, and repeats itself where an answer was lost. Registrations that
 // come at the same time share a statement and its commit (see registrar).
 //
-// Errors: flow.ErrNotFound, no such workflow; *flow.InvalidError, its graph is broken, or a
+// Errors: flow.ErrNotFound, no such workflow; flow.ErrFlowExists, of an id that somebody chose; *flow.InvalidError, its graph is broken, or a
 // program cannot run with its parameters (see CheckParameters);
 // flow.ErrKeyReused; flow.ErrUnavailable, after which it is not known whether the flow
 // exists: only the same r.FlowID or the same r.IdempotencyKey makes another try safe.
@@ -86,7 +86,7 @@ WITH given AS MATERIALIZED (
     SELECT task_priority, registered_ts, task_flow_id, task_exec_seq FROM task WHERE unmet = 0 AND gate = 0
 )
 SELECT task_flow_id, task_id, registered_ts, coalesce(fingerprint, '') AS fingerprint, coalesce(idempotency_key, '') AS idempotency_key,
-       task_id IN (SELECT task_id FROM limited) AS limited
+       task_id IN (SELECT task_id FROM limited) AS limited, replayed_ts IS NOT NULL AS replayed
 FROM   flow`
 
 // foundSQL finds the flow that an earlier call made, whose answer was lost; by a write,
@@ -103,7 +103,8 @@ type flowRow struct {
 	RegisteredTS time.Time `db:"registered_ts"`
 	Fingerprint  string    `db:"fingerprint"`
 	Key          string    `db:"idempotency_key"`
-	Limited      bool      `db:"limited"` // its workflow has a limit; not told of a found flow
+	Limited      bool      `db:"limited"`  // its workflow has a limit; not told of a found flow
+	Replayed     bool      `db:"replayed"` // it was found by its key
 }
 
 // flow turns the flow that a registration came to into its answer.
@@ -112,7 +113,13 @@ func (row flowRow) flow(r flow.Registration) (flow.Flow, error) {
 		ID:           flow.ID(row.FlowID),
 		WorkflowID:   flow.WorkflowID(row.WorkflowID),
 		RegisteredAt: row.RegisteredTS,
-		Replayed:     flow.ID(row.FlowID) != r.FlowID,
+		Replayed:     flow.ID(row.FlowID) != r.FlowID || r.OwnID && row.Replayed,
+	}
+	if r.OwnID && f.ID == r.FlowID && (row.Fingerprint != r.Fingerprint || row.Key != r.IdempotencyKey) {
+		if r.IdempotencyKey != "" && row.Key == r.IdempotencyKey {
+			return flow.Flow{}, flow.ErrKeyReused
+		}
+		return flow.Flow{}, flow.ErrFlowExists
 	}
 	if f.Replayed && row.Fingerprint != r.Fingerprint {
 		return flow.Flow{}, flow.ErrKeyReused

@@ -507,3 +507,39 @@ func TestRegister_EndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, value[int](t, w, `SELECT count(*) FROM kr_flow`))
 }
+
+// An id that somebody has chosen makes one flow; whoever comes second is told so, unless it
+// is the same request with the same key.
+func TestRegister_OwnID(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "own", def())
+	register := func(id flow.ID, key, fingerprint string) (flow.Flow, error) {
+		return w.Register(t.Context(), flow.Registration{FlowID: id, OwnID: true, WorkflowID: "own", IdempotencyKey: key, Fingerprint: fingerprint})
+	}
+	f, err := register("mine", "", "a b")
+	require.NoError(t, err)
+	require.Equal(t, flow.ID("mine"), f.ID)
+	require.False(t, f.Replayed)
+	_, err = register("mine", "", "a c")
+	require.ErrorIs(t, err, flow.ErrFlowExists)
+	_, err = register("mine", "", "a b")
+	require.NoError(t, err, "the same call, whose answer was lost")
+
+	f, err = register("keyed", "k", "x")
+	require.NoError(t, err)
+	require.False(t, f.Replayed)
+	f, err = register("keyed", "k", "x")
+	require.NoError(t, err)
+	require.True(t, f.Replayed)
+	_, err = register("keyed", "k", "y")
+	require.ErrorIs(t, err, flow.ErrKeyReused)
+	_, err = register("keyed", "l", "x")
+	require.ErrorIs(t, err, flow.ErrFlowExists)
+	_, err = register("keyed", "", "x")
+	require.ErrorIs(t, err, flow.ErrFlowExists)
+	require.Equal(t, 2, value[int](t, w, `SELECT count(*) FROM kr_flow`))
+	insert(t, w, "by hand", 0, [2]int{1, 0})
+	_, err = register("by hand", "", "z")
+	require.ErrorIs(t, err, flow.ErrFlowExists)
+}

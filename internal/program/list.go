@@ -1,26 +1,10 @@
 package program
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
 )
-
-// JSON returns the programs with their parameters, for programs that read them.
-func (s Set) JSON() json.RawMessage {
-	type described struct {
-		Name       string      `json:"name"`
-		Parameters []Parameter `json:"parameters"`
-	}
-	list := struct {
-		Items []described `json:"items"`
-	}{}
-	for _, name := range s.Names() {
-		list.Items = append(list.Items, described{name, append([]Parameter{}, s[name].Parameters()...)})
-	}
-	return encode(list)
-}
 
 // List writes the programs with their parameters, for people.
 func (s Set) List(w io.Writer) error {

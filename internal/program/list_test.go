@@ -1,7 +1,6 @@
 package program_test
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 
@@ -9,24 +8,6 @@ import (
 
 	"github.com/d-tsuji/flower/internal/program"
 )
-
-func TestJSON_NamesEveryProgramAndParameter(t *testing.T) {
-	t.Parallel()
-	set := program.Default(program.Config{})
-	var list struct {
-		Items []struct {
-			Name       string
-			Parameters []program.Parameter
-		}
-	}
-	require.NoError(t, json.Unmarshal(set.JSON(), &list))
-	require.Len(t, list.Items, len(set))
-	for i, name := range set.Names() {
-		require.Equal(t, name, list.Items[i].Name)
-		require.NotNil(t, list.Items[i].Parameters)
-		require.Equal(t, append([]program.Parameter{}, set[name].Parameters()...), list.Items[i].Parameters)
-	}
-}
 
 func TestList_NamesEveryProgramAndParameter(t *testing.T) {
 	t.Parallel()

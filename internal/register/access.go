@@ -2,13 +2,13 @@ package register
 
 import (
 	"errors"
-	"math"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/d-tsuji/flower/internal/access"
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 // identified says who is calling, and refuses what that one may not do: access.Needed has
@@ -50,7 +50,7 @@ func (s *Server) principal(r *http.Request, need access.Role) (access.Principal,
 	case isRegister(r):
 		p.Role = access.Registrar
 	case !isHealth(r) && !isCallback(r):
-		err = notServed.because("others can reach this address, and register knows nobody: so only POST /register, " +
+		err = problem.NotServed.Because("others can reach this address, and register knows nobody: so only POST /register, " +
 			"callbacks, /healthz and /readyz are served here; make a token with register token -name NAME -role operator and start " +
 			"register with -tokens-file, or start it on localhost, or with -insecure where the network keeps others out")
 	}
@@ -67,31 +67,6 @@ func (s *Server) asksForLogin(r *http.Request, err error) bool {
 	return s.cfg.LoginPage != "" && (errors.Is(err, access.ErrNoToken) || errors.Is(err, access.ErrWrongToken)) &&
 		(r.Method == http.MethodGet || r.Method == http.MethodHead) &&
 		!strings.HasPrefix(r.URL.EscapedPath(), "/api/") && strings.Contains(r.Header.Get("Accept"), "text/html")
-}
-
-// refusal returns what to answer where somebody may not do something; nil for other errors.
-// Whoever comes with a wrong token learns no more than that.
-func refusal(err error) *failure {
-	var (
-		many    *access.TooManyError
-		refused *access.RefusedError
-	)
-	switch {
-	case errors.Is(err, access.ErrWrongToken):
-		return unauthenticated.because("this token is not known here, or no longer good")
-	case errors.Is(err, access.ErrNoToken):
-		return unauthenticated.because("say who you are: send a token, as in curl -H 'Authorization: Bearer TOKEN'; " +
-			"register token -name NAME -role ROLE makes one")
-	case errors.As(err, &many):
-		f := tooManyTokens.because("%s", many)
-		f.retryAfter = int(math.Ceil(many.Wait.Seconds()))
-		return f
-	case errors.As(err, &refused) && refused.ReadOnly():
-		return readOnly.because("%s", refused)
-	case errors.As(err, &refused):
-		return roleTooLow.because("%s", refused)
-	}
-	return nil
 }
 
 // client returns the address that a request came from.

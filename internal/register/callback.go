@@ -12,6 +12,8 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
+	"github.com/d-tsuji/flower/internal/request"
 )
 
 // answer answers POST /callback/{task_flow_id}/{task_exec_seq}?token=…, by which somebody
@@ -26,20 +28,20 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answered, err := s.store.Answer(r.Context(), key, flow.HashCallback(r.URL.Query().Get("token")), string(body))
-	s.answered(r, err)
+	problem.Answered(r.Context(), err)
 	switch {
 	case errors.Is(err, flow.ErrNotFound):
-		return callbackNotFound.because("no task waits for this call: the token is wrong, or the task has gone on, " +
+		return problem.CallbackNotFound.Because("no task waits for this call: the token is wrong, or the task has gone on, " +
 			"since it was answered, ran out of time or was changed by hand")
 	case err != nil:
 		return fmt.Errorf("answer task %s: %w", key, err)
 	case answered == flow.AnswerRepeated:
-		return callbackAnswered.because("this task has an answer already: it was called before")
+		return problem.CallbackAnswered.Because("this task has an answer already: it was called before")
 	case answered == flow.AnswerLate:
-		return callbackLate.because("this task does not wait any more: it was stopped")
+		return problem.CallbackLate.Because("this task does not wait any more: it was stopped")
 	}
 	s.log.InfoContext(r.Context(), "task answered", "flow", key.Flow, "seq", key.Seq, "request", exchangeOf(r).id)
-	writeJSON(w, http.StatusAccepted, answerJSON{"accepted", string(key.Flow), key.Seq})
+	problem.WriteJSON(w, http.StatusAccepted, answerJSON{"accepted", string(key.Flow), key.Seq})
 	return nil
 }
 
@@ -51,13 +53,13 @@ type answerJSON struct {
 }
 
 func taskKey(r *http.Request) (flow.TaskKey, error) {
-	id, err := pathID(r, "task_flow_id")
+	id, err := request.ID(mux.Vars(r)["task_flow_id"])
 	if err != nil {
 		return flow.TaskKey{}, err
 	}
 	seq, err := strconv.ParseInt(mux.Vars(r)["task_exec_seq"], 10, 32)
 	if err != nil {
-		return flow.TaskKey{}, malformedPath.because("the last part of the path must be a task_exec_seq, a whole number")
+		return flow.TaskKey{}, problem.MalformedPath.Because("the last part of the path must be a task_exec_seq, a whole number")
 	}
 	return flow.TaskKey{Flow: flow.ID(id), Seq: int(seq)}, nil
 }
@@ -67,7 +69,7 @@ const maxAnswer = flow.MaxOutput - 1<<10
 
 // readAnswer reads the result: JSON that an output can be made of. No body is null.
 func readAnswer(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
-	text, err := readAll(w, r)
+	text, err := request.ReadAll(w, r)
 	if err != nil {
 		return nil, err
 	}
@@ -76,27 +78,13 @@ func readAnswer(w http.ResponseWriter, r *http.Request) (json.RawMessage, error)
 		return json.RawMessage("null"), nil
 	}
 	if len(text) > maxAnswer {
-		return nil, bodyTooLarge.because("the result has %d bytes, and %d are allowed: store it elsewhere and send where", len(text), maxAnswer)
+		return nil, problem.BodyTooLarge.Because("the result has %d bytes, and %d are allowed: store it elsewhere and send where", len(text), maxAnswer)
 	}
-	bad := scan(text)
-	if bad == nil {
-		var syntax *json.SyntaxError
-		if errors.As(json.Unmarshal(text, new(json.RawMessage)), &syntax) {
-			bad = malformedAt(text, int(syntax.Offset)-1, syntax.Error())
-		}
+	if err := request.Check(text, `{"rows": 7}, or {"error": "why not"}`); err != nil {
+		return nil, err
 	}
-	if bad != nil {
-		bad.detail = strings.Replace(bad.detail, example, `{"rows": 7}, or {"error": "why not"}`, 1)
-		return nil, bad
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	var value any
-	if err := d.Decode(&value); err != nil {
-		return nil, malformedBody.because("the body cannot be read as JSON")
-	}
-	if !storable(value) {
-		return nil, invalidValue.because("a number is too large or too exact; send it as a string")
+	if err := request.Numbers(text); err != nil {
+		return nil, err
 	}
 	return text, nil
 }

@@ -1,7 +1,6 @@
 package register
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -41,9 +40,6 @@ type Config struct {
 	// LoginPage is where a browser is sent that has no token; empty without pages.
 	// It is below BasePath, as in "/login".
 	LoginPage string
-
-	// Programs is what tasks can run, with their parameters: what /api/v1/programs answers.
-	Programs json.RawMessage
 
 	Meter Meter // nil: nobody counts
 

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 // Limits of connections, which cost memory and a file each, whether they are used or not.
@@ -120,7 +122,7 @@ func (s *Server) welcomed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.conns.turnedAway(r) && !isHealth(r) {
 			w.Header().Set("Connection", "close")
-			s.fail(w, r, tooManyRequests.because(turnedAdvice))
+			s.fail(w, r, problem.TooManyRequests.Because(turnedAdvice))
 			return
 		}
 		next.ServeHTTP(w, r)

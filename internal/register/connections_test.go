@@ -11,18 +11,16 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/d-tsuji/flower/internal/flow"
 )
 
 // startSmall starts a server with room for some connections, and some more that are turned
 // away.
-func startSmall(t *testing.T, most, turned int, store Store) (address string, s *Server) {
+func startSmall(t *testing.T, most, turned int, store Store, sites ...Site) (address string, s *Server) {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s = New(Config{Host: "127.0.0.1"}, store, slog.New(slog.DiscardHandler))
-	s.conns = newConnections(most, turned)
+	s = New(Config{Host: "127.0.0.1"}, store, slog.New(slog.DiscardHandler), sites...)
+	s.conns, s.reading = newConnections(most, turned), time.Second
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, l) }()
@@ -107,16 +105,17 @@ func TestServe_SecG3_WithoutRoomTheNewOnesAreTurnedAway(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	entered := make(chan struct{}, 3)
-	address, s := startSmall(t, 3, 2, fakeStore{flow: func(context.Context, flow.ID) (flow.State, error) {
+	slow := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		entered <- struct{}{}
 		<-release
-		return flow.State{}, flow.ErrNotFound
-	}})
+		w.WriteHeader(http.StatusNoContent)
+	})
+	address, s := startSmall(t, 3, 2, fakeStore{}, Site{Prefix: "/slow/", Handler: slow})
 	statuses := make(chan int, 3)
 	for range 3 { // in use
 		c := dial(t, address)
 		go func() {
-			status, _ := c.ask(t, "/api/v1/flows/x")
+			status, _ := c.ask(t, "/slow/")
 			statuses <- status
 		}()
 		<-entered
@@ -142,6 +141,6 @@ func TestServe_SecG3_WithoutRoomTheNewOnesAreTurnedAway(t *testing.T) {
 
 	close(release)
 	for range 3 {
-		require.Equal(t, http.StatusNotFound, <-statuses)
+		require.Equal(t, http.StatusNoContent, <-statuses)
 	}
 }

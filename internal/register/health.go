@@ -14,6 +14,7 @@ import (
 
 	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 // readyTimeout is shorter than the patience of whoever asks.
@@ -21,7 +22,7 @@ const readyTimeout = 2 * time.Second
 
 // healthz says that the process lives, and nothing else.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
-	writeText(w, http.StatusOK, "ok\n")
+	problem.WriteText(w, http.StatusOK, "ok\n")
 	return nil
 }
 
@@ -32,13 +33,13 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
 // asks for ?strict, a monitor and not a load balancer, gets another status for it.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	if s.stopping.Load() {
-		writeText(w, http.StatusServiceUnavailable, "shutting down\n")
+		problem.WriteText(w, http.StatusServiceUnavailable, "shutting down\n")
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	err := s.store.Ready(ctx)
-	s.answered(r, err)
+	exchangeOf(r).Answered(r.Context(), err)
 	if err != nil && exchangeOf(r).gone(r) {
 		return nil // the one who asked has left; that says nothing about the database
 	}
@@ -52,11 +53,11 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case err == nil:
 		status, text := s.checked(ctx, r)
-		writeText(w, status, "ready\n"+text)
+		problem.WriteText(w, status, "ready\n"+text)
 	case errors.Is(err, flow.ErrUnavailable), ctx.Err() != nil:
-		writeText(w, http.StatusServiceUnavailable, flow.ErrUnavailable.Error()+"\n")
+		problem.WriteText(w, http.StatusServiceUnavailable, flow.ErrUnavailable.Error()+"\n")
 	default:
-		writeText(w, http.StatusServiceUnavailable, "the database cannot be used; the log says why\n")
+		problem.WriteText(w, http.StatusServiceUnavailable, "the database cannot be used; the log says why\n")
 	}
 	return nil
 }
@@ -121,7 +122,7 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request) error {
 	if s.encrypted(r) {
 		scheme = "https"
 	}
-	writeText(w, http.StatusOK, strings.ReplaceAll(welcomeText, "http://HOST", scheme+"://"+host))
+	problem.WriteText(w, http.StatusOK, strings.ReplaceAll(welcomeText, "http://HOST", scheme+"://"+host))
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,7 +25,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // every other but "nope".
 type fakeStore struct {
 	register func(context.Context, flow.Registration) (flow.Flow, error)
-	flow     func(context.Context, flow.ID) (flow.State, error)
 	ready    func(context.Context) error
 	checked  func() (flow.Check, error)
 	answer   func(key flow.TaskKey, hash, body string) (flow.Answered, error)
@@ -38,13 +38,6 @@ func (f fakeStore) Register(ctx context.Context, r flow.Registration) (flow.Flow
 		return flow.Flow{}, flow.ErrNotFound
 	}
 	return flow.Flow{ID: r.FlowID, WorkflowID: r.WorkflowID}, nil
-}
-
-func (f fakeStore) Flow(ctx context.Context, id flow.ID) (flow.State, error) {
-	if f.flow != nil {
-		return f.flow(ctx, id)
-	}
-	return flow.State{}, flow.ErrNotFound
 }
 
 func (f fakeStore) Answer(_ context.Context, key flow.TaskKey, hash, body string) (flow.Answered, error) {
@@ -109,7 +102,7 @@ func serving(store Store) http.Handler {
 }
 
 // request is one with the headers of curl; further headers come as name, value, ….
-func request(t *testing.T, method, path, body string, headers ...string) *http.Request {
+func newRequest(t *testing.T, method, path, body string, headers ...string) *http.Request {
 	t.Helper()
 	var reader io.Reader
 	if body != "" {
@@ -129,7 +122,7 @@ func request(t *testing.T, method, path, body string, headers ...string) *http.R
 
 func send(t *testing.T, h http.Handler, method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	return do(h, request(t, method, path, body, headers...))
+	return do(h, newRequest(t, method, path, body, headers...))
 }
 
 func do(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
@@ -149,10 +142,10 @@ func answerOf(t *testing.T, w *httptest.ResponseRecorder) registerAnswer {
 	return a
 }
 
-func problemOf(t *testing.T, w *httptest.ResponseRecorder) problem {
+func problemOf(t *testing.T, w *httptest.ResponseRecorder) problem.Document {
 	t.Helper()
 	require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), w.Body.String())
-	var p problem
+	var p problem.Document
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
 	require.Equal(t, w.Code, p.Status)
 	require.NotEmpty(t, p.Code)

@@ -13,14 +13,17 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 // exchange is what the layers and the handler of one request tell each other.
 type exchange struct {
-	id   string // of the request, made here: a client's own could be anything
-	task string // the workflow that it names, for answers
-	path string // as it was sent, but for the base path
-	away bool   // it failed since the database is away, which the log has
+	server *Server
+	id     string // of the request, made here: a client's own could be anything
+	task   string // the workflow that it names, for answers
+	path   string // as it was sent, but for the base path
+	away   bool   // it failed since the database is away, which the log has
 }
 
 type exchangeKey struct{}
@@ -43,8 +46,8 @@ func (*exchange) gone(r *http.Request) bool {
 func (s *Server) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		x := &exchange{id: uuid.NewString(), path: r.URL.EscapedPath()}
-		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+		x := &exchange{server: s, id: uuid.NewString(), path: r.URL.EscapedPath()}
+		r = r.WithContext(problem.With(context.WithValue(r.Context(), exchangeKey{}, x), x))
 		h := w.Header()
 		h.Set("X-Request-Id", x.id)
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -124,7 +127,7 @@ func (s *Server) recovering(next http.Handler) http.Handler {
 			if rec, ok := w.(*recorder); ok && rec.written {
 				panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 			}
-			s.fail(w, r, internal.because("internal error; the log has the details under this request's id"))
+			s.fail(w, r, problem.Internal.Because("internal error; the log has the details under this request's id"))
 		}()
 		next.ServeHTTP(w, r)
 	})
@@ -136,11 +139,14 @@ func (s *Server) recovering(next http.Handler) http.Handler {
 func (s *Server) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		slots := s.inFlight
-		if isHealth(r) {
+		switch {
+		case isHealth(r):
 			slots = s.health
+		case s.patience(r) > 0:
+			slots = s.patient
 		}
 		if !acquire(slots) && (isHealth(r) || !s.wait(r.Context(), slots)) {
-			s.fail(w, r, tooManyRequests.because("too many requests at once; try again in a second"))
+			s.fail(w, r, problem.TooManyRequests.Because("too many requests at once; try again in a second"))
 			return
 		}
 		defer func() { <-slots }()
@@ -206,8 +212,8 @@ func (s *Server) knownHost(next http.Handler) http.Handler {
 		// Only HTTP/1.0 without a Host has none; no browser sends that.
 		if host != "" && !names[host] && !strings.HasSuffix(host, ".localhost") {
 			if _, err := netip.ParseAddr(host); err != nil {
-				s.fail(w, r, unknownHost.because("this server is not known as %q; start register with -hosts %s if it should be",
-					cut(host, 256), cut(host, 256)))
+				s.fail(w, r, problem.UnknownHost.Because("this server is not known as %q; start register with -hosts %s if it should be",
+					problem.Cut(host, 256), problem.Cut(host, 256)))
 				return
 			}
 		}
@@ -221,7 +227,7 @@ func (s *Server) knownHost(next http.Handler) http.Handler {
 func (s *Server) sameOrigin(next http.Handler) http.Handler {
 	p := http.NewCrossOriginProtection()
 	p.SetDenyHandler(s.handle(func(http.ResponseWriter, *http.Request) error {
-		return crossOrigin.because("a page of another site sent this request")
+		return problem.CrossOrigin.Because("a page of another site sent this request")
 	}))
 	return p.Handler(next)
 }
@@ -230,13 +236,45 @@ func (s *Server) sameOrigin(next http.Handler) http.Handler {
 func (s *Server) deadline(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.URL.EscapedPath()) > maxPath {
-			s.fail(w, r, pathTooLong.because("the path is longer than %d bytes", maxPath))
+			s.fail(w, r, problem.PathTooLong.Because("the path is longer than %d bytes", maxPath))
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		limit := s.limit(r)
+		if limit > requestTimeout {
+			// Later than any answer. The read deadline of the whole request, if it came
+			// while the handler waits, would look like a client that has left. A writer
+			// that has no deadlines needs none.
+			c, later := http.NewResponseController(w), time.Now().Add(limit+writeTimeout-requestTimeout)
+			_, _ = c.SetReadDeadline(later), c.SetWriteDeadline(later)
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
+		if limit > requestTimeout {
+			var stop context.CancelCauseFunc
+			ctx, stop = context.WithCancelCause(ctx)
+			defer context.AfterFunc(s.ending, func() {
+				stop(problem.ShuttingDown.Because("this server is stopping; ask again in a moment, or another one"))
+			})()
+			defer stop(nil)
+		}
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// limit is how long a request may take.
+func (s *Server) limit(r *http.Request) time.Duration { return requestTimeout + s.patience(r) }
+
+// patience is how long a request may wait for something to happen.
+func (s *Server) patience(r *http.Request) time.Duration {
+	for _, site := range s.sites {
+		if strings.HasPrefix(r.URL.EscapedPath(), site.Prefix) {
+			if site.Patience == nil {
+				return 0
+			}
+			return site.Patience(r)
+		}
+	}
+	return 0
 }
 
 func isHealth(r *http.Request) bool {

@@ -58,7 +58,7 @@ func TestRegister_AnyContentTypeWillDo(t *testing.T) {
 	for _, contentType := range []string{
 		"", "application/json", "application/x-www-form-urlencoded", "text/plain", "multipart/form-data", "nonsense",
 	} {
-		r := request(t, "POST", "/register", `{"taskId":"sample"}`)
+		r := newRequest(t, "POST", "/register", `{"taskId":"sample"}`)
 		r.Header.Set("Content-Type", contentType)
 		require.Equal(t, http.StatusCreated, do(serving(fakeStore{}), r).Code, contentType)
 	}
@@ -202,9 +202,9 @@ func TestRegister_TheBodysLimitIsOneMiB(t *testing.T) {
 	}
 	require.Equal(t, http.StatusCreated, send(t, serving(fakeStore{}), "POST", "/register", body(1<<20)).Code)
 
-	unread := request(t, "POST", "/register", body(1<<20+1))
+	unread := newRequest(t, "POST", "/register", body(1<<20+1))
 	unread.Body = noBody{t} // by its Content-Length alone
-	chunked := request(t, "POST", "/register/sample", body(1<<20+1))
+	chunked := newRequest(t, "POST", "/register/sample", body(1<<20+1))
 	chunked.ContentLength = -1
 	for _, r := range []*http.Request{unread, chunked} {
 		w := do(serving(fakeStore{}), r)
@@ -367,7 +367,7 @@ func FuzzRegisterBody(f *testing.F) {
 		if id != "" {
 			path += "/" + url.PathEscape(id)
 		}
-		r := request(t, "POST", path, string(body))
+		r := newRequest(t, "POST", path, string(body))
 		if key != "" {
 			r.Header["Idempotency-Key"] = []string{key}
 		}

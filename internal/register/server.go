@@ -1,8 +1,8 @@
 // Package register is Flower's HTTP side: it registers flows and shows how they go.
 //
 // POST /register is the door that the original had. What it takes and answers is a
-// promise: fields are only ever added. The rest is under /api/v1, and answers errors as
-// problem+json.
+// promise: fields are only ever added. Health checks are here as well; the rest is served
+// by other rooms (see Site), and answers errors as problem+json.
 //
 // A request passes, from outside: its id, the security headers and the access log; what
 // catches a panic; whether its connection is one too many; the check of its Host; the check that no other site's page sent it; the
@@ -26,6 +26,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
 	"github.com/d-tsuji/flower/internal/reload"
 )
 
@@ -37,9 +38,6 @@ type Store interface {
 	// without an error. A key that was used before returns the earlier flow, marked as
 	// replayed, or flow.ErrKeyReused if that request had another fingerprint.
 	Register(ctx context.Context, r flow.Registration) (flow.Flow, error)
-
-	// Flow returns a flow with its tasks.
-	Flow(ctx context.Context, id flow.ID) (flow.State, error)
 
 	// Answer gives a task the answer that it waits for, which is JSON. The hash is that of
 	// the token that the caller shows; if the task has not given that away, or is not
@@ -59,6 +57,7 @@ const (
 	maxInFlight = 256  // requests at once
 	maxQueued   = 2048 // requests that wait for one of those to end; beyond, 503
 	maxHealth   = 16   // requests of health checks at once
+	maxPatient  = 256  // requests at once that wait for something to happen
 
 	headerTimeout  = 5 * time.Second
 	readTimeout    = 10 * time.Second // header and body
@@ -90,6 +89,10 @@ type Server struct {
 	inFlight chan struct{}
 	queue    chan struct{}
 	health   chan struct{}
+	patient  chan struct{}
+	ending   context.Context // ends when the server begins to stop
+	end      context.CancelFunc
+	reading  time.Duration // what a client has for header and body; readTimeout but in tests
 }
 
 // Site is what another room serves here, behind all of the server's layers: its handler
@@ -97,6 +100,11 @@ type Server struct {
 type Site struct {
 	Prefix  string // of its paths, as in "/api/v1/"; the first site that fits is asked
 	Handler http.Handler
+
+	// Patience returns how long a request may take that waits for something to happen;
+	// 0, or no function: as long as all others. It holds nothing meanwhile that others
+	// need, and there is a limit of its own for how many there are at once.
+	Patience func(r *http.Request) time.Duration
 }
 
 // New returns a server; it does nothing yet.
@@ -108,6 +116,7 @@ func New(cfg Config, store Store, log *slog.Logger, sites ...Site) *Server {
 	if cfg.Meter == nil {
 		cfg.Meter = noMeter{}
 	}
+	ending, end := context.WithCancel(context.Background())
 	return &Server{
 		cfg:      cfg,
 		store:    store,
@@ -121,6 +130,10 @@ func New(cfg Config, store Store, log *slog.Logger, sites ...Site) *Server {
 		inFlight: make(chan struct{}, maxInFlight),
 		queue:    make(chan struct{}, maxQueued),
 		health:   make(chan struct{}, maxHealth),
+		patient:  make(chan struct{}, maxPatient),
+		ending:   ending,
+		end:      end,
+		reading:  readTimeout,
 	}
 }
 
@@ -133,8 +146,6 @@ func (s *Server) Handler() http.Handler {
 		r.Handle(path, s.methods(handlers{http.MethodPost: s.register}))
 	}
 	r.Handle("/callback/{task_flow_id}/{task_exec_seq}", s.methods(handlers{http.MethodPost: s.answer}))
-	r.Handle("/api/v1/flows/{task_flow_id}", s.methods(handlers{http.MethodGet: s.showFlow}))
-	r.Handle("/api/v1/programs", s.methods(handlers{http.MethodGet: s.listPrograms}))
 	r.Handle("/healthz", s.methods(handlers{http.MethodGet: s.healthz}))
 	r.Handle("/readyz", s.methods(handlers{http.MethodGet: s.readyz}))
 	welcome := s.methods(handlers{http.MethodGet: s.welcome})
@@ -144,7 +155,7 @@ func (s *Server) Handler() http.Handler {
 	}
 	r.Handle("/", welcome)
 	r.NotFoundHandler = s.handle(func(http.ResponseWriter, *http.Request) error {
-		return noSuchPath.because("there is nothing at this path; GET / says what there is")
+		return problem.NoSuchPath.Because("there is nothing at this path; GET / says what there is")
 	})
 
 	var h http.Handler = r
@@ -183,7 +194,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		Handler:                      s.Handler(),
 		DisableGeneralOptionsHandler: true, // it would pass by our checks
 		ReadHeaderTimeout:            headerTimeout,
-		ReadTimeout:                  readTimeout,
+		ReadTimeout:                  s.reading,
 		WriteTimeout:                 writeTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHeader,
@@ -200,6 +211,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.stopping.Store(true)
+	s.end()
 	s.log.Info("stopping", "cause", context.Cause(ctx))
 	return s.shutDown(ctx, srv, served)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 var allRoutes = []struct{ method, path string }{
@@ -40,7 +41,7 @@ func TestServer_UnknownPathsAndMethods(t *testing.T) {
 			require.Equal(t, "no-such-path", problemOf(t, w).Code)
 		}
 	}
-	for _, path := range []string{"/", "/healthz", "/readyz", "/api/v1/flows/a"} {
+	for _, path := range []string{"/", "/healthz", "/readyz"} {
 		w := send(t, h, "POST", path, "")
 		require.Equal(t, http.StatusMethodNotAllowed, w.Code)
 		require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
@@ -107,7 +108,7 @@ func TestServer_ServesKnownHostsOnly(t *testing.T) {
 		// A page cannot make its own name be an address, so these are not rebound names.
 		"10.1.2.3:8000", "[fe80::1]:8000", "",
 	} {
-		r := request(t, "GET", "/healthz", "")
+		r := newRequest(t, "GET", "/healthz", "")
 		r.Host = host
 		require.Equal(t, http.StatusOK, do(h, r).Code, host)
 	}
@@ -116,7 +117,7 @@ func TestServer_ServesKnownHostsOnly(t *testing.T) {
 		"127.0.0.1.nip.io", "flower.example.com.evil.example", "0x7f.1", "2130706433", "127.1", "a b", "..",
 	} {
 		for _, route := range allRoutes {
-			r := request(t, route.method, route.path, "")
+			r := newRequest(t, route.method, route.path, "")
 			r.Host = host
 			w := do(h, r)
 			require.Equal(t, http.StatusMisdirectedRequest, w.Code, "%s %s of %s", route.method, route.path, host)
@@ -201,7 +202,7 @@ func TestServer_LimitsRequestsAtOnce(t *testing.T) {
 		h := small(release)
 		codes := make(chan int, 5)
 		for range 5 {
-			r := request(t, "POST", "/register/sample", "")
+			r := newRequest(t, "POST", "/register/sample", "")
 			go func() { codes <- do(h, r).Code }()
 		}
 		synctest.Wait() // until all of them are in, or in the queue
@@ -225,7 +226,7 @@ func TestServer_NobodyWaitsInTheQueueForLong(t *testing.T) {
 		h := small(release)
 		var served sync.WaitGroup
 		for range 2 {
-			r := request(t, "POST", "/register/sample", "")
+			r := newRequest(t, "POST", "/register/sample", "")
 			served.Go(func() { do(h, r) })
 		}
 		synctest.Wait()
@@ -253,6 +254,74 @@ func TestServer_ARequestHas15Seconds(t *testing.T) {
 	})
 }
 
+// A site may have requests that wait for something to happen. They have the time for it,
+// and take no place of others.
+func TestServer_PatientRequests(t *testing.T) {
+	t.Parallel()
+	waits := Site{
+		Prefix: "/waits/",
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			problem.Fail(w, r, context.Cause(r.Context()))
+		}),
+		Patience: func(r *http.Request) time.Duration {
+			d, _ := time.ParseDuration(r.URL.Query().Get("wait"))
+			return d
+		},
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{Host: "localhost"}, fakeStore{}, slog.New(slog.DiscardHandler), waits)
+		s.inFlight, s.queue, s.patient = make(chan struct{}, 1), make(chan struct{}), make(chan struct{}, 2)
+		h := s.Handler()
+		for path, want := range map[string]time.Duration{"/waits/": 15 * time.Second, "/waits/?wait=60s": 75 * time.Second} {
+			start := time.Now()
+			w := send(t, h, "GET", path, "")
+			require.Equal(t, want, time.Since(start), path)
+			require.Contains(t, problemOf(t, w).Detail, "within "+want.String())
+		}
+		for range 2 {
+			go send(t, h, "GET", "/waits/?wait=60s", "")
+		}
+		synctest.Wait()
+		require.Equal(t, http.StatusCreated, send(t, h, "POST", "/register/sample", "").Code)
+		require.Equal(t, http.StatusServiceUnavailable, send(t, h, "GET", "/waits/?wait=1s", "").Code)
+		s.end() // they do not keep the server from stopping
+		synctest.Wait()
+		w := send(t, h, "GET", "/waits/?wait=60s", "")
+		require.Equal(t, http.StatusServiceUnavailable, w.Code)
+		require.Equal(t, "shutting-down", problemOf(t, w).Code)
+	})
+}
+
+// On a real connection neither deadline of the server cuts them off, and a client that leaves
+// ends them.
+func TestServe_PatientRequests(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	waits := Site{Prefix: "/waits/", Patience: func(*http.Request) time.Duration { return time.Minute }, Handler: http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-r.Context().Done():
+				ended <- context.Cause(r.Context())
+			case <-time.After(1200 * time.Millisecond): // startSmall's read deadline is over
+				ended <- nil
+				w.WriteHeader(http.StatusNoContent)
+			}
+		})}
+	address, _ := startSmall(t, 3, 2, fakeStore{}, waits)
+	status, _ := dial(t, address).ask(t, "/waits/")
+	require.NoError(t, <-ended)
+	require.Equal(t, http.StatusNoContent, status)
+
+	ctx, leave := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/waits/", nil)
+	require.NoError(t, err)
+	time.AfterFunc(100*time.Millisecond, leave)
+	_, err = http.DefaultClient.Do(r) //nolint:bodyclose // there is none
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
 func TestServer_ClientsThatLeaveAreNoErrors(t *testing.T) {
 	t.Parallel()
 	var log logBuffer
@@ -262,7 +331,7 @@ func TestServer_ClientsThatLeaveAreNoErrors(t *testing.T) {
 		<-ctx.Done()
 		return flow.Flow{}, ctx.Err()
 	}}, log.logger()).Handler()
-	do(h, request(t, "POST", "/register/sample", "").WithContext(ctx))
+	do(h, newRequest(t, "POST", "/register/sample", "").WithContext(ctx))
 	require.NotContains(t, log.String(), "level=WARN")
 	require.NotContains(t, log.String(), "level=ERROR")
 }
@@ -285,7 +354,7 @@ func TestThrottle_WritesTheSameErrorOnceASecond(t *testing.T) {
 		var log logBuffer
 		throttled := newThrottle(log.logger())
 		write := func(text string) {
-			throttled.log(t.Context(), &failure{kind: internal, cause: errors.New(text)})
+			throttled.log(t.Context(), problem.Unexpected(errors.New(text)))
 		}
 		for range 100 {
 			write("one")

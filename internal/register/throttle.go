@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 // throttle writes the same error at most once a second, with a count of those it left
@@ -32,15 +34,15 @@ func newThrottle(out *slog.Logger) *throttle {
 }
 
 // log writes a failure's cause.
-func (t *throttle) log(ctx context.Context, f *failure, attrs ...any) {
-	missed, ok := t.admit(f.cause.Error())
+func (t *throttle) log(ctx context.Context, f *problem.Failure, attrs ...any) {
+	missed, ok := t.admit(f.Cause.Error())
 	if !ok {
 		return
 	}
 	if missed > 0 {
 		attrs = append(attrs, "repeated", missed)
 	}
-	t.out.ErrorContext(ctx, "request failed", append(attrs, "err", f.cause)...)
+	t.out.ErrorContext(ctx, "request failed", append(attrs, "err", f.Cause)...)
 }
 
 // admit reports whether a text may be written now, and how often it was not.

@@ -1,4 +1,4 @@
-package register
+package api
 
 import (
 	"fmt"
@@ -26,12 +26,12 @@ type tree struct {
 
 // flowText is a flow as a table for a terminal. Each state is a word, so that grep finds
 // it, and there are no colour codes, which would spoil a file.
-func flowText(s flow.State, ascii bool) string {
+func flowText(s flow.State, v view) string {
 	t := newTree(s)
 	rows := make([][]string, len(s.Tasks))
 	for i, task := range s.Tasks {
 		word, mark := t.describe(task)
-		if ascii {
+		if v.ascii {
 			mark = marksASCII[mark]
 		}
 		took := ""
@@ -45,6 +45,9 @@ func flowText(s flow.State, ascii bool) string {
 	align(&b, rows)
 	if s.Recover != "" {
 		b.WriteString(" rerun: " + oneLine(s.Recover) + "\n")
+		if v.site != "" {
+			b.WriteString("    or: curl -X POST " + v.site + flowURL(s.ID) + "/rerun\n")
+		}
 	}
 	return b.String()
 }

@@ -1,13 +1,7 @@
-package register
+package api
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"log/slog"
-	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -53,27 +47,18 @@ func nightly() flow.State {
 	return s
 }
 
-func showing(s flow.State) http.Handler {
-	return serving(fakeStore{flow: func(_ context.Context, id flow.ID) (flow.State, error) {
-		if id != s.ID {
-			return flow.State{}, fmt.Errorf("flow %q: %w", id, flow.ErrNotFound)
-		}
-		return s, nil
-	}})
-}
-
-func TestFlow_JSON(t *testing.T) {
+func TestDetail(t *testing.T) {
 	t.Parallel()
-	w := send(t, showing(nightly()), "GET", "/api/v1/flows/7f3c", "", "Accept", "*/*")
-	require.Equal(t, http.StatusOK, w.Code)
-	require.Equal(t, "application/json", w.Header().Get("Content-Type"))
-	require.NotContains(t, w.Body.String(), "s3cret")
+	a := &API{cfg: Config{BasePath: "/base"}}
+	text, err := json.Marshal(a.detail(nightly()))
+	require.NoError(t, err)
+	require.NotContains(t, string(text), "s3cret")
 	var got map[string]any
-	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &got))
+	require.NoError(t, json.Unmarshal(text, &got))
 	tasks, ok := got["tasks"].([]any)
 	require.True(t, ok)
 	delete(got, "tasks")
-	text, err := json.Marshal(got)
+	head, err := json.Marshal(got)
 	require.NoError(t, err)
 	require.JSONEq(t, `{
 		"taskFlowId": "7f3c", "taskId": "nightly", "status": "failed",
@@ -82,45 +67,42 @@ func TestFlow_JSON(t *testing.T) {
 			"error": "POST https://api.example/post: 503 \u001b[31mService Unavailable\nmore"},
 		"registeredBy": "cron", "note": null, "registeredTs": "2026-11-23T03:12:01.123Z",
 		"startedTs": "2026-11-23T03:12:02.123Z", "endedTs": "2026-11-23T03:14:07.323Z", "durationMs": 125200,
-		"parameters": {"DAY": "1", "db_password": "***"}
-	}`, string(text))
+		"parameters": {"DAY": "1", "db_password": "***"}, "url": "/base/flows/7f3c"
+	}`, string(head))
 
 	require.Len(t, tasks, 5)
-	text, err = json.Marshal(tasks[2])
+	third, err := json.Marshal(tasks[2])
 	require.NoError(t, err)
 	require.JSONEq(t, `{
 		"taskFlowId": "7f3c", "taskExecSeq": 3, "dependsTaskExecSeqs": [1, 2], "taskId": "nightly", "taskSeq": 30,
 		"title": "load 注文", "program": "HTTPPostRequest", "taskPriority": 10, "execStatus": 2, "status": "suspended",
 		"reason": "failed", "error": "POST https://api.example/post: 503 \u001b[31mService Unavailable\nmore",
-		"attempt": 2, "maxAttempts": 2, "parameters": {"URL": "https://api.example/post", "Auth": "***"}, "output": null,
-		"watcherId": null, "registeredTs": "2026-11-23T03:12:01.123Z", "startedTs": "2026-11-23T03:14:06.123Z",
-		"finishedTs": null, "suspendedTs": "2026-11-23T03:14:07.323Z", "runAfter": null, "durationMs": 1200
-	}`, string(text))
-	require.Contains(t, w.Body.String(), `"output":{"nested":[{"apiKey":"***"}],"rows":12345678901234567890}`)
+		"attempt": 2, "maxAttempts": 2, "failedAttempts": 0, "parameters": {"URL": "https://api.example/post", "Auth": "***"}, "output": null,
+		"watcherId": null, "blocks": 0, "registeredTs": "2026-11-23T03:12:01.123Z", "startedTs": "2026-11-23T03:14:06.123Z",
+		"finishedTs": null, "suspendedTs": "2026-11-23T03:14:07.323Z", "runAfter": null, "durationMs": 1200,
+		"waitReason": null, "why": null, "waitsFor": [], "queuePosition": null
+	}`, string(third))
+	require.Contains(t, string(text), `"output":{"nested":[{"apiKey":"***"}],"rows":12345678901234567890}`)
 }
 
-func TestFlow_RowsByHand(t *testing.T) {
+func TestDetail_RowsByHand(t *testing.T) {
 	t.Parallel()
-	s := flow.State{
+	d := (&API{}).detail(flow.State{
 		Flow: flow.Flow{ID: "test_flow_1", WorkflowID: "sample"}, Status: "queued",
 		Tasks: []flow.TaskState{{TaskKey: flow.TaskKey{Flow: "test_flow_1", Seq: 1}, Status: 7}},
-	}
-	w := send(t, showing(s), "GET", "/api/v1/flows/test_flow_1", "")
-	require.Equal(t, http.StatusOK, w.Code)
-	var got flowJSON
-	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &got))
-	require.Nil(t, got.Failure)
-	require.Nil(t, got.RegisteredBy)
-	require.Nil(t, got.StartedTs)
-	require.Equal(t, "status 7", got.Tasks[0].Status)
-	require.Equal(t, []int{}, got.Tasks[0].DependsTaskExecSeqs)
-	require.JSONEq(t, `{}`, string(got.Tasks[0].Parameters))
-	require.Equal(t, http.StatusOK, send(t, showing(s), "GET", "/api/v1/flows/test_flow_1?format=text", "").Code)
+	})
+	require.Nil(t, d.Failure)
+	require.Nil(t, d.RegisteredBy)
+	require.Nil(t, d.StartedTs)
+	require.Equal(t, "status 7", d.Tasks[0].Status)
+	require.Equal(t, []int{}, d.Tasks[0].DependsTaskExecSeqs)
+	require.JSONEq(t, `{}`, string(d.Tasks[0].Parameters))
+	require.NotEmpty(t, d.text(view{}))
 }
 
 func TestFlow_Text(t *testing.T) {
 	t.Parallel()
-	want := strings.Join([]string{
+	require.Equal(t, strings.Join([]string{
 		"nightly  7f3c  FAILED  2 of 5 finished  started 2026-11-23 03:12:02Z  took 2m05s  by cron",
 		" ✔ 1 extract_orders  finished  12.4s  attempt 1 of 2",
 		" ✔ 2 Test2           finished   8.1s  attempt 1 of 2",
@@ -128,24 +110,13 @@ func TestFlow_Text(t *testing.T) {
 		" ⊖ 4 build_mart      blocked          by 3",
 		" ⊖ 5 notify          blocked          by 3",
 		" rerun: UPDATE …",
+		"    or: curl -X POST http://localhost:8000/api/v1/flows/7f3c/rerun",
 		"",
-	}, "\n")
-	h := showing(nightly())
-	for _, w := range []string{
-		send(t, h, "GET", "/api/v1/flows/7f3c?format=text", "").Body.String(),
-		send(t, h, "GET", "/api/v1/flows/7f3c", "", "Accept", "text/plain").Body.String(),
-		send(t, h, "GET", "/api/v1/flows/7f3c", "", "Accept", "text/html;q=0.9, text/plain;q=0.8, */*;q=0.1").Body.String(),
-	} {
-		require.Equal(t, want, w)
-	}
-	plain := send(t, h, "GET", "/api/v1/flows/7f3c?format=text&ascii=1", "").Body.String()
+	}, "\n"), flowText(nightly(), view{site: "http://localhost:8000"}))
+	plain := flowText(nightly(), view{ascii: true})
 	for _, mark := range []string{"\n + 1 ", "\n x 3 ", "\n - 5 "} {
 		require.Contains(t, plain, mark)
 	}
-	require.Contains(t, send(t, h, "GET", "/api/v1/flows/7f3c?format=json", "", "Accept", "text/plain").Body.String(), `"taskFlowId"`)
-	w := send(t, h, "GET", "/api/v1/flows/7f3c?format=xml", "")
-	require.Equal(t, http.StatusBadRequest, w.Code)
-	require.Equal(t, "invalid-filter", problemOf(t, w).Code)
 }
 
 func TestFlow_TextOfEveryState(t *testing.T) {
@@ -189,8 +160,8 @@ func TestFlow_TextOfEveryState(t *testing.T) {
 		" ⊖ 13 P  blocked           by 6",
 		" ○ 14 P  waiting           for 12",
 		"",
-	}, "\n"), flowText(s, false))
-	require.Equal(t, "w  f  RUNNING  0 of 0 finished\n", flowText(flow.State{Flow: s.Flow, Status: "running"}, false))
+	}, "\n"), flowText(s, view{}))
+	require.Equal(t, "w  f  RUNNING  0 of 0 finished\n", flowText(flow.State{Flow: s.Flow, Status: "running"}, view{}))
 }
 
 // A pause is no retry, and says what it is for.
@@ -217,7 +188,7 @@ func TestFlow_TextOfAPause(t *testing.T) {
 		" ○ 2 P  waiting    waits for flow x\uFFFD[31m of workflow y",
 		" ‖ 3 P  held       go on?",
 		"",
-	}, "\n"), flowText(s, false))
+	}, "\n"), flowText(s, view{}))
 }
 
 func TestFlow_TextOfALargeFlowIsLinear(t *testing.T) {
@@ -232,44 +203,5 @@ func TestFlow_TextOfALargeFlowIsLinear(t *testing.T) {
 		}
 		s.Tasks = append(s.Tasks, task)
 	}
-	require.Equal(t, flow.MaxTasks-1, strings.Count(flowText(s, true), "by 1\n"))
-}
-
-func TestFlow_Errors(t *testing.T) {
-	t.Parallel()
-	w := send(t, serving(fakeStore{}), "GET", "/api/v1/flows/"+url.PathEscape("no/such flow"), "")
-	require.Equal(t, http.StatusNotFound, w.Code)
-	p := problemOf(t, w)
-	require.Equal(t, "flow-not-found", p.Code)
-	require.Equal(t, `there is no flow "no/such flow"`, p.Detail)
-
-	w = send(t, serving(fakeStore{flow: func(context.Context, flow.ID) (flow.State, error) {
-		t.Error("the store was asked for an id that cannot exist")
-		return flow.State{}, nil
-	}}), "GET", "/api/v1/flows/"+strings.Repeat("a", 257), "")
-	require.Equal(t, http.StatusNotFound, w.Code)
-
-	for err, want := range map[error]string{
-		flow.ErrUnavailable:           "database-unavailable",
-		errors.New("pq: at 10.1.2.3"): "internal",
-	} {
-		w = send(t, serving(fakeStore{flow: func(context.Context, flow.ID) (flow.State, error) {
-			return flow.State{}, err
-		}}), "GET", "/api/v1/flows/x", "")
-		require.Equal(t, want, problemOf(t, w).Code)
-		require.NotContains(t, w.Body.String(), "10.1.2.3")
-	}
-	w = send(t, serving(fakeStore{}), "GET", "/api/v1/flows/a%00", "")
-	require.Equal(t, http.StatusBadRequest, w.Code)
-}
-
-func TestPrograms(t *testing.T) {
-	t.Parallel()
-	const list = `{"items":[{"name":"NoOp","parameters":[]}]}`
-	h := New(Config{Host: "localhost", Programs: json.RawMessage(list)}, fakeStore{}, slog.New(slog.DiscardHandler)).Handler()
-	w := send(t, h, "GET", "/api/v1/programs", "")
-	require.Equal(t, http.StatusOK, w.Code)
-	require.Equal(t, "application/json", w.Header().Get("Content-Type"))
-	require.Equal(t, list, w.Body.String())
-	require.Equal(t, http.StatusMethodNotAllowed, send(t, h, "POST", "/api/v1/programs", "").Code)
+	require.Equal(t, flow.MaxTasks-1, strings.Count(flowText(s, view{ascii: true}), "by 1\n"))
 }

@@ -1,21 +1,23 @@
-package register
+package api
 
 import (
 	"bytes"
 	"encoding/json"
 	"strings"
+
+	"github.com/d-tsuji/flower/internal/request"
 )
 
 // masked returns a row's JSON with the values hidden whose key looks like a secret's;
 // none if there is no JSON.
-func masked(text json.RawMessage, none string) json.RawMessage {
+func masked(text json.RawMessage, none string) object {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	var v any
 	if len(text) == 0 || d.Decode(&v) != nil {
-		return json.RawMessage(none)
+		return object(none)
 	}
-	return compact(mask(v))
+	return object(request.Compact(mask(v)))
 }
 
 // mask hides the secrets in a value that was decoded from JSON.
@@ -47,3 +49,6 @@ func secretKey(key string) bool {
 	}
 	return false
 }
+
+// maskedChange hides secrets in what was changed: {column: [old, new]}.
+func maskedChange(text json.RawMessage) object { return masked(text, "null") }

@@ -1,34 +1,36 @@
-package register
+package request
 
 import (
 	"bytes"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 // scan looks in a body for what encoding/json would accept or mend and the database
 // would refuse: bad UTF-8, U+0000 and lone surrogates in escapes, endless nesting. It
 // trusts nothing: whether the text is JSON at all is found out later.
-func scan(text []byte) *failure {
+func scan(text []byte, example string) *problem.Failure {
 	if at := invalidUTF8(text); at >= 0 {
-		return malformedAt(text, at, "it is not UTF-8")
+		return malformedAt(text, at, "it is not UTF-8", example)
 	}
 	depth := 0
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
 		case 0:
-			return malformedAt(text, i, "it contains U+0000")
+			return malformedAt(text, i, "it contains U+0000", example)
 		case '{', '[':
 			if depth++; depth > maxDepth {
-				return malformedAt(text, i, "it is nested deeper than "+strconv.Itoa(maxDepth)+" levels")
+				return malformedAt(text, i, "it is nested deeper than "+strconv.Itoa(maxDepth)+" levels", example)
 			}
 		case '}', ']':
 			depth--
 		case '"':
-			end, problem := scanString(text, i+1)
-			if problem != "" {
-				return malformedAt(text, end, problem)
+			end, wrong := scanString(text, i+1)
+			if wrong != "" {
+				return malformedAt(text, end, wrong, example)
 			}
 			i = end
 		}
@@ -46,9 +48,9 @@ func scanString(text []byte, i int) (int, string) {
 		case 0:
 			return i, "it contains U+0000"
 		case '\\':
-			n, problem := scanEscape(text[i:])
-			if problem != "" {
-				return i, problem
+			n, wrong := scanEscape(text[i:])
+			if wrong != "" {
+				return i, wrong
 			}
 			i += n - 1
 		}
@@ -97,11 +99,11 @@ func invalidUTF8(text []byte) int {
 
 // malformedAt says where a body is wrong, for people (line and column) and for programs
 // (byte, from 0).
-func malformedAt(text []byte, at int, problem string) *failure {
+func malformedAt(text []byte, at int, wrong, example string) *problem.Failure {
 	at = max(0, min(at, len(text)))
 	before := text[:at]
 	line := bytes.Count(before, []byte("\n")) + 1
 	column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
-	return malformedBody.because("the body is not valid JSON at line %d, column %d (byte %d): %s; send for example %s",
-		line, column, at, problem, example)
+	return problem.MalformedBody.Because("the body is not valid JSON at line %d, column %d (byte %d): %s; send for example %s",
+		line, column, at, wrong, example)
 }
