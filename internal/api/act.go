@@ -19,15 +19,16 @@ import (
 var actionTexts = map[flow.ActionKind]string{
 	flow.ActionRerun: "`failed` (the usual scope): what is suspended and not held. `from`: a task and everything after it, finished or not. " +
 		"`only`: that task alone. `all`: every task. A running task in the scope is refused: nothing changes.",
-	flow.ActionCancel: "Stops what runs, and suspends every waiting task. A rerun takes it up again.",
-	flow.ActionHold:   "Suspends every waiting task, and lets running ones come to their end.",
-	flow.ActionResume: "Undoes a hold.",
-	flow.ActionSkip:   "Counts as done without having run: what depends on it can go.",
-	flow.ActionFinish: "It was done by hand: what depends on it can go.",
+	flow.ActionCancel:  "Stops what runs, and suspends every waiting task. A rerun takes it up again.",
+	flow.ActionHold:    "Suspends every waiting task, and lets running ones come to their end.",
+	flow.ActionResume:  "Undoes a hold.",
+	flow.ActionApprove: "Lets a task go on that asks a person; who that was is kept with the task.",
+	flow.ActionSkip:    "Counts as done without having run: what depends on it can go.",
+	flow.ActionFinish:  "It was done by hand: what depends on it can go.",
 }
 
 var actionWords = map[flow.ActionKind]string{
-	flow.ActionRerun: "Run again", flow.ActionCancel: "Cancel", flow.ActionHold: "Hold", flow.ActionResume: "Resume",
+	flow.ActionRerun: "Run again", flow.ActionCancel: "Cancel", flow.ActionHold: "Hold", flow.ActionResume: "Resume", flow.ActionApprove: "Approve",
 	flow.ActionSkip: "Skip", flow.ActionFinish: "Mark as finished",
 }
 
@@ -55,7 +56,7 @@ func (a *API) addActions() {
 		})
 	}
 	add(a, acting(flow.ActionRerun, "rerun-task", task+"rerun", "a task, and what comes after it"), a.rerunTask)
-	for _, kind := range []flow.ActionKind{flow.ActionHold, flow.ActionResume, flow.ActionSkip} {
+	for _, kind := range []flow.ActionKind{flow.ActionHold, flow.ActionResume, flow.ActionApprove, flow.ActionSkip} {
 		add(a, acting(kind, string(kind)+"-task", task+string(kind), "a task"), func(ctx context.Context, in *struct {
 			TaskPath
 			Body *Terms
@@ -121,6 +122,7 @@ type Effect struct {
 
 // TaskChange is a task that changes.
 type TaskChange struct {
+	TaskFlowID  string `json:"taskFlowId" doc:"A cancel may reach flows that tasks have registered."`
 	TaskExecSeq int    `json:"taskExecSeq"`
 	Title       string `json:"title"`
 	From        string `json:"from"`
@@ -263,7 +265,7 @@ func newEffect(e flow.Effect) Effect {
 		Follow: orEmpty(e.Follow), Kept: e.Kept, Refused: newRefusals(e.Refused), Plan: e.Plan,
 	}
 	for i, t := range e.Tasks {
-		j.Tasks[i] = TaskChange{t.Seq, t.Title, t.From.String(), t.To.String(), t.Attempt}
+		j.Tasks[i] = TaskChange{string(t.Flow), t.Seq, t.Title, t.From.String(), t.To.String(), t.Attempt}
 	}
 	return j
 }

@@ -105,8 +105,8 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	a := &API{cfg: cfg, store: store, log: log.With("component", "api")}
 	// A path is taken as it was sent: ids may hold anything, escaped slashes too.
 	a.router = mux.NewRouter().UseEncodedPath().SkipClean(true)
-	a.router.NotFoundHandler = http.HandlerFunc(a.noSuchPath)
-	a.router.MethodNotAllowedHandler = http.HandlerFunc(a.methodNotAllowed)
+	a.router.NotFoundHandler = http.HandlerFunc(a.notServed)
+	a.router.MethodNotAllowedHandler = a.router.NotFoundHandler
 	config := huma.DefaultConfig("Flower", "v1")
 	config.DocsPath, config.OpenAPIPath, config.SchemasPath = "", "", "" // its page loads from elsewhere
 	config.CreateHooks = nil                                             // it would add $schema to every answer

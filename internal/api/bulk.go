@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/problem"
-	"github.com/d-tsuji/flower/internal/request"
 )
 
 func (a *API) addBulk() {
@@ -32,8 +32,6 @@ type bulkBody struct {
 	Filter      *bulkFilter `json:"filter,omitempty" doc:"Which flows; all of it must fit."`
 	TaskFlowIDs []string    `json:"taskFlowIds,omitempty" maxItems:"100000" doc:"Which flows, one by one."`
 	Scope       string      `json:"scope,omitempty" enum:"failed,all" doc:"Of a rerun."`
-	Parameters  object      `json:"parameters,omitempty" doc:"Of a rerun: merged over the parameters of every task that runs again."`
-	Output      value       `json:"output,omitempty" doc:"Of a finish."`
 }
 
 type bulkFilter struct {
@@ -129,16 +127,11 @@ func (a *API) actOnAll(ctx context.Context, kind flow.ActionKind, body bulkBody)
 	case !body.DryRun && body.Expect == nil:
 		return none, problem.InvalidValue.Because("expect is missing: ask with dryRun first, and give the number of tasks that it has")
 	}
-	act := flow.BulkAction{Kind: kind, Output: []byte(body.Output)}
-	if kind == flow.ActionRerun {
-		act.Scope = flow.Scope(body.Scope)
-	} else if body.Scope != "" || body.Parameters != nil {
-		return none, problem.InvalidValue.Because("scope and parameters are for a rerun")
+	if kind != flow.ActionRerun && body.Scope != "" {
+		return none, problem.InvalidValue.Because("scope is for a rerun")
 	}
+	act := flow.BulkAction{Kind: kind, Scope: flow.Scope(body.Scope)}
 	var err error
-	if act.Parameters, err = request.Parameters([]byte(body.Parameters)); err != nil {
-		return none, err
-	}
 	for _, id := range body.TaskFlowIDs {
 		act.Flows = append(act.Flows, flow.ID(id))
 	}
@@ -150,6 +143,11 @@ func (a *API) actOnAll(ctx context.Context, kind flow.ActionKind, body bulkBody)
 	if act.Terms, err = a.terms(ctx, body.terms()); err != nil {
 		return none, err
 	}
+	asked, err := json.Marshal(body)
+	if err != nil {
+		return none, err
+	}
+	act.Asked = string(kind) + " " + string(asked)
 	e, err := a.store.ActAll(ctx, act)
 	problem.Answered(ctx, err)
 	if err != nil {

@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -156,25 +155,30 @@ func orList(words []string) string {
 	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }
 
-func (a *API) noSuchPath(w http.ResponseWriter, r *http.Request) {
-	problem.Fail(w, r, problem.NoSuchPath.Because("there is nothing at this path; GET /docs says what there is"))
+// notServed answers to a path that no route fits, or to a method: mux does not always tell
+// which it is, and never says which methods there are.
+func (a *API) notServed(w http.ResponseWriter, r *http.Request) {
+	allow := strings.Join(a.allowed(r), ", ")
+	if allow == "" {
+		problem.Fail(w, r, problem.NoSuchPath.Because("there is nothing at this path; GET /docs says what there is"))
+		return
+	}
+	w.Header().Set("Allow", allow)
+	problem.Fail(w, r, problem.MethodNotAllowed.Because("this path takes %s only", allow))
 }
 
-// methodNotAllowed says which methods a path takes; mux does not.
-func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	var allowed []string
+// allowed returns the methods that the path of a request takes.
+func (a *API) allowed(r *http.Request) (methods []string) {
 	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost, http.MethodPut} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		var match mux.RouteMatch
-		if a.router.Match(other, &match) && !errors.Is(match.MatchErr, mux.ErrMethodMismatch) && match.Route != nil {
-			allowed = append(allowed, method)
+		if a.router.Match(other, &match) && match.MatchErr == nil {
+			methods = append(methods, method)
 			if method == http.MethodGet {
-				allowed = append(allowed, http.MethodHead)
+				methods = append(methods, http.MethodHead)
 			}
 		}
 	}
-	allow := strings.Join(allowed, ", ")
-	w.Header().Set("Allow", allow)
-	problem.Fail(w, r, problem.MethodNotAllowed.Because("this path takes %s only", allow))
+	return methods
 }

@@ -49,6 +49,11 @@ type Terms struct {
 	// and nothing happens twice. Empty is none. A request that was refused may be repeated.
 	Key string
 
+	// Asked is what was asked for, in the words of the request, where the action is not the
+	// same each time: "24h ago" is another time. It tells one request from another with the
+	// same Key; empty: the action does.
+	Asked string
+
 	DryRun bool // change nothing; the answer is the same
 
 	// Expect is how many tasks must change, and Plan the digest of them in a preview. If

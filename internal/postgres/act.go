@@ -248,6 +248,9 @@ func remember(ctx context.Context, tx *sqlx.Tx, t flow.Terms, request, answer an
 	if err != nil {
 		return false, fmt.Errorf("note the request: %w", err)
 	}
+	if t.Asked != "" {
+		text = []byte(t.Asked)
+	}
 	sum := sha256.Sum256(text)
 	hash := hex.EncodeToString(sum[:])
 	if _, err := tx.ExecContext(ctx, forgetSQL); err != nil {

@@ -118,8 +118,11 @@ func everything(t *testing.T, w *world) string {
 // actions are all that can be done to a flow of n tasks.
 func actions(id flow.ID, n int) []flow.Action {
 	all := []flow.Action{
-		{Kind: flow.ActionRerun}, {Kind: flow.ActionRerun, Scope: flow.ScopeAll},
-		{Kind: flow.ActionCancel}, {Kind: flow.ActionHold}, {Kind: flow.ActionResume},
+		{Kind: flow.ActionRerun},
+		{Kind: flow.ActionRerun, Scope: flow.ScopeAll},
+		{Kind: flow.ActionCancel},
+		{Kind: flow.ActionHold},
+		{Kind: flow.ActionResume},
 	}
 	for seq := 1; seq <= n; seq++ {
 		all = append(
