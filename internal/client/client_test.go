@@ -260,3 +260,58 @@ func TestStart_WaitsNoLongerThanItShall(t *testing.T) {
 	require.Equal(t, cli.ExitInterrupted, code)
 	require.Equal(t, "register start: the flow goes on: register flow "+flowID+"\n", stderr)
 }
+
+// page is a part of a log: its lines, or none.
+func page(attempt int, running, more bool, last int, lines ...string) string {
+	items := []map[string]string{}
+	for _, l := range lines {
+		items = append(items, map[string]string{"text": l})
+	}
+	text, _ := json.Marshal(map[string]any{"attempt": attempt, "running": running, "more": more, "lastLine": last, "items": items})
+	return string(text)
+}
+
+func TestLogs_GoOnUntilTheTaskHasEnded(t *testing.T) {
+	t.Parallel()
+	const log, task = "GET /api/v1/flows/f/tasks/3/log", "GET /api/v1/flows/f/tasks/3"
+	for name, c := range map[string]struct {
+		args   []string
+		log    []string
+		task   []string
+		stdout string
+		asked  []string // of the log
+	}{
+		"all": {
+			nil, []string{page(1, true, true, 2, "a", "b\x1b"), page(1, true, false, 3, "c")}, nil, "a\nb\x1b\nc\n",
+			[]string{"?after=0&format=json&tail=10000", "?after=2&format=json&tail=10000"},
+		},
+		"the last": {[]string{"-tail", "1"}, []string{page(1, false, true, 9, "i")}, nil, "i\n", []string{"?format=json&tail=1"}},
+		"an attempt": {
+			[]string{"-attempt", "1", "-f"}, []string{page(1, false, false, 1, "a"), page(1, false, false, 1)}, nil, "a\n",
+			[]string{"?after=0&attempt=1&format=json&tail=10000", "?after=1&attempt=1&format=json&tail=10000"},
+		},
+		"followed": {
+			[]string{"-f", "-tail", "1"},
+			[]string{
+				page(0, false, false, 0), page(1, true, true, 7, "g"), page(1, true, false, 7), page(1, true, false, 8, "h"),
+				"503 {}", page(1, false, false, 8), page(2, false, false, 8), page(2, false, false, 2, "A", "B"), page(2, false, false, 3, "C"),
+			},
+			[]string{`{"status": "waiting"}`, `{"status": "waiting"}`, `{"status": "finished"}`},
+			"g\nh\nA\nB\nC\n", nil,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t, map[string][]string{log: c.log, task: c.task})
+			code, stdout, stderr := f.call(t.Context(), append([]string{"logs", "f", "3"}, c.args...)...)
+			require.Zero(t, code, stderr)
+			require.Equal(t, c.stdout, stdout)
+			for i, want := range c.asked {
+				require.Equal(t, "/api/v1/flows/f/tasks/3/log"+want, f.asked[i].path)
+			}
+			if c.asked != nil {
+				require.Len(t, f.asked, len(c.asked))
+			}
+		})
+	}
+}

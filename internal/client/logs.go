@@ -18,7 +18,7 @@ func logs(f *cli.Flags) command {
 	f.Group("Log")
 	f.Var(cli.Bool(&follow), "f", "", "go on with what it prints, until the task has ended")
 	f.Var(cli.Int(&attempt, 0, 0, 1<<31-1), "attempt N", "", "of this attempt; 0 is the latest")
-	f.Var(cli.Int(&tail, 0, 0, 1<<31-1), "tail N", "", "the last lines alone; 0 is all")
+	f.Var(cli.Int(&tail, 0, 0, pageLines), "tail N", "", "the last lines alone; 0 is all")
 	return command{
 		summary:  "prints what a task of a flow has printed",
 		examples: []string{"register logs 01a20f06 3", "register logs 01a20f06 3 -f"},
@@ -44,21 +44,22 @@ type taskLog struct {
 type logPage struct {
 	Attempt       int
 	Running, More bool
-	Lines         []struct {
-		LineNo int64
-		Text   string
-	}
+	LastLine      int64
+	Items         []struct{ Text string }
 }
+
+// pageLines is how many lines the API gives at once.
+const pageLines = 10_000
 
 // print prints the log, and with follow what comes until the task has ended: retries, too,
 // unless one attempt was asked for.
 func (l *taskLog) print(ctx context.Context, tail int, follow bool) error {
-	first := url.Values{"after": {"0"}}
+	query := l.rest()
 	if tail > 0 {
-		first = url.Values{"tail": {strconv.Itoa(tail)}}
+		query = url.Values{"tail": {strconv.Itoa(tail)}}
 	}
 	shown, last := l.attempt, false
-	for query := first; ; query = (url.Values{"after": {strconv.FormatInt(l.last, 10)}}) {
+	for ; ; query = l.rest() {
 		page, err := l.read(ctx, query)
 		if err != nil {
 			return err
@@ -68,11 +69,11 @@ func (l *taskLog) print(ctx context.Context, tail int, follow bool) error {
 			continue
 		}
 		shown = page.Attempt
-		for _, line := range page.Lines {
+		for _, line := range page.Items {
 			l.line(line.Text)
-			l.last = line.LineNo
 		}
-		if page.More && tail == 0 || page.More && query.Has("after") {
+		l.last = max(l.last, page.LastLine)
+		if page.More && query.Has("after") {
 			continue
 		}
 		if !follow {
@@ -93,6 +94,11 @@ func (l *taskLog) print(ctx context.Context, tail int, follow bool) error {
 		case <-time.After(lookEvery):
 		}
 	}
+}
+
+// rest asks for what comes after the last line that was printed.
+func (l *taskLog) rest() url.Values {
+	return url.Values{"after": {strconv.FormatInt(l.last, 10)}, "tail": {strconv.Itoa(pageLines)}}
 }
 
 func (l *taskLog) read(ctx context.Context, query url.Values) (page logPage, err error) {
