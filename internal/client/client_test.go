@@ -282,12 +282,16 @@ func TestLogs_GoOnUntilTheTaskHasEnded(t *testing.T) {
 		asked  []string // of the log
 	}{
 		"all": {
-			nil, []string{page(1, true, true, 2, "a", "b\x1b"), page(1, true, false, 3, "c")}, nil, "a\nb\x1b\nc\n",
+			nil,
+			[]string{page(1, true, true, 2, "a", "b\x1b"), page(1, true, false, 3, "c")},
+			nil, "a\nb\x1b\nc\n",
 			[]string{"?after=0&format=json&tail=10000", "?after=2&format=json&tail=10000"},
 		},
 		"the last": {[]string{"-tail", "1"}, []string{page(1, false, true, 9, "i")}, nil, "i\n", []string{"?format=json&tail=1"}},
 		"an attempt": {
-			[]string{"-attempt", "1", "-f"}, []string{page(1, false, false, 1, "a"), page(1, false, false, 1)}, nil, "a\n",
+			[]string{"-attempt", "1", "-f"},
+			[]string{page(1, false, false, 1, "a"), page(1, false, false, 1)},
+			nil, "a\n",
 			[]string{"?after=0&attempt=1&format=json&tail=10000", "?after=1&attempt=1&format=json&tail=10000"},
 		},
 		"followed": {
