@@ -10,8 +10,11 @@ import (
 	"github.com/d-tsuji/flower/internal/cli"
 )
 
-// lookEvery is how often a flow that is waited for is looked at.
+// lookEvery is how often something is looked at that goes on.
 const lookEvery = 500 * time.Millisecond
+
+// longLook: the answer comes after that time, or when the flow has ended.
+const longLook = "1s"
 
 // follow waits until a flow has ended. On a terminal it shows what runs, in one line;
 // elsewhere each step is a line of its own.
@@ -19,10 +22,12 @@ func (s *session) follow(ctx context.Context, id string) (progress, error) {
 	began := time.Now()
 	line := &liveLine{session: s, live: cli.IsTerminal(s.env.Stderr)}
 	defer line.clear()
+	query := url.Values{"include": {"tasks"}}
 	for {
 		var p progress
+		looked := time.Now()
 		err := s.again(ctx, waitRetryFor, func() error {
-			return s.get(ctx, &p, url.Values{"include": {"tasks"}}, "flows", id)
+			return s.get(ctx, &p, query, "flows", id)
 		})
 		if ctx.Err() != nil {
 			return p, context.Cause(ctx)
@@ -34,10 +39,11 @@ func (s *session) follow(ctx context.Context, id string) (progress, error) {
 		if p.ended() {
 			return p, nil
 		}
+		query.Set("wait", longLook)
 		select {
 		case <-ctx.Done():
 			return p, context.Cause(ctx)
-		case <-time.After(lookEvery):
+		case <-time.After(lookEvery - time.Since(looked)): // where a proxy does not wait
 		}
 	}
 }
