@@ -31,7 +31,7 @@ func (d *DB) EditDefinitions(ctx context.Context, e flow.DefinitionEdit) ([]flow
 		if edited, err = differences(ctx, tx, e); err != nil || e.DryRun {
 			return err
 		}
-		return put(ctx, tx, edited)
+		return putDefinitions(ctx, tx, edited)
 	})
 	if problem := badValue(err); problem != "" {
 		return nil, &flow.InvalidError{Subject: "a definition", Problem: problem}
@@ -98,8 +98,8 @@ func differences(ctx context.Context, tx *sqlx.Tx, e flow.DefinitionEdit) ([]flo
 	}), nil
 }
 
-// put writes what has changed, and reads the versions that this makes.
-func put(ctx context.Context, tx *sqlx.Tx, edited []flow.EditedDefinition) error {
+// putDefinitions writes what has changed, and reads the versions that this makes.
+func putDefinitions(ctx context.Context, tx *sqlx.Tx, edited []flow.EditedDefinition) error {
 	var rows definitionRows
 	var gone definitionKeys
 	var whole workflowRows
