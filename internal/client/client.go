@@ -151,6 +151,9 @@ func newRefusal(answer *http.Response) *refusal {
 		r.detail = fmt.Sprintf("%s answers %s, and not as a register does", answer.Request.URL.Host, answer.Status)
 	}
 	for _, e := range p.Errors {
+		if strings.Contains(r.detail, e.Message) { // the first one, as a rule
+			continue
+		}
 		r.detail += fmt.Sprintf("\n  %s: %s", e.Location, e.Message)
 	}
 	switch answer.StatusCode {

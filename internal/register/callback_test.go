@@ -125,7 +125,7 @@ func FuzzCallback(f *testing.F) {
 			require.NotContains(t, came, "\x00")
 		case 400, 404, 413, 414, 422:
 			require.Empty(t, came)
-			var p problem
+			var p struct{ Detail string }
 			text, err := io.ReadAll(w.Body)
 			require.NoError(t, errors.Join(err, json.Unmarshal(text, &p)))
 			require.NotEmpty(t, p.Detail)
