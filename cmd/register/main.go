@@ -118,6 +118,8 @@ func settings(env *cli.Env, cfg *config) *cli.Flags {
 		"without tokens: serve everything to whoever reaches that address")
 	flags.Var(cli.List(&web.Hosts), "hosts NAME,…", "FLOWER_HOSTS",
 		"more host names that requests may come for, as in flower.example.com")
+	flags.Var(cli.Text(&web.BasePath, ""), "base-path PATH", "FLOWER_BASE_PATH",
+		"where browsers find it behind a proxy, as in /flower; the proxy may take that off or not")
 	flags.Var(cli.Text(&web.TLSCert, ""), "tls-cert FILE", "FLOWER_TLS_CERT", "serve by TLS, with this certificate and its chain")
 	flags.Var(cli.Text(&web.TLSKey, ""), "tls-key FILE", "FLOWER_TLS_KEY", "its key")
 	flags.Var(cli.Duration(&web.ShutdownTimeout, 10*time.Second, time.Second, time.Hour), "shutdown-timeout TIME",
