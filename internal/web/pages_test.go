@@ -185,7 +185,7 @@ func bones(t *testing.T, what, text string) []string {
 func TestHostileTexts(t *testing.T) {
 	t.Parallel()
 	bones := skeleton{}
-	plain := map[string]bool{"a rel": true, "a href": true, "bdi class": true, "bdi data-code": true, "<bdi": true, "span class": true, "code class": true}
+	plain := map[string]bool{"a rel": true, "a href": true, "bdi class": true, "bdi data-code": true, "<bdi": true, "span class": true, "code class": true, "p tabindex": true}
 	store := fullStore("plain")
 	s := newSite(t, Config{}, store)
 	for what, r := range everyPage("plain") {

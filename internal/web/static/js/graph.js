@@ -1,5 +1,5 @@
 // The graph: a drawing of the rows of the task list, which are its data and its accessible
-// equivalent. A row says:
+// equivalent. Loaded where there is one. A row says:
 //
 //	data-seq="3" data-after="1 2"   the task, and what it depends on
 //	data-title data-label data-took what its node says; a running one's time is in its <time>
@@ -16,7 +16,7 @@ import { save } from "./graph-save.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const panel = document.getElementById("graph");
-const box = panel?.querySelector(".graph-box");
+const box = panel.querySelector(".graph-box");
 const height = 46, text = { left: 36, right: 12, least: 106, most: 200 };
 
 /**
@@ -95,7 +95,7 @@ let orders = 0;
 /** Which tasks are drawn: all, or with "only the failed path" what led to a failure and what follows it. */
 function shown() {
   const causes = failed();
-  if (!option("failed") || causes.length === 0) return [...tasks.keys()];
+  if (!option("failed").checked || causes.length === 0) return [...tasks.keys()];
   const path = reach(causes, before);
   for (const seq of reach(causes, after())) path.add(seq);
   return [...tasks.keys()].filter((seq) => path.has(seq));
@@ -136,15 +136,13 @@ function nodeWidth() {
 /** As much of s as has room in width. */
 function cut(s, font, width) {
   measure.font = font;
-  if (measure.measureText(s).width <= width) return s;
+  const size = (t) => measure.measureText(t).width;
+  if (size(s) <= width) return s;
   const all = [...s];
-  let low = 0, high = all.length;
-  while (low < high) {
-    const mid = (low + high + 1) >> 1;
-    if (measure.measureText(all.slice(0, mid).join("") + "…").width <= width) low = mid;
-    else high = mid - 1;
-  }
-  return all.slice(0, low).join("").trimEnd() + "…";
+  let n = Math.ceil((all.length * width) / size(s)), t;
+  do t = all.slice(0, n--).join("").trimEnd() + "…";
+  while (n > 0 && size(t) > width);
+  return t;
 }
 
 // --- drawing
@@ -194,7 +192,7 @@ function update() {
   if (!drawn) return;
   const causes = failed();
   const doomed = reach(causes, after());
-  const slow = option("slowest") ? slowest() : new Set();
+  const slow = option("slowest").checked ? slowest() : new Set();
   for (const [seq, g] of drawn.nodes) {
     const t = tasks.get(seq);
     const blocked = doomed.has(seq) && (t.state === "s-blocked" || t.state === "s-waiting");
@@ -208,8 +206,7 @@ function update() {
     const done = tasks.get(from).state === "s-finished" || tasks.get(from).state === "s-skipped";
     set(g, "class", ["edge", blocked ? "doomed" : done && "done", slow.has(from) && slow.has(to) && "slow"].filter(Boolean).join(" "));
   }
-  const label = `Graph of ${drawn.nodes.size} tasks. The list of tasks says the same.`;
-  set(drawn.svg, "aria-label", label);
+  set(drawn.svg, "aria-label", `Graph of ${drawn.nodes.size} tasks. The list of tasks says the same.`);
   follow();
 }
 
@@ -234,15 +231,12 @@ function set(node, name, value) {
 const least = 0.75; // on opening nothing is smaller than that
 
 function fit(whole = false) {
-  const room = { width: box.clientWidth, height: box.clientHeight };
-  const all = Math.min(room.width / drawn.width, most(room.height) / drawn.height, 1);
+  const high = Math.max(box.clientHeight, Math.min(480, innerHeight * 0.6)); // as high as the box may become
+  const all = Math.min(box.clientWidth / drawn.width, high / drawn.height, 1);
   zoom(whole ? all : Math.max(all, least));
   inSight = 0;
   follow();
 }
-
-/** How high the box may become; it is never higher than its drawing. */
-const most = (now) => Math.max(now, Math.min(480, innerHeight * 0.6));
 
 /** Zooms, and keeps what is at x, y of the box where it is. */
 function zoom(to, x = box.clientWidth / 2, y = box.clientHeight / 2) {
@@ -271,11 +265,11 @@ function follow() {
 
 // --- doing
 
-const option = (name) => panel.querySelector(`[data-graph="${name}"]`)?.checked ?? false;
+const option = (name) => panel.querySelector(`[data-graph="${name}"]`);
 
 const choose = (seq) => tasks.get(seq)?.row.querySelector("a[data-select]");
 
-panel?.addEventListener("click", (e) => {
+panel.addEventListener("click", (e) => {
   const node = e.target.closest("[data-node]");
   if (node) choose(Number(node.dataset.node))?.click();
   if (!drawn) return;
@@ -287,9 +281,9 @@ panel?.addEventListener("click", (e) => {
   }
 });
 
-panel?.addEventListener("change", () => refresh());
+panel.addEventListener("change", refresh);
 
-box?.addEventListener("wheel", (e) => {
+box.addEventListener("wheel", (e) => {
   if (!e.ctrlKey || !drawn) return;
   e.preventDefault();
   const at = box.getBoundingClientRect();
@@ -297,7 +291,7 @@ box?.addEventListener("wheel", (e) => {
 }, { passive: false });
 
 // The background can be dragged; a node is there to be clicked.
-box?.addEventListener("pointerdown", (e) => {
+box.addEventListener("pointerdown", (e) => {
   if (e.button !== 0 || e.pointerType !== "mouse" || e.target.closest("[data-node]")) return;
   const start = { x: e.clientX + box.scrollLeft, y: e.clientY + box.scrollTop };
   const move = (m) => box.scrollTo(start.x - m.clientX, start.y - m.clientY);
@@ -338,22 +332,17 @@ document.addEventListener("keydown", (e) => {
 
 function refresh() {
   read();
-  for (const name of ["failed", "slowest"]) {
-    const input = panel.querySelector(`[data-graph="${name}"]`);
-    if (input) input.disabled = name === "failed" && failed().length === 0;
-  }
+  option("failed").disabled = failed().length === 0;
   layout();
   update();
 }
 
-if (panel) {
-  panel.hidden = false;
-  onChange(refresh);
-  addEventListener("flower:planned", refresh);
-  // Seconds that are counted in a row are counted in its node.
-  setInterval(() => {
-    if (document.visibilityState !== "visible" || ![...tasks.values()].some((t) => t.state === "s-running")) return;
-    read();
-    update();
-  }, 1000);
-}
+panel.hidden = false;
+onChange(refresh);
+addEventListener("flower:planned", refresh);
+// Seconds that are counted in a row are counted in its node.
+setInterval(() => {
+  if (document.visibilityState !== "visible" || ![...tasks.values()].some((t) => t.state === "s-running")) return;
+  read();
+  update();
+}, 1000);
