@@ -51,13 +51,14 @@ func newFiles(root fs.FS, build string) files {
 
 var (
 	blockComment = regexp.MustCompile(`(?m)^[ \t]*/\*[^*](?s:.*?)\*/[ \t]*\n?|^[ \t]*/\*\*(?s:.*?)\*/[ \t]*\n`)
+	trailing     = regexp.MustCompile(`(?m)([;,{]) // .*$`)
 	lineComment  = regexp.MustCompile(`(?m)^[ \t]*//.*\n`)
 	indentation  = regexp.MustCompile(`(?m)^[ \t]+`)
 )
 
-// lean takes comments that have lines of their own, and indentation, out of what we wrote:
-// a sixth of what a browser would load. It is no parser, so that no string of ours may go
-// over several lines; a test keeps that.
+// lean takes comments and indentation out of what we wrote: a sixth of what a browser
+// would load. It is no parser, so that no string of ours may go over several lines, or
+// have " // " in it; a test keeps that.
 func lean(name string, text []byte) []byte {
 	if strings.HasPrefix(name, "vendor/") {
 		return text
@@ -66,7 +67,9 @@ func lean(name string, text []byte) []byte {
 	case ".css":
 		text = blockComment.ReplaceAll(text, nil)
 	case ".js":
-		text = lineComment.ReplaceAll(blockComment.ReplaceAll(text, nil), nil)
+		text = blockComment.ReplaceAll(text, nil)
+		text = lineComment.ReplaceAll(text, nil)
+		text = trailing.ReplaceAll(text, []byte("$1"))
 	default:
 		return text
 	}

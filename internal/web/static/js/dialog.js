@@ -78,7 +78,7 @@ document.addEventListener("change", (e) => {
 
 // What an action would change is marked on the page behind it.
 function mark() {
-  const seqs = new Set((dialog.open ? body.querySelector("[data-ring]")?.dataset.ring ?? "" : "").split(" "));
+  const seqs = new Set((dialog.open ? body.querySelector("[data-planned]")?.dataset.planned ?? "" : "").split(" "));
   for (const row of document.querySelectorAll("[data-seq]")) row.classList.toggle("planned", seqs.has(row.dataset.seq));
   dispatchEvent(new Event("flower:planned"));
 }

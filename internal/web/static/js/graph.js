@@ -12,7 +12,6 @@
 // A change of state changes classes and words; nothing moves. It is laid out again only
 // when there are other tasks or edges to show.
 import { onChange } from "./live.js";
-import { save } from "./graph-save.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const panel = document.getElementById("graph");
@@ -277,7 +276,7 @@ panel.addEventListener("click", (e) => {
     case "in": return zoom(scale * 1.25);
     case "out": return zoom(scale / 1.25);
     case "fit": return fit(true);
-    case "save": return save(drawn.svg, panel.dataset.name ?? "graph");
+    case "save": return import("./graph-save.js").then(({ save }) => save(drawn.svg, panel.dataset.name ?? "graph"));
   }
 });
 
