@@ -41,7 +41,7 @@ func serving(t *testing.T, vars map[string]string, args ...string) (site string,
 		stop()
 		require.Zero(t, <-code, out.String())
 	})
-	started := regexp.MustCompile(`starting server on address: (\S+?)"? `)
+	started := regexp.MustCompile(`starting server on address: ([^\s"]+)`)
 	pgtest.Eventually(t, time.Minute, "the server listens", func() bool {
 		if m := started.FindStringSubmatch(out.String()); m != nil {
 			site = "http://" + m[1]

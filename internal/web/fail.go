@@ -58,6 +58,12 @@ func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status, body = http.StatusForbidden, failed{Title: "Not allowed", Detail: capital(role.Error()) + "."}
 	case errors.As(err, &invalid):
 		status, body = http.StatusUnprocessableEntity, failed{Title: "This does not work", Detail: invalid.Error()}
+	case errors.Is(err, flow.ErrNotFound):
+		status, body = http.StatusNotFound, failed{Title: "Not found", Detail: "There is nothing of this name."}
+	case errors.Is(err, flow.ErrKeyReused):
+		status, body = http.StatusUnprocessableEntity, failed{
+			Title: "This form was sent before", Detail: "It said something else then. Open it anew, and send that.",
+		}
 	case errors.Is(err, flow.ErrUnavailable), r.Context().Err() != nil:
 		w.Header().Set("Retry-After", "5")
 		status = http.StatusServiceUnavailable
