@@ -39,7 +39,6 @@ func acting(kind flow.ActionKind, id, path, what string) operation {
 		summary: actionWords[kind] + " " + what,
 		text: actionTexts[kind] + " `dryRun` answers exactly as the real call would, and changes nothing; give its `plan`, or the number " +
 			"of tasks as `expect`, to be refused (plan-changed) if something has changed since.",
-		errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}
 }
 

@@ -31,7 +31,7 @@ func parseCursor(text string) (flow.Position, error) {
 	}
 	invalid := problem.InvalidCursor.Because("this is no cursor: take nextCursor of the page before as it is, or begin again without one")
 	b, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(b) < 14 || b[0] != cursorVersion {
+	if err != nil || len(b) < 13 || b[0] != cursorVersion {
 		return flow.Position{}, invalid
 	}
 	sum := len(b) - 4

@@ -30,7 +30,7 @@ func (p *Problem) ContentType(string) string { return problem.ContentType }
 // replaceErrors has huma answer what it finds wrong with a request as we answer everything
 // else. Its own errors would show the text of unknown ones, and repeat what was sent.
 var replaceErrors = sync.OnceFunc(func() {
-	huma.ValidateStrictCasing = true // "taskid" is no field
+	huma.ValidateStrictCasing = true                                                   // "taskid" is no field
 	huma.NewError = func(int, string, ...error) huma.StatusError { return &Problem{} } // for the document
 	huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
 		r, _ := humamux.Unwrap(ctx)

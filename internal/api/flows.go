@@ -33,7 +33,7 @@ func (a *API) addFlows() {
 	}, a.getFlow)
 	add(a, operation{
 		id: "register-flow", method: http.MethodPost, path: "/flows", tag: tagFlows, need: access.Registrar,
-		status: http.StatusCreated, errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity}, takesKey: true,
+		status: http.StatusCreated, takesKey: true,
 		summary: "Register a flow", text: "The same as POST /register, with other answers.",
 	}, a.registerFlow)
 }

@@ -22,7 +22,6 @@ type operation struct {
 	need             access.Role
 	status           int      // of success; 0 is 200
 	formats          []string // of the answer, the usual one first; none is JSON alone
-	errors           []int    // statuses that are particular to it
 	takesKey         bool     // an Idempotency-Key
 }
 
@@ -130,15 +129,12 @@ func (o operation) describe(schema, failure *huma.Schema) huma.Operation {
 	}
 	content["application/json"] = &huma.MediaType{Schema: schema}
 	responses := map[string]*huma.Response{strconv.Itoa(o.status): {Description: http.StatusText(o.status), Content: content}}
-	responses["default"] = &huma.Response{Description: "Whatever else went wrong", Content: map[string]*huma.MediaType{problem.ContentType: {Schema: failure}}}
-	statuses := append([]int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable}, o.errors...)
-	if strings.Contains(o.path, "{") {
-		statuses = append(statuses, http.StatusNotFound)
-	}
+	// One for all failures: each can answer most of them, and the code says which it is.
+	responses["default"] = &huma.Response{Description: "A failure", Content: map[string]*huma.MediaType{problem.ContentType: {Schema: failure}}}
 	return huma.Operation{
 		OperationID: o.id, Method: o.method, Path: strings.TrimSuffix(Prefix, "/") + o.path,
 		Tags: []string{o.tag}, Summary: o.summary, Description: o.description(),
-		DefaultStatus: o.status, Responses: responses, Errors: statuses, Parameters: o.parameters(),
+		DefaultStatus: o.status, Responses: responses, Parameters: o.parameters(),
 		MaxBodyBytes: -1, BodyReadTimeout: -1, // it is in memory already
 	}
 }
