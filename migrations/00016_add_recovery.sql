@@ -252,7 +252,7 @@ END $$;
 -- A cancel is also for the flows that tasks have registered which it stops.
 -- +goose StatementBegin
 CREATE FUNCTION flower_meant(action text, flows text[], seqs integer[]) RETURNS TABLE (flow text, seq integer)
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql STABLE ROWS 1 SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     IF action <> 'cancel' THEN
         RETURN QUERY SELECT DISTINCT g.f, g.s FROM unnest(flows, seqs) AS g(f, s);
@@ -280,7 +280,8 @@ END $$;
 --
 -- Its time is linear in the tasks of the flows and their dependencies: each flow is read
 -- once, by its key (LATERAL, OFFSET 0), and what was read is never joined by nested loops,
--- as a planner would that expects few rows.
+-- as a planner would that expects few rows. It does expect few (ROWS 1), so that hash tables
+-- begin small: most calls are for one flow.
 -- +goose StatementBegin
 CREATE FUNCTION flower_planned(action text, scope text, flows text[], seqs integer[], whole boolean) RETURNS SETOF flower_planned
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_nestloop = off SET jit = off AS $$
