@@ -37,6 +37,9 @@
 //   - A failure is always recorded as one, with its text.
 //   - What a person writes wins: it revokes the claim of the attempt that runs.
 //
+// What a person does to a flow or a task is an [Action]; its [Effect] is known before it is
+// carried out.
+//
 // The promise to programs: a task runs at least once. A program must tolerate being
 // run again; [Task.IdempotencyKey] helps it.
 package flow

@@ -62,6 +62,14 @@
 // would find running tasks without reading the table, and end HOT: a quarter more WAL on
 // every change, for what happens after a crash.
 //
+// # What operators do
+//
+// An action (Act, ActAll) is one UPDATE which a person may as well write, and which the
+// guard, a trigger, sees like anybody else's. Which tasks it changes is worked out by one
+// function of the database, for previews and for actions alike; an action has locked the
+// whole flow before, in the order of keys, as the engine locks. See act.go, with what it
+// costs.
+//
 // # Statements of tasks
 //
 // What tasks of the program SQL run is not ours, and never meets a connection of ours: see
