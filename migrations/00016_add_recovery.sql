@@ -280,11 +280,12 @@ END $$;
 --
 -- Its time is linear in the tasks of the flows and their dependencies: each flow is read
 -- once, by its key (LATERAL, OFFSET 0), and what was read is never joined by nested loops,
--- as a planner would that expects few rows. It does expect few (ROWS 1), so that hash tables
+-- as a planner would that expects few rows. It is to expect few (ROWS 1), so that hash tables
 -- begin small: most calls are for one flow.
 -- +goose StatementBegin
 CREATE FUNCTION flower_planned(action text, scope text, flows text[], seqs integer[], whole boolean) RETURNS SETOF flower_planned
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_nestloop = off SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan
+SET enable_nestloop = off SET enable_mergejoin = off SET work_mem = '32MB' SET jit = off AS $$
 BEGIN
     PERFORM flower_check_action(action, scope, seqs, NULL);
     RETURN QUERY
