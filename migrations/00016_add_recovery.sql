@@ -485,6 +485,8 @@ CREATE TABLE kr_request (
 );
 CREATE INDEX kr_request_ts ON kr_request (request_ts);
 COMMENT ON TABLE kr_request IS 'Kept by Flower: actions that were asked for with an idempotency key, for a week.';
+COMMENT ON COLUMN kr_request.request_ts IS 'When it was first made.';
+COMMENT ON COLUMN kr_request.answer IS 'What came of it.';
 COMMENT ON COLUMN kr_request.request IS 'Hash of what was asked for, to tell a repeated request from another one with the same key.';
 COMMENT ON COLUMN kr_request.replayed_ts IS 'When it was last repeated.';
 
