@@ -283,7 +283,7 @@ func (e Effect) text(v view) string {
 	if e.DryRun {
 		verb = "would change"
 	}
-	fmt.Fprintf(&b, "%s %s: %s %d tasks, %d stay as they are\n", e.action, e.flow, verb, e.Changed, e.Kept)
+	fmt.Fprintf(&b, "%s %s: %s %s, %d stay as they are\n", e.action, e.flow, verb, number(e.Changed, "task"), e.Kept)
 	t := table{columns: []string{"seq", "title", "from", "to"}, numbers: []int{0}}
 	for _, c := range e.Tasks {
 		t.add(c.TaskExecSeq, c.Title, c.From, c.To)
@@ -298,6 +298,14 @@ func (e Effect) text(v view) string {
 		fmt.Fprintf(&b, "do it: curl -X POST %s%s/%s -d '{\"plan\": %q}'\n", v.site, flowURL(flow.ID(e.flow)), e.action, e.Plan)
 	}
 	return b.String()
+}
+
+// number counts in words: "1 task", "2 tasks".
+func number(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
 }
 
 func (p TaskPath) seq() (int, error) {

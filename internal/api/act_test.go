@@ -41,7 +41,7 @@ func TestRerun(t *testing.T) {
 	require.Equal(t, 2, preview.Kept)
 	require.Equal(t, "3 2 0", w.statuses(id))
 	text := w.send("POST", path+"?format=text", `{"dryRun": true}`).Body.String()
-	require.Contains(t, text, "rerun "+id+": would change 1 tasks, 2 stay as they are\n")
+	require.Contains(t, text, "rerun "+id+": would change 1 task, 2 stay as they are\n")
 	require.Contains(t, text, `-d '{"plan": "`+preview.Plan+`"}'`)
 
 	p := w.fails("plan-changed", "POST", path, `{"plan": "another"}`)
@@ -181,7 +181,7 @@ func TestBulk(t *testing.T) {
 	require.InDelta(t, 15, p.Preview.(map[string]any)["changed"], 0)
 	w.fails("invalid-value", "POST", "/api/v1/bulk/rerun", `{`+filter+`}`)
 	rec := w.send("POST", "/api/v1/bulk/rerun?format=text", `{`+filter+`, "expect": 15, "note": "mended"}`, "Idempotency-Key", "night")
-	require.Equal(t, "rerun: changed 15 tasks of 15 flows; 0 flows are left alone\n", rec.Body.String())
+	require.Equal(t, "rerun: changed 15 tasks of 15 flows\n", rec.Body.String())
 	rec = w.send("POST", "/api/v1/bulk/rerun", `{`+filter+`, "expect": 15, "note": "mended"}`, "Idempotency-Key", "night")
 	require.Equal(t, "true", rec.Header().Get("Idempotency-Replayed"))
 	require.Equal(t, 5, get[api.FailureList](w, "/api/v1/failures").Items[0].Tasks)

@@ -109,7 +109,11 @@ func (e BulkEffect) text(view) string {
 		verb = "would change"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s %d tasks of %d flows; %d flows are left alone\n", e.action, verb, e.Changed, len(e.Flows), e.RefusedCount)
+	fmt.Fprintf(&b, "%s: %s %s of %s", e.action, verb, number(e.Changed, "task"), number(len(e.Flows), "flow"))
+	if e.RefusedCount > 0 {
+		fmt.Fprintf(&b, "; left alone: %s", number(e.RefusedCount, "flow"))
+	}
+	b.WriteString("\n")
 	for _, r := range e.Refused {
 		b.WriteString("  " + clip(r.Detail, 2*maxError) + "\n")
 	}
