@@ -12,8 +12,8 @@ import (
 
 // Limits of what one call looks at.
 const (
-	maxGroups    = 1000   // groups of failures
-	maxGroupSize = 10_000 // tasks of one of them are counted so far
+	maxGroups    = 1000 // groups of failures
+	maxGroupSize = 5000 // tasks of one of them are counted so far
 )
 
 // failureGroupsSQL finds what v_failure_group has, without computing the fingerprints of
@@ -21,17 +21,12 @@ const (
 // counts each there.
 func failureGroupsSQL(q *query, f flow.FailureFilter) string {
 	where, since := "true", ""
-	if f.WorkflowID != "" {
-		where += " AND g.task_id = " + q.arg(string(f.WorkflowID))
-	}
-	if f.Program != "" {
-		where += " AND g.program = " + q.arg(f.Program)
-	}
-	if f.Reason != "" {
-		where += " AND g.reason = " + q.arg(string(f.Reason))
-	}
-	if f.Fingerprint != "" {
-		where += " AND g.fingerprint = " + q.arg(f.Fingerprint)
+	for column, value := range map[string]string{
+		"task_id": string(f.WorkflowID), "program": f.Program, "reason": string(f.Reason), "fingerprint": f.Fingerprint,
+	} {
+		if value != "" {
+			where += " AND g." + column + " = " + q.arg(value)
+		}
 	}
 	if !f.Since.IsZero() {
 		since = " AND suspended_ts >= " + q.moment(f.Since)

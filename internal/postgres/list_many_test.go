@@ -159,7 +159,7 @@ func TestLists_Plans(t *testing.T) {
 }
 
 // With a million flows, each list answers within 50 ms, nearly always, on a machine that has
-// nothing else to do. go test ./internal/postgres -run Lists_OfMany -lists.flows 1000000 -v
+// nothing else to do: go test ./internal/postgres -run Lists_OfMany -lists.flows 1000000 -v.
 func TestLists_OfMany(t *testing.T) {
 	if *manyFlows == 0 {
 		t.Skip("measures with -lists.flows")
