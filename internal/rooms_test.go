@@ -32,7 +32,7 @@ var rooms = map[string][]string{
 	"cmd/watcher":  {"internal/cli", "internal/flow", "internal/metrics", "internal/postgres", "internal/process", "internal/program", "internal/program/secret", "internal/watcher", "migrations"},
 
 	"internal/access":             {"internal/reload"},
-	"internal/api":                {"internal/access", "internal/flow", "internal/problem", "internal/request"},
+	"internal/api":                {"internal/access", "internal/definition", "internal/flow", "internal/problem", "internal/request"},
 	"internal/cli":                {"internal/postgres"}, // what both mains share: flags, environment, logger
 	"internal/client":             {"internal/cli"},
 	"internal/definition":         {"internal/flow"},

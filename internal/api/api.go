@@ -22,6 +22,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humamux"
 	"github.com/gorilla/mux"
 
+	"github.com/d-tsuji/flower/internal/definition"
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -45,6 +46,11 @@ type Store interface {
 	Workflow(ctx context.Context, id flow.WorkflowID, last int) (flow.WorkflowState, error)
 	WorkflowStats(ctx context.Context, id flow.WorkflowID, window time.Duration) (flow.WorkflowStats, error)
 
+	Definitions(ctx context.Context, ids []flow.WorkflowID) (map[flow.WorkflowID]flow.Definition, error)
+	DefinitionVersions(ctx context.Context, id flow.WorkflowID, before, limit int) ([]flow.DefinitionVersion, error)
+	EditDefinitions(ctx context.Context, e flow.DefinitionEdit) ([]flow.EditedDefinition, error)
+	WatcherPrograms(ctx context.Context) ([]string, error)
+
 	FailureGroups(ctx context.Context, f flow.FailureFilter) (flow.FailureGroups, error)
 	Queue(ctx context.Context, workflow flow.WorkflowID, limit int) ([]flow.QueuedTask, time.Time, error)
 	Running(ctx context.Context, limit int) ([]flow.RunningTask, error)
@@ -59,7 +65,8 @@ type Store interface {
 type Config struct {
 	Version  string
 	Programs []Program
-	BasePath string // before the paths of pages, as in "/flower"; empty is none
+	Checks   definition.Programs // the same, to check definitions by
+	BasePath string              // before the paths of pages, as in "/flower"; empty is none
 }
 
 // Program is what a task can run.
@@ -122,5 +129,6 @@ func (a *API) addRoutes() {
 	a.addTasks()
 	a.addActions()
 	a.addWorkflows()
+	a.addDefinitions()
 	a.addLooks()
 }

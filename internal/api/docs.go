@@ -144,7 +144,7 @@ func (a *API) renderPage(doc *huma.OpenAPI) []byte {
 func (a *API) pageOperation(doc *huma.OpenAPI, o operation) pageOperation {
 	path := strings.TrimSuffix(Prefix, "/") + o.path
 	item := doc.Paths[path]
-	op := map[string]*huma.Operation{http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put}[o.method]
+	op := map[string]*huma.Operation{http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodDelete: item.Delete}[o.method]
 	p := pageOperation{ID: o.id, Method: o.method, Path: path, Summary: op.Summary, Description: op.Description}
 	schemas := doc.Components.Schemas
 	for _, param := range op.Parameters {

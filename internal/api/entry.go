@@ -78,15 +78,22 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if text = bytes.TrimSpace(text); len(text) > 0 {
-		if err := request.Check(text, example); err != nil {
-			return err
+	if !isDefinition(r) {
+		if text = bytes.TrimSpace(text); len(text) > 0 {
+			if err := request.Check(text, example); err != nil {
+				return err
+			}
 		}
 	}
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	r.ContentLength = int64(len(text))
 	r.Header.Set("Content-Type", "application/json")
 	return nil
+}
+
+// isDefinition reports whether a body is a definition, which may be YAML.
+func isDefinition(r *http.Request) bool {
+	return r.Method == http.MethodPut || r.URL.EscapedPath() == Prefix+"workflows"
 }
 
 // readQuery takes what every route has out of the query: how the answer is to look.
@@ -122,7 +129,7 @@ func readQuery(r *http.Request) (view, string, error) {
 
 // mediaTypes are the types of what can be asked for by format.
 var mediaTypes = map[string]string{
-	"json": "application/json", "text": "text/plain", "csv": "text/csv", "dot": "text/vnd.graphviz", "mermaid": "text/vnd.mermaid",
+	"json": "application/json", "text": "text/plain", "csv": "text/csv", "yaml": "application/yaml", "dot": "text/vnd.graphviz", "mermaid": "text/vnd.mermaid",
 }
 
 // choose returns the format of an answer that can have some: by ?format=, else the first

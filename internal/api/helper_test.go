@@ -29,7 +29,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	for _, kind := range []string{"text/vnd.graphviz", "text/vnd.mermaid", "text/csv"} {
+	for _, kind := range []string{"text/vnd.graphviz", "text/vnd.mermaid", "text/csv", "application/yaml"} {
 		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.PlainBodyDecoder)
 	}
 	os.Exit(pgtest.Run(m))
@@ -70,7 +70,7 @@ func serving(store interface {
 },
 ) http.Handler {
 	log := slog.New(slog.DiscardHandler)
-	a := api.New(api.Config{Version: "test", Programs: []api.Program{{Name: "NoOp", Parameters: []api.Parameter{}}}}, store, log)
+	a := api.New(api.Config{Version: "test", Programs: []api.Program{{Name: "NoOp", Parameters: []api.Parameter{}}}, Checks: program.Default(program.Config{})}, store, log)
 	return register.New(register.Config{Host: "localhost", Port: 8000}, store, log,
 		register.Site{Prefix: api.Prefix, Handler: a, Patience: api.Patience}, register.Site{Prefix: "/docs", Handler: a},
 		register.Site{Prefix: "/openapi.json", Handler: a}).Handler()

@@ -92,19 +92,20 @@ type Failure struct {
 
 // Flow is a flow. A field's name is the column's in camelCase.
 type Flow struct {
-	TaskFlowID   string     `json:"taskFlowId"`
-	TaskID       string     `json:"taskId" doc:"The workflow."`
-	Status       string     `json:"status" enum:"running,failed,held,cancelled,queued,finished"`
-	Counts       Counts     `json:"counts" doc:"Its tasks by state."`
-	Failure      *Failure   `json:"failure" doc:"The task that failed first."`
-	RegisteredBy *string    `json:"registeredBy" doc:"Null for rows put in by hand."`
-	Note         *string    `json:"note"`
-	RegisteredTs *timestamp `json:"registeredTs"`
-	StartedTs    *timestamp `json:"startedTs"`
-	EndedTs      *timestamp `json:"endedTs" doc:"Null while something runs or can."`
-	DurationMs   *int64     `json:"durationMs"`
-	Parameters   object     `json:"parameters" doc:"Given with the request. In lists null where they are larger than 1 kB."`
-	URL          string     `json:"url" doc:"The path of its page."`
+	TaskFlowID      string     `json:"taskFlowId"`
+	TaskID          string     `json:"taskId" doc:"The workflow."`
+	Status          string     `json:"status" enum:"running,failed,held,cancelled,queued,finished"`
+	Counts          Counts     `json:"counts" doc:"Its tasks by state."`
+	Failure         *Failure   `json:"failure" doc:"The task that failed first."`
+	WorkflowVersion *int       `json:"workflowVersion" doc:"Of the workflow, when it was registered; null is not known."`
+	RegisteredBy    *string    `json:"registeredBy" doc:"Null for rows put in by hand."`
+	Note            *string    `json:"note"`
+	RegisteredTs    *timestamp `json:"registeredTs"`
+	StartedTs       *timestamp `json:"startedTs"`
+	EndedTs         *timestamp `json:"endedTs" doc:"Null while something runs or can."`
+	DurationMs      *int64     `json:"durationMs"`
+	Parameters      object     `json:"parameters" doc:"Given with the request. In lists null where they are larger than 1 kB."`
+	URL             string     `json:"url" doc:"The path of its page."`
 }
 
 // FlowDetail is a flow with what belongs to it.
@@ -159,17 +160,18 @@ func (a *API) pagePath(id flow.ID) string {
 // flow makes a flow of a list.
 func (a *API) flow(s flow.Summary) Flow {
 	j := Flow{
-		TaskFlowID:   string(s.ID),
-		TaskID:       string(s.WorkflowID),
-		Status:       s.Status,
-		Counts:       Counts(s.Counts),
-		RegisteredBy: orNull(s.RegisteredBy),
-		Note:         orNull(s.Note),
-		RegisteredTs: stamp(s.RegisteredAt),
-		StartedTs:    stamp(s.StartedAt),
-		EndedTs:      stamp(s.EndedAt),
-		Parameters:   masked(s.Parameters, "null"),
-		URL:          a.pagePath(s.ID),
+		TaskFlowID:      string(s.ID),
+		TaskID:          string(s.WorkflowID),
+		Status:          s.Status,
+		Counts:          Counts(s.Counts),
+		WorkflowVersion: orNull(s.Version),
+		RegisteredBy:    orNull(s.RegisteredBy),
+		Note:            orNull(s.Note),
+		RegisteredTs:    stamp(s.RegisteredAt),
+		StartedTs:       stamp(s.StartedAt),
+		EndedTs:         stamp(s.EndedAt),
+		Parameters:      masked(s.Parameters, "null"),
+		URL:             a.pagePath(s.ID),
 	}
 	if !s.StartedAt.IsZero() {
 		ms := max(s.Took, 0).Milliseconds()
@@ -185,17 +187,18 @@ func (a *API) flow(s flow.Summary) Flow {
 func (a *API) detail(s flow.State) FlowDetail {
 	started, ended := span(s)
 	d := FlowDetail{state: s, Flow: Flow{
-		TaskFlowID:   string(s.ID),
-		TaskID:       string(s.WorkflowID),
-		Status:       s.Status,
-		RegisteredBy: orNull(s.RegisteredBy),
-		Note:         orNull(s.Note),
-		RegisteredTs: stamp(s.RegisteredAt),
-		StartedTs:    stamp(started),
-		EndedTs:      stamp(ended),
-		DurationMs:   milliseconds(started, ended, s.AsOf),
-		Parameters:   masked(s.Parameters, "{}"),
-		URL:          a.pagePath(s.ID),
+		TaskFlowID:      string(s.ID),
+		TaskID:          string(s.WorkflowID),
+		Status:          s.Status,
+		WorkflowVersion: orNull(s.Version),
+		RegisteredBy:    orNull(s.RegisteredBy),
+		Note:            orNull(s.Note),
+		RegisteredTs:    stamp(s.RegisteredAt),
+		StartedTs:       stamp(started),
+		EndedTs:         stamp(ended),
+		DurationMs:      milliseconds(started, ended, s.AsOf),
+		Parameters:      masked(s.Parameters, "{}"),
+		URL:             a.pagePath(s.ID),
 	}}
 	d.Tasks = make([]Task, 0, len(s.Tasks))
 	var counts flow.Counts

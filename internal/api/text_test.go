@@ -67,7 +67,7 @@ func TestDetail(t *testing.T) {
 			"error": "POST https://api.example/post: 503 \u001b[31mService Unavailable\nmore"},
 		"registeredBy": "cron", "note": null, "registeredTs": "2026-11-23T03:12:01.123Z",
 		"startedTs": "2026-11-23T03:12:02.123Z", "endedTs": "2026-11-23T03:14:07.323Z", "durationMs": 125200,
-		"parameters": {"DAY": "1", "db_password": "***"}, "url": "/base/flows/7f3c"
+		"parameters": {"DAY": "1", "db_password": "***"}, "url": "/base/flows/7f3c", "workflowVersion": null
 	}`, string(head))
 
 	require.Len(t, tasks, 5)

@@ -42,6 +42,7 @@ func (a *API) addWorkflows() {
 // Workflow is a definition.
 type Workflow struct {
 	TaskID          string           `json:"taskId"`
+	Version         int              `json:"version" doc:"Rises with each change."`
 	Description     *string          `json:"description"`
 	MaxRunningFlows *int             `json:"maxRunningFlows" doc:"Null is any number."`
 	MaxRunningTasks *int             `json:"maxRunningTasks"`
@@ -98,7 +99,7 @@ func (a *API) listWorkflows(ctx context.Context, in *struct {
 
 func (a *API) workflow(s flow.WorkflowState) Workflow {
 	w := Workflow{
-		TaskID: string(s.ID), Description: orNull(s.Description), MaxRunningFlows: orNull(s.MaxRunningFlows), MaxRunningTasks: orNull(s.MaxRunningTasks),
+		TaskID: string(s.ID), Version: s.Version, Description: orNull(s.Description), MaxRunningFlows: orNull(s.MaxRunningFlows), MaxRunningTasks: orNull(s.MaxRunningTasks),
 		Problems: orEmpty(s.Problems), Tasks: make([]TaskDefinition, len(s.Tasks)), Last: make([]Flow, len(s.Last)),
 		URL: a.cfg.BasePath + "/workflows/" + pathEscape(string(s.ID)),
 	}
@@ -119,6 +120,9 @@ func (a *API) workflow(s flow.WorkflowState) Workflow {
 	}
 	return w
 }
+
+// header has what an edit is to replace.
+func (w Workflow) header(h http.Header, _ *http.Request) { h.Set("ETag", etag(w.Version)) }
 
 // title is what people call a task of a definition.
 func title(description, program string) string {

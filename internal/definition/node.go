@@ -2,9 +2,11 @@ package definition
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -41,6 +43,8 @@ func (k kind) String() string {
 const (
 	maxDepth = 100     // of values within values
 	maxNodes = 500_000 // values of a file, each use of an alias counted
+
+	maxDigits = 1000 // of a number, written out
 )
 
 var (
@@ -125,6 +129,29 @@ func (n *node) withNUL() *node {
 			return bad
 		}
 		if bad := m.value.withNUL(); bad != nil {
+			return bad
+		}
+	}
+	return nil
+}
+
+// tooLarge returns the first number within n that has more digits than anybody needs: the
+// database would write each of them.
+func (n *node) tooLarge() *node {
+	if n.kind == isNumber {
+		_, exponent, _ := strings.Cut(strings.ToLower(n.text), "e")
+		power, err := strconv.Atoi(cmp.Or(exponent, "0"))
+		if err != nil || len(n.text)+max(power, -power) > maxDigits {
+			return n
+		}
+	}
+	for _, item := range n.items {
+		if bad := item.tooLarge(); bad != nil {
+			return bad
+		}
+	}
+	for _, m := range n.members {
+		if bad := m.value.tooLarge(); bad != nil {
 			return bad
 		}
 	}

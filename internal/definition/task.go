@@ -133,6 +133,9 @@ func (d decoder) parameters(n *node) []byte {
 	if bad := n.withNUL(); bad != nil {
 		d.wrong(bad, "parameters have the character U+0000, which no text in the database can have")
 	}
+	if bad := n.tooLarge(); bad != nil {
+		d.wrong(bad, "the number is too large or too exact: put it in quotes")
+	}
 	return n.json()
 }
 

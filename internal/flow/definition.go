@@ -34,6 +34,9 @@ type DefinitionVersion struct {
 	Note        string // why
 }
 
+// AnyVersion is what a workflow must have of which only the existence counts.
+const AnyVersion = -1
+
 // DefinitionEdit changes definitions, all of them or none.
 type DefinitionEdit struct {
 	Put    []Definition // as they shall be; those that are so already stay untouched
@@ -79,8 +82,11 @@ type VersionError struct {
 
 func (e *VersionError) Error() string {
 	version := func(n int) string {
-		if n == 0 {
+		switch n {
+		case 0:
 			return "does not exist"
+		case AnyVersion:
+			return "exists"
 		}
 		return "has version " + strconv.Itoa(n)
 	}

@@ -23,6 +23,9 @@ var (
 	// Trying again later can help.
 	ErrUnavailable = errors.New("the database is not available")
 
+	// ErrNotPermitted: the login of the database must not do that.
+	ErrNotPermitted = errors.New("the login of the database does not permit it")
+
 	// ErrShutdown: this watcher is ending. What it runs goes on elsewhere.
 	ErrShutdown = errors.New("the watcher is shutting down")
 

@@ -35,6 +35,7 @@ type Registration struct {
 type Flow struct {
 	ID           ID
 	WorkflowID   WorkflowID
+	Version      int // of its workflow, when it was registered; 0 is not known
 	RegisteredAt time.Time
 	Parameters   json.RawMessage // given with the request: a JSON object; nil is none, or not asked for
 	Replayed     bool            // it existed already: registered by an earlier request with the same key

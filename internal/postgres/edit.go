@@ -33,6 +33,9 @@ func (d *DB) EditDefinitions(ctx context.Context, e flow.DefinitionEdit) ([]flow
 		}
 		return putDefinitions(ctx, tx, edited)
 	})
+	if pq.As(err, pqerror.InsufficientPrivilege) != nil {
+		err = fmt.Errorf("%w: %w", flow.ErrNotPermitted, err)
+	}
 	if problem := badValue(err); problem != "" {
 		return nil, &flow.InvalidError{Subject: "a definition", Problem: problem}
 	}
@@ -89,7 +92,7 @@ func differences(ctx context.Context, tx *sqlx.Tx, e flow.DefinitionEdit) ([]flo
 		edits[w.ID] = edit
 	}
 	for id, want := range e.Expect {
-		if have := edits[id].Version; have != want {
+		if have := edits[id].Version; have != want && (want != flow.AnyVersion || have == 0) {
 			return nil, &flow.VersionError{ID: id, Want: want, Have: have}
 		}
 	}

@@ -31,7 +31,7 @@ FROM   walk w
 LEFT   JOIN LATERAL (
     SELECT v.task_flow_id, v.task_id, v.status, v.failed_task, v.error, v.waiting, v.running, v.suspended, v.finished, v.ignored,
            v.registered_ts, v.started_ts, v.ended_ts, (extract(epoch FROM v.took) * 1000000)::bigint AS took_us,
-           coalesce(k.registered_by, '') AS registered_by, left(coalesce(k.note, ''), 2000) AS note,
+           k.workflow_version, coalesce(k.registered_by, '') AS registered_by, left(coalesce(k.note, ''), 2000) AS note,
            CASE WHEN k.parameters IS NULL THEN '{}' WHEN octet_length(k.parameters::text) <= 1000 THEN k.parameters::text END AS parameters,
            coalesce(x.title, '') AS failed_title, coalesce(x.reason, '') AS failed_reason
     FROM   kr_flow k
@@ -63,6 +63,7 @@ type listedRow struct {
 	StartedTS    *time.Time `db:"started_ts"`
 	EndedTS      *time.Time `db:"ended_ts"`
 	TookUS       *int64     `db:"took_us"`
+	Version      *int       `db:"workflow_version"`
 	RegisteredBy *string    `db:"registered_by"`
 	Note         *string    `db:"note"`
 	Parameters   *string    `db:"parameters"`
@@ -78,7 +79,7 @@ func (r listedRow) summary() flow.Summary {
 	s := flow.Summary{
 		Flow: flow.Flow{
 			ID: flow.ID(deref(r.FlowID)), WorkflowID: flow.WorkflowID(deref(r.WorkflowID)), RegisteredAt: deref(r.RegisteredTS),
-			Parameters: rawJSON(r.Parameters),
+			Version: deref(r.Version), Parameters: rawJSON(r.Parameters),
 		},
 		Status:       deref(r.Status),
 		Counts:       flow.Counts{Waiting: deref(r.Waiting), Running: deref(r.Running), Suspended: deref(r.Suspended), Finished: deref(r.Finished), Ignored: deref(r.Ignored)},

@@ -15,7 +15,7 @@ import (
 const flowStateSQL = `
 -- flower: flow state
 SELECT v.task_flow_id, v.task_id, v.status, coalesce(v.registered_by, '') AS registered_by, v.registered_ts,
-       coalesce(k.note, '') AS note, k.parameters::text AS parameters, clock_timestamp() AS as_of,
+       coalesce(k.workflow_version, 0) AS workflow_version, coalesce(k.note, '') AS note, k.parameters::text AS parameters, clock_timestamp() AS as_of,
        CASE WHEN v.failed_task IS NULL THEN ''
             ELSE format('UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = %L AND exec_status = 2', v.task_flow_id)
                  || CASE WHEN EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = v.task_flow_id AND t.exec_status = 2 AND t.reason = 'held')
@@ -31,6 +31,7 @@ type flowStateRow struct {
 	Status       string    `db:"status"`
 	RegisteredBy string    `db:"registered_by"`
 	RegisteredTS time.Time `db:"registered_ts"`
+	Version      int       `db:"workflow_version"`
 	Note         string    `db:"note"`
 	Parameters   *string   `db:"parameters"`
 	AsOf         time.Time `db:"as_of"`
@@ -201,7 +202,7 @@ func (d *DB) flowState(ctx context.Context, id flow.ID, seq int) (flow.State, er
 func (h flowStateRow) state() flow.State {
 	return flow.State{
 		Flow: flow.Flow{
-			ID: flow.ID(h.FlowID), WorkflowID: flow.WorkflowID(h.WorkflowID), RegisteredAt: h.RegisteredTS, Parameters: rawJSON(h.Parameters),
+			ID: flow.ID(h.FlowID), WorkflowID: flow.WorkflowID(h.WorkflowID), Version: h.Version, RegisteredAt: h.RegisteredTS, Parameters: rawJSON(h.Parameters),
 		},
 		Status:       h.Status,
 		RegisteredBy: h.RegisteredBy,

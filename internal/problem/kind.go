@@ -54,6 +54,8 @@ var (
 	CallbackAnswered = kind(http.StatusConflict, "callback-answered", "Answered before", 0)
 	CallbackLate     = kind(http.StatusConflict, "callback-late", "Too late", 0)
 
+	VersionChanged = kind(http.StatusPreconditionFailed, "version-changed", "The workflow has changed", 0)
+
 	BodyTooLarge = kind(http.StatusRequestEntityTooLarge, "body-too-large", "Body too large", 0)
 	PathTooLong  = kind(http.StatusRequestURITooLong, "path-too-long", "Path too long", 0)
 	UnknownHost  = kind(http.StatusMisdirectedRequest, "unknown-host", "Unknown host", 0)
