@@ -19,25 +19,24 @@ import (
 
 func (a *API) addDefinitions() {
 	const workflow = "/workflows/{taskId}"
-	errs := []int{http.StatusPreconditionFailed, http.StatusUnprocessableEntity}
 	add(a, operation{
-		id: "apply-workflows", method: http.MethodPost, path: "/workflows", tag: tagWorkflows, need: access.Admin, formats: asText, errors: errs,
+		id: "apply-workflows", method: http.MethodPost, path: "/workflows", tag: tagWorkflows, need: access.Admin, formats: asText,
 		summary: "Make workflows what definitions say, all of them or none",
 		text:    "The body is YAML, of one or several documents, or JSON, an object or a list, as GET /schema/workflow.json describes it.",
 	}, a.applyWorkflows)
 	add(a, operation{
-		id: "put-workflow", method: http.MethodPut, path: workflow, tag: tagWorkflows, need: access.Admin, formats: asText, errors: errs,
+		id: "put-workflow", method: http.MethodPut, path: workflow, tag: tagWorkflows, need: access.Admin, formats: asText,
 		summary: "Make a workflow what a definition says",
 		text: "The body is YAML or JSON, as GET /schema/workflow.json describes it; taskId may be left out. With `If-Match`, the ETag " +
 			"of what it is meant to replace, it replaces nothing else, and with `If-None-Match: *` nothing at all.",
 	}, a.putWorkflow)
 	add(a, operation{
-		id: "delete-workflow", method: http.MethodDelete, path: workflow, tag: tagWorkflows, need: access.Admin, formats: asText, errors: errs,
+		id: "delete-workflow", method: http.MethodDelete, path: workflow, tag: tagWorkflows, need: access.Admin, formats: asText,
 		summary: "Delete a workflow", text: "Its flows go on, and its versions stay.",
 	}, a.deleteWorkflow)
 	add(a, operation{
-		id: "get-definition", method: http.MethodGet, path: workflow + "/definition", tag: tagWorkflows, need: access.Admin, formats: []string{"json", "yaml"},
-		summary: "A definition as PUT takes it", text: "With its secrets, if there are any: those of a watcher are only named.",
+		id: "get-definition", method: http.MethodGet, path: workflow + "/definition", tag: tagWorkflows, need: access.Reader, formats: []string{"json", "yaml"},
+		summary: "A definition as PUT takes it", text: "For admins, who may do that; to others what looks like a secret is `***`.",
 	}, a.getDefinition)
 	add(a, operation{
 		id: "list-versions", method: http.MethodGet, path: workflow + "/versions", tag: tagWorkflows, need: access.Reader, formats: asLists,
@@ -332,6 +331,11 @@ func (a *API) getDefinition(ctx context.Context, in *WorkflowPath) (Definition, 
 	if !there {
 		return Definition{}, unknownWorkflow(id, flow.ErrNotFound)
 	}
+	if access.Of(ctx).Role < access.Admin {
+		if w, err = definition.Masked(w); err != nil {
+			return Definition{}, err
+		}
+	}
 	d := Definition{version: w.Version}
 	if d.json, err = definition.Format(definition.JSON, w); err == nil {
 		d.yaml, err = definition.Format(definition.YAML, w)
@@ -384,7 +388,7 @@ func (a *API) listVersions(ctx context.Context, in *struct {
 			Application: v.Application, Note: orNull(v.Note),
 		}
 		if v.Definition != nil {
-			text, err := definition.Masked(*v.Definition)
+			text, err := maskedDefinition(*v.Definition)
 			if err != nil {
 				return VersionList{}, fmt.Errorf("version %d of workflow %q: %w", v.Version, request.ShortID(string(id)), err)
 			}
@@ -393,6 +397,14 @@ func (a *API) listVersions(ctx context.Context, in *struct {
 		list.Items = append(list.Items, item)
 	}
 	return list, nil
+}
+
+func maskedDefinition(w flow.Definition) ([]byte, error) {
+	masked, err := definition.Masked(w)
+	if err != nil {
+		return nil, err
+	}
+	return definition.Format(definition.JSON, masked)
 }
 
 func (l VersionList) table() table {

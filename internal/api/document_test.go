@@ -61,7 +61,7 @@ func TestDocument_HasEveryCode(t *testing.T) {
 		require.Contains(t, schema.Enum, any(k.Code))
 		require.Contains(t, schema.Description, k.Code)
 	}
-	require.Len(t, problem.Kinds(), 38, "a code stays what it is: one may be added here, none taken away")
+	require.Len(t, problem.Kinds(), 39, "a code stays what it is: one may be added here, none taken away")
 }
 
 // caller is what the server puts around the API.
@@ -104,6 +104,8 @@ func TestRoutes_Roles(t *testing.T) {
 			body = `{"dryRun": true, "taskFlowIds": ["x"]}`
 		case o.id == "register-flow":
 			body = `{"taskId": "x"}`
+		case o.tag == tagWorkflows && o.method != http.MethodGet:
+			body = "{}"
 		}
 		c := &caller{role: o.need - 1}
 		w := c.ask(t, a, o.method, path, body)
@@ -213,4 +215,29 @@ func FuzzCursor(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, p, again)
 	})
+}
+
+// one is a store with one definition.
+type one struct {
+	Store
+	w flow.Definition
+}
+
+func (o one) Definitions(context.Context, []flow.WorkflowID) (map[flow.WorkflowID]flow.Definition, error) {
+	return map[flow.WorkflowID]flow.Definition{o.w.ID: o.w}, nil
+}
+
+// Who may not change a definition does not get the secrets that it may have.
+func TestDefinition_HidesSecretsFromReaders(t *testing.T) {
+	t.Parallel()
+	a := newAPI(one{w: flow.Definition{Workflow: flow.Workflow{ID: "w", Tasks: []flow.TaskDefinition{
+		{Seq: 1, Program: "NoOp", Parameters: json.RawMessage(`{"API_TOKEN": "s3cret", "list": [{"password": "s3cret"}]}`)},
+	}}}})
+	for role := access.Reader; role <= access.Admin; role++ {
+		for _, format := range []string{"json", "yaml"} {
+			w := (&caller{role: role}).ask(t, a, "GET", "/api/v1/workflows/w/definition?format="+format, "")
+			require.Equal(t, http.StatusOK, w.Code, w.Body)
+			require.Equal(t, role == access.Admin, strings.Contains(w.Body.String(), "s3cret"), "%s: %s", role, w.Body)
+		}
+	}
 }

@@ -23,6 +23,7 @@ var fuzzed = []string{
 	"POST /api/v1/flows/{id}/tasks/{seq}/resume", "POST /api/v1/flows/{id}/tasks/{seq}/skip", "POST /api/v1/flows/{id}/tasks/{seq}/finish",
 	"POST /api/v1/flows/{id}/tasks/{seq}/approve", "POST /api/v1/bulk/rerun", "POST /api/v1/bulk/cancel", "POST /api/v1/bulk/hold",
 	"POST /api/v1/bulk/resume", "POST /api/v1/bulk/skip", "POST /api/v1/bulk/finish", "DELETE /api/v1/flows/{id}", "HEAD /api/v1/flows/{id}",
+	"PUT /api/v1/workflows/{id}", "POST /api/v1/workflows", "GET /api/v1/workflows/{id}/definition", "GET /api/v1/workflows/{id}/versions",
 }
 
 // Whatever comes, to whichever route, is answered as the document says, and never with a
@@ -57,6 +58,15 @@ func FuzzRequests(f *testing.F) {
 	} {
 		for op := uint8(22); op < 39; op++ {
 			f.Add(op, "known", "2", "", body, "")
+		}
+	}
+	for _, body := range []string{
+		"tasks: [{program: NoOp}]", "- tasks:\n  - {program: Test1, dependsOn: [1], parameters: {a: 1e400}}\n", "taskId: &a [*a]", "%YAML 1.1\n---\n!!map {}", "\xff", "\x00",
+		`{"taskId": "other", "tasks": [{"program": "NoOp", "timeout": 1e300, "description": "\ud800"}]}`,
+	} {
+		for op := uint8(41); op < 45; op++ {
+			f.Add(op, "other", "1", "dryRun=true", body, "")
+			f.Add(op, "other", "1", "prune=true&dryRun=true&format=text", body, "")
 		}
 	}
 	f.Fuzz(func(t *testing.T, op uint8, id, seq, query, body, key string) {

@@ -54,7 +54,9 @@ func TestMasked_HidesWhatLooksLikeASecret(t *testing.T) {
 	t.Parallel()
 	w := flow.Definition{Workflow: flow.Workflow{ID: "key", Tasks: []flow.TaskDefinition{task(1, "P")}}}
 	w.Tasks[0].Parameters = json.RawMessage(`{"headers": {"Authorization": "s3cret", "a": 1}, "PASSWORD": "s3cret", "none": null}`)
-	text, err := Masked(w)
+	masked, err := Masked(w)
+	require.NoError(t, err)
+	text, err := Format(JSON, masked)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"taskId": "key", "tasks": [{"seq": 1, "program": "P",
 		"parameters": {"headers": {"Authorization": "***", "a": 1}, "PASSWORD": "***", "none": null}}]}`, string(text))

@@ -49,21 +49,30 @@ func Format(format string, workflows ...flow.Definition) ([]byte, error) {
 	return formatYAML(nodes)
 }
 
-// Masked returns a workflow as JSON without what looks like a secret, for people who may
-// not see those.
-func Masked(w flow.Definition) (json.RawMessage, error) {
-	n, err := workflowNode(w)
-	if err != nil {
-		return nil, fmt.Errorf("workflow %q: %w", w.ID, err)
-	}
-	for _, task := range membersOf(n)["tasks"].items {
-		for i, m := range task.members {
-			if m.key.text == "parameters" {
-				task.members[i].value = m.value.masked()
-			}
+// Masked returns a workflow without what looks like a secret, for people who may not see
+// those.
+func Masked(w flow.Definition) (flow.Definition, error) {
+	w.Tasks = slices.Clone(w.Tasks)
+	for i, t := range w.Tasks {
+		parameters, err := parametersOf(t)
+		if err != nil {
+			return w, fmt.Errorf("workflow %q: task_seq %d: %w", w.ID, t.Seq, err)
 		}
+		w.Tasks[i].Parameters = parameters.masked().json()
 	}
-	return n.json(), nil
+	return w, nil
+}
+
+// parametersOf reads the parameters of a task, which are an object.
+func parametersOf(t flow.TaskDefinition) (*node, error) {
+	parameters, err := readJSON(t.Parameters)
+	switch {
+	case err != nil || len(parameters) > 1 || len(parameters) == 1 && parameters[0].kind != isObject:
+		return nil, errors.Join(errors.New("its parameters are no JSON object"), err)
+	case len(parameters) == 0:
+		return &node{kind: isObject}, nil
+	}
+	return parameters[0].sorted(), nil
 }
 
 func formatJSON(nodes []*node) ([]byte, error) {
@@ -116,13 +125,11 @@ func taskNode(t flow.TaskDefinition, whole bool) (*node, error) {
 	n.set("title", text(title), title != "")
 	n.set("description", text(description), description != "")
 	n.set("program", text(t.Program))
-	parameters, err := readJSON(t.Parameters)
-	if err != nil || len(parameters) > 1 || len(parameters) == 1 && parameters[0].kind != isObject {
-		return nil, errors.Join(errors.New("its parameters are no JSON object"), err)
+	parameters, err := parametersOf(t)
+	if err != nil {
+		return nil, err
 	}
-	if len(parameters) == 1 {
-		n.set("parameters", parameters[0].sorted(), len(parameters[0].members) > 0)
-	}
+	n.set("parameters", parameters, len(parameters.members) > 0)
 	if t.DependsOn != nil {
 		seqs := &node{kind: isList}
 		for _, seq := range t.DependsOn {
