@@ -230,8 +230,16 @@ func (a *API) act(ctx context.Context, kind flow.ActionKind, p FlowPath, seq int
 // terms says who acts, and with which key.
 func (a *API) terms(ctx context.Context, t flow.Terms) (flow.Terms, error) {
 	key, err := request.Key(headerOf(ctx))
-	t.Actor, t.Way, t.Key = access.Of(ctx).Name, flow.WayAPI, key
+	t.Actor, t.Way, t.Key = access.Of(ctx).Name, way(ctx), key
 	return t, err
+}
+
+// way is how somebody came to us: the commands of register say so.
+func way(ctx context.Context) flow.Way {
+	if strings.HasPrefix(headerOf(ctx).Get("User-Agent"), "flower-register") {
+		return flow.WayCLI
+	}
+	return flow.WayAPI
 }
 
 // actError makes answers of what kept an action from being carried out. A preview is in the

@@ -61,11 +61,12 @@ func action(verb, form string) func(f *cli.Flags) command {
 }
 
 var about = map[string]string{
-	"cancel": "stops what runs of a flow, and suspends every task that waits",
-	"hold":   "suspends every waiting task of a flow, or one task, and lets running ones end",
-	"resume": "lets tasks go on that are held: of a flow, or one",
-	"skip":   "ignores a task of a flow: what depends on it can go",
-	"finish": "says that a task of a flow was done by hand: what depends on it can go",
+	"cancel":  "stops what runs of a flow, and suspends every task that waits",
+	"hold":    "suspends every waiting task of a flow, or one task, and lets running ones end",
+	"resume":  "lets tasks go on that are held: of a flow, or one",
+	"skip":    "ignores a task of a flow: what depends on it can go",
+	"approve": "lets a task go on that asks a person; who that was is kept with it",
+	"finish":  "says that a task of a flow was done by hand: what depends on it can go",
 }
 
 func rerun(f *cli.Flags) command {

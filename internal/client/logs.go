@@ -26,7 +26,7 @@ func logs(f *cli.Flags) command {
 			if _, err := parseSeq(args[1]); err != nil {
 				return err
 			}
-			l := taskLog{session: s, path: []string{"flows", args[0], "tasks", args[1]}, attempt: attempt}
+			l := taskLog{session: s, path: []string{"flows", args[0], "tasks", args[1]}, attempt: attempt, alone: attempt > 0}
 			return l.print(ctx, tail, follow)
 		},
 	}
@@ -36,8 +36,9 @@ func logs(f *cli.Flags) command {
 type taskLog struct {
 	*session
 	path    []string // of the task
-	attempt int      // 0: the latest
-	last    int64    // line
+	alone   bool     // only the attempt that was asked for
+	attempt int      // 0: none has begun yet
+	last    int64    // line of that
 }
 
 // logPage is a part of the log of an attempt.
@@ -51,42 +52,38 @@ type logPage struct {
 // pageLines is how many lines the API gives at once.
 const pageLines = 10_000
 
-// print prints the log, and with follow what comes until the task has ended: retries, too,
-// unless one attempt was asked for.
+// print prints the log, and with follow what comes until the task has ended: all of each
+// attempt from the first one on that it has met.
 func (l *taskLog) print(ctx context.Context, tail int, follow bool) error {
 	query := l.rest()
 	if tail > 0 {
 		query = url.Values{"tail": {strconv.Itoa(tail)}}
 	}
-	shown, last := l.attempt, false
-	for ; ; query = l.rest() {
+	for ended := false; ; query = l.rest() {
 		page, err := l.read(ctx, query)
 		if err != nil {
 			return err
 		}
-		if page.Attempt != shown && shown != 0 && l.attempt == 0 { // a retry: from its beginning
-			shown, l.last = page.Attempt, 0
-			continue
-		}
-		shown = page.Attempt
 		for _, line := range page.Items {
 			l.line(line.Text)
 		}
-		l.last = max(l.last, page.LastLine)
-		if page.More && query.Has("after") {
+		l.attempt, l.last = page.Attempt, max(l.last, page.LastLine)
+		switch {
+		case page.More && query.Has("after"):
 			continue
-		}
-		if !follow {
+		case !follow || ended:
 			return nil
-		}
-		if last {
-			return nil
-		}
-		if last, err = l.ended(ctx, page); err != nil {
-			return err
-		}
-		if last { // it may have run meanwhile
-			continue
+		case !page.Running:
+			var next bool
+			if ended, next, err = l.after(ctx); err != nil {
+				return err
+			}
+			if next {
+				l.attempt, l.last = l.attempt+1, 0
+			}
+			if ended || next { // it may have printed more meanwhile
+				continue
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -113,17 +110,23 @@ func (l *taskLog) read(ctx context.Context, query url.Values) (page logPage, err
 	return page, err
 }
 
-// ended reports whether nothing more can come.
-func (l *taskLog) ended(ctx context.Context, page logPage) (bool, error) {
-	if page.Running {
-		return false, nil
+// after says, of an attempt that does not run, whether nothing more can come, or another
+// attempt has begun after it.
+func (l *taskLog) after(ctx context.Context) (ended, next bool, err error) {
+	var task struct {
+		Status  string
+		Attempt int
 	}
-	if l.attempt > 0 && page.Attempt > 0 {
-		return true, nil
+	err = l.again(ctx, waitRetryFor, func() error { return l.get(ctx, &task, nil, l.path...) })
+	switch {
+	case err != nil:
+		return false, false, err
+	case l.attempt == 0 || l.attempt == task.Attempt:
+		return task.Status != "waiting" && task.Status != "running", false, nil
+	case l.alone:
+		return true, false, nil
 	}
-	var task struct{ Status string }
-	err := l.again(ctx, waitRetryFor, func() error { return l.get(ctx, &task, nil, l.path...) })
-	return task.Status != "waiting" && task.Status != "running", err
+	return false, true, nil
 }
 
 // line prints a line: as it is into a file, without what could command a terminal.
