@@ -25,6 +25,7 @@ type config struct {
 	web         register.Config
 	access      access.Config
 	log         cli.LogConfig
+	maxWaiting  int
 	metricsAddr string
 	migrate     string // auto, off, only or roles
 	healthcheck bool
@@ -51,6 +52,7 @@ func run(ctx context.Context, env *cli.Env) error {
 		return err
 	}
 	db.CheckParameters(program.Default(program.Config{}).CheckWorkflow) // whatever the watchers are allowed to run
+	db.LimitWaiting(cfg.maxWaiting)
 	return errors.Join(serve(ctx, cfg, db, log), db.Close())
 }
 

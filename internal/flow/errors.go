@@ -19,6 +19,9 @@ var (
 	// ErrTooMany: a bulk action is for more than MaxBulkTasks tasks.
 	ErrTooMany = errors.New("these are too many tasks for one request: narrow it down")
 
+	// ErrWaiting: whoever registers has as many flows that wait already as anybody may.
+	ErrWaiting = errors.New("too many of your flows wait already: register more when some of them have begun")
+
 	// ErrUnavailable: the database cannot be reached or refuses to work just now.
 	// Trying again later can help.
 	ErrUnavailable = errors.New("the database is not available")

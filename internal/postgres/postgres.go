@@ -98,21 +98,22 @@ import (
 
 // DB is Flower's database. Its methods may be called by many goroutines.
 type DB struct {
-	cfg    Config
-	log    *slog.Logger
-	net    *network
-	pool   *sqlx.DB // whatever is not hot
-	reads  *sqlx.DB // lists, and whatever else people look at
-	slow   *sqlx.DB // what reads whole tables
-	beat   *lanes   // heartbeats alone: they must not wait behind anything else
-	engine *lanes   // the watcher's hot statements
-	writer *lanes   // registrations
-	logs   *lanes   // what tasks print: nothing waits behind it
-	hints  *notifier
-	flows  *registrar
-	tally  *tally
-	check  func(w flow.Workflow, request json.RawMessage) error
-	looks  singleflight.Group // whether the database can be used
+	cfg        Config
+	log        *slog.Logger
+	net        *network
+	pool       *sqlx.DB // whatever is not hot
+	reads      *sqlx.DB // lists, and whatever else people look at
+	slow       *sqlx.DB // what reads whole tables
+	beat       *lanes   // heartbeats alone: they must not wait behind anything else
+	engine     *lanes   // the watcher's hot statements
+	writer     *lanes   // registrations
+	logs       *lanes   // what tasks print: nothing waits behind it
+	hints      *notifier
+	flows      *registrar
+	tally      *tally
+	check      func(w flow.Workflow, request json.RawMessage) error
+	maxWaiting int                // flows of one caller; 0 is any number
+	looks      singleflight.Group // whether the database can be used
 }
 
 // Sizes of the pools, whatever the number of workers or clients. Two lanes are enough

@@ -15,12 +15,16 @@ import (
 //
 // Errors: flow.ErrNotFound, no such workflow; flow.ErrFlowExists, of an id that somebody chose; *flow.InvalidError, its graph is broken, or a
 // program cannot run with its parameters (see CheckParameters);
-// flow.ErrKeyReused; flow.ErrUnavailable, after which it is not known whether the flow
+// flow.ErrKeyReused; flow.ErrWaiting (see LimitWaiting); flow.ErrUnavailable, after which it is not known whether the flow
 // exists: only the same r.FlowID or the same r.IdempotencyKey makes another try safe.
 func (d *DB) Register(ctx context.Context, r flow.Registration) (flow.Flow, error) {
 	doing := fmt.Sprintf("register workflow %q", r.WorkflowID)
 	for pause := 20 * time.Millisecond; ; pause *= 2 {
-		f, err := d.flows.register(ctx, r)
+		var f flow.Flow
+		err := d.mayWait(ctx, r)
+		if err == nil {
+			f, err = d.flows.register(ctx, r)
+		}
 		if err == nil || !unavailable(err) || pause > time.Second {
 			return f, translate(doing, err)
 		}

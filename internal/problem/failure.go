@@ -61,6 +61,8 @@ func Of(ctx context.Context, err error, limit time.Duration) *Failure {
 		return WorkflowBroken.Because("%s", invalid.Error())
 	}
 	switch {
+	case errors.Is(err, flow.ErrWaiting):
+		return TooManyWait.Because("%s", flow.ErrWaiting)
 	case errors.Is(err, flow.ErrKeyReused):
 		return KeyReused.Because("this Idempotency-Key was used for a different request; " +
 			"use another key for another request")

@@ -68,6 +68,7 @@ var (
 
 	Internal        = kind(http.StatusInternalServerError, "internal", "Internal error", 0)
 	TooManyTokens   = kind(http.StatusTooManyRequests, "too-many-requests", "Too many wrong tokens", 1)
+	TooManyWait     = kind(http.StatusTooManyRequests, "too-many-waiting", "Too many flows wait", 10)
 	TooManyRequests = kind(http.StatusServiceUnavailable, "too-many-requests", "Too many requests", 1)
 	NoDatabase      = kind(http.StatusServiceUnavailable, "database-unavailable", "Database unavailable", 5)
 	ShuttingDown    = kind(http.StatusServiceUnavailable, "shutting-down", "Shutting down", 5)

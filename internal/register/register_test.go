@@ -385,3 +385,11 @@ func FuzzRegisterBody(f *testing.F) {
 		}
 	})
 }
+
+func TestRegister_SecO1_TooManyFlowsWait(t *testing.T) {
+	t.Parallel()
+	w := send(t, serving(failing(flow.ErrWaiting)), "POST", "/register/sample", "")
+	require.Equal(t, http.StatusTooManyRequests, w.Code)
+	require.Equal(t, "10", w.Header().Get("Retry-After"))
+	require.Contains(t, answerOf(t, w).Description, "wait already")
+}

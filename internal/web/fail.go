@@ -58,6 +58,9 @@ func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status, body = http.StatusForbidden, failed{Title: "Not allowed", Detail: capital(role.Error()) + "."}
 	case errors.As(err, &invalid):
 		status, body = http.StatusUnprocessableEntity, failed{Title: "This does not work", Detail: invalid.Error()}
+	case errors.Is(err, flow.ErrWaiting):
+		w.Header().Set("Retry-After", "10")
+		status, body = http.StatusTooManyRequests, failed{Title: "Too many flows wait", Detail: capital(flow.ErrWaiting.Error()) + "."}
 	case errors.Is(err, flow.ErrNotFound):
 		status, body = http.StatusNotFound, failed{Title: "Not found", Detail: "There is nothing of this name."}
 	case errors.Is(err, flow.ErrKeyReused):
