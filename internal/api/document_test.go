@@ -79,6 +79,8 @@ func (c *caller) Fail(w http.ResponseWriter, r *http.Request, err error) {
 
 func (c *caller) Answered(context.Context, error) {}
 
+func (c *caller) Note(*http.Request, *problem.Failure) {}
+
 func (c *caller) ask(t *testing.T, a *API, method, path, body string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))

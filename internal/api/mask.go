@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
 
 	"github.com/d-tsuji/flower/internal/request"
 )
@@ -17,37 +16,7 @@ func masked(text json.RawMessage, none string) object {
 	if len(text) == 0 || d.Decode(&v) != nil {
 		return object(none)
 	}
-	return object(request.Compact(mask(v)))
-}
-
-// mask hides the secrets in a value that was decoded from JSON.
-func mask(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, value := range v {
-			if secretKey(key) {
-				v[key] = "***"
-			} else {
-				v[key] = mask(value)
-			}
-		}
-	case []any:
-		for i := range v {
-			v[i] = mask(v[i])
-		}
-	}
-	return v
-}
-
-// secretKey reports whether a key looks like a secret's. It hides rather too much.
-func secretKey(key string) bool {
-	key = strings.ToLower(key)
-	for _, word := range []string{"pass", "secret", "token", "key", "auth", "credential"} {
-		if strings.Contains(key, word) {
-			return true
-		}
-	}
-	return false
+	return object(request.Compact(request.Mask(v)))
 }
 
 // maskedChange hides secrets in what was changed: {column: [old, new]}.

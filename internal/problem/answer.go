@@ -108,8 +108,11 @@ type Server interface {
 	// RequestID names the request, in answers and in the log.
 	RequestID() string
 
-	// Fail answers with an error, and logs what only the log may know.
+	// Fail answers with an error, and notes it.
 	Fail(w http.ResponseWriter, r *http.Request, err error)
+
+	// Note logs what only the log may know of a failure that somebody else answers.
+	Note(r *http.Request, f *Failure)
 
 	// Answered notes that the database has taken what was written, if it has.
 	Answered(ctx context.Context, err error)
@@ -134,6 +137,10 @@ func serverOf(ctx context.Context) Server {
 
 // Fail answers a request with an error.
 func Fail(w http.ResponseWriter, r *http.Request, err error) { serverOf(r.Context()).Fail(w, r, err) }
+
+// Note logs what only the log may know of a failure, for whoever answers it in a form of its
+// own.
+func Note(r *http.Request, f *Failure) { serverOf(r.Context()).Note(r, f) }
 
 // RequestID returns the id of the request.
 func RequestID(ctx context.Context) string { return serverOf(ctx).RequestID() }

@@ -64,14 +64,7 @@ type registerAnswer struct {
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := problem.Of(r.Context(), err, s.limit(r))
 	x := exchangeOf(r)
-	if f.Cause != nil && !x.gone(r) {
-		attrs := []any{"request", x.id, "method", r.Method, "path", r.URL.EscapedPath()}
-		if x.away = f.Code == problem.NoDatabase.Code; x.away {
-			s.outage.refuse(r.Context(), f.Cause, attrs...)
-		} else {
-			s.errors.log(r.Context(), f, attrs...)
-		}
-	}
+	x.Note(r, f)
 	if !isRegister(r) {
 		f.Write(w, r)
 		return
@@ -86,6 +79,19 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 // Fail is fail, for other rooms.
 func (x *exchange) Fail(w http.ResponseWriter, r *http.Request, err error) { x.server.fail(w, r, err) }
+
+// Note logs the cause of a failure, if it is ours, and no oftener than is of use.
+func (x *exchange) Note(r *http.Request, f *problem.Failure) {
+	if f.Cause == nil || x.gone(r) {
+		return
+	}
+	attrs := []any{"request", x.id, "method", r.Method, "path", r.URL.EscapedPath()}
+	if x.away = f.Code == problem.NoDatabase.Code; x.away {
+		x.server.outage.refuse(r.Context(), f.Cause, attrs...)
+	} else {
+		x.server.errors.log(r.Context(), f, attrs...)
+	}
+}
 
 // RequestID names the request.
 func (x *exchange) RequestID() string { return x.id }

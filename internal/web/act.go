@@ -15,10 +15,9 @@ import (
 
 	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
+	"github.com/d-tsuji/flower/internal/request"
 )
-
-// maxNote is how long a note may be, in characters.
-const maxNote = 2000
 
 // action serves an action that is shown first: GET is the preview, POST of the same URL
 // does it.
@@ -64,7 +63,7 @@ func (s *Site) plan(ctx context.Context, a flow.Action) (actView, error) {
 		return actView{}, err
 	}
 	if errors.Is(err, flow.ErrNotFound) {
-		return actView{}, notFound(refused.Error())
+		return actView{}, problem.TaskNotFound.Because("%s", refused)
 	}
 	if refused != nil {
 		effect = refused.Effect
@@ -102,15 +101,18 @@ func (s *Site) act(kind flow.ActionKind) func(w http.ResponseWriter, r *http.Req
 		}
 		a.Terms = flow.Terms{
 			Actor: who.Name, Way: flow.WayUI, Note: strings.TrimSpace(r.PostForm.Get("note")),
-			Key: r.PostForm.Get("key"), Plan: r.PostForm.Get("plan"),
+			Key: who.Key(r.PostForm.Get("key")), Plan: r.PostForm.Get("plan"),
 		}
 		if expect, err := strconv.Atoi(r.PostForm.Get("expect")); err == nil {
 			a.Expect = &expect
 		}
 		effect, err := s.store.Act(r.Context(), a)
+		problem.Answered(r.Context(), err)
 		if err != nil {
 			return s.refused(w, r, a, err)
 		}
+		s.log.InfoContext(r.Context(), "action", "action", kind, "flow", a.Flow, "seq", a.Seq, "changed", effect.Changed(), "by", who.Name,
+			"request", problem.RequestID(r.Context()))
 		did := fmt.Sprintf("%s.%d.%s", kind, effect.Changed(), a.Flow)
 		http.Redirect(w, r, s.cfg.BasePath+backTo(r.PostForm.Get("back"), a.Flow, did), http.StatusSeeOther)
 		return nil
@@ -135,27 +137,17 @@ func backTo(back string, id flow.ID, did string) string {
 // refused shows the form again, with why nothing has happened. Where only the plan has
 // changed, confirming it again does what is shown now.
 func (s *Site) refused(w http.ResponseWriter, r *http.Request, a flow.Action, err error) error {
-	var (
-		invalid *flow.InvalidError
-		refused *flow.RefusedError
-		changed *flow.PlanChangedError
-		guard   *flow.GuardError
-		text    string
-	)
-	status := http.StatusConflict
+	status, text := refusedForm(r, err)
+	var changed *flow.PlanChangedError
 	switch {
+	case text == "":
+		return err
 	case errors.As(err, &changed):
 		text = "The tasks have changed since this was shown: nothing was done. This is what would happen now."
-	case errors.As(err, &refused):
-		text = "Nothing was done: " + refused.Error()
-	case errors.As(err, &guard):
-		text = "Nothing was done: " + guard.Error()
 	case errors.Is(err, flow.ErrKeyReused):
-		text = "This form was sent before, with something else in it. This is what would happen now."
-	case errors.As(err, &invalid):
-		status, text = http.StatusUnprocessableEntity, invalid.Error()
+		status, text = http.StatusConflict, "This form was sent before, with something else in it. This is what would happen now."
 	default:
-		return err
+		text = "Nothing was done. " + text
 	}
 	v, err := s.plan(r.Context(), a)
 	if err != nil {
@@ -186,7 +178,7 @@ func actionOf(r *http.Request, kind flow.ActionKind, values url.Values) (flow.Ac
 	}
 	if seq != "" {
 		if a.Seq, err = strconv.Atoi(seq); err != nil || a.Seq < 1 || a.Seq > 1<<31-1 {
-			return a, notFound(fmt.Sprintf("There is no task %q.", clip(seq, 40)))
+			return a, problem.TaskNotFound.Because("there is no task %q", clip(seq, 40))
 		}
 	}
 	if a.Parameters, err = object("Parameters", values.Get("parameters")); err != nil {
@@ -195,8 +187,8 @@ func actionOf(r *http.Request, kind flow.ActionKind, values url.Values) (flow.Ac
 	if a.Output, err = object("Output", values.Get("output")); err != nil {
 		return a, err
 	}
-	if utf8.RuneCountInString(values.Get("note")) > maxNote {
-		return a, &refusal{http.StatusUnprocessableEntity, "The note is too long", fmt.Sprintf("It may have %d characters.", maxNote)}
+	if utf8.RuneCountInString(values.Get("note")) > request.MaxNote {
+		return a, problem.InvalidValue.Because("the note may have %d characters", request.MaxNote)
 	}
 	return a, nil
 }

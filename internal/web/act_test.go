@@ -12,6 +12,7 @@ import (
 
 	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/request"
 )
 
 // fields returns the hidden fields of the form that acts.
@@ -108,7 +109,7 @@ func TestRefusedActions(t *testing.T) {
 	}{
 		"plan":    {&flow.PlanChangedError{}, http.StatusConflict, "changed since this was shown"},
 		"refused": {&flow.RefusedError{Refused: []flow.Refusal{task}}, http.StatusConflict, "Task 2 (load) runs."},
-		"guard":   {&flow.GuardError{Message: "only a watcher claims", Hint: "set 0"}, http.StatusConflict, "only a watcher claims: set 0"},
+		"guard":   {&flow.GuardError{Message: "only a watcher claims", Hint: "set 0"}, http.StatusConflict, "Nothing was done. Only a watcher claims: set 0."},
 		"key":     {flow.ErrKeyReused, http.StatusConflict, "sent before"},
 		"invalid": {&flow.InvalidError{Subject: "parameters", Problem: "too many"}, http.StatusUnprocessableEntity, "too many"},
 		"away":    {flow.ErrUnavailable, http.StatusServiceUnavailable, "not available"},
@@ -166,12 +167,12 @@ func TestRolesOfActions(t *testing.T) {
 func TestFieldsThatAreNoUse(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, fullStore("plain"))
-	deep := strings.Repeat(`{"a":`, maxDepth+2) + "1" + strings.Repeat("}", maxDepth+2)
+	deep := strings.Repeat(`{"a":`, 102) + "1" + strings.Repeat("}", 102)
 	for _, parameters := range []string{"[1]", "null", "1", "{", `{"a": 1} {"b": 2}`, `{"a": 1e400}`, `{"a": "\u0000"}`, `{"\u0000": 1}`, deep} {
 		w := ask(s, access.Operator, http.MethodPost, "/flows/plain/rerun", url.Values{"parameters": {parameters}})
 		require.Equal(t, http.StatusUnprocessableEntity, w.Code, parameters)
 	}
-	for name, value := range map[string]string{"note": strings.Repeat("x", maxNote+1), "from": "x"} {
+	for name, value := range map[string]string{"note": strings.Repeat("x", request.MaxNote+1), "from": "x"} {
 		w := ask(s, access.Operator, http.MethodPost, "/flows/plain/rerun", url.Values{"scope": {"from"}, name: {value}})
 		require.GreaterOrEqual(t, w.Code, 400, name)
 		require.Less(t, w.Code, 500, name)

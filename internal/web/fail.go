@@ -3,22 +3,15 @@ package web
 import (
 	"errors"
 	"net/http"
+	"strings"
 
-	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
-// refusal is an error that is shown to the person as it is.
-type refusal struct {
-	status int
-	title  string
-	detail string // a sentence, or several
-}
-
-func (e *refusal) Error() string { return e.title + ": " + e.detail }
-
-func notFound(detail string) *refusal {
-	return &refusal{http.StatusNotFound, "Not found", detail}
+// notFound says that there is nothing here, and what it is not.
+func notFound(format string, args ...any) *problem.Failure {
+	return problem.NoSuchPath.Because(format, args...)
 }
 
 // failed is what the page of an error shows.
@@ -28,68 +21,83 @@ type failed struct {
 	Retry         bool   // it may work in a moment
 }
 
-// fail answers with the page of an error. What it does not know is internal: its text is
-// for the log alone.
+// titles are for people; every kind has one for programs.
+var titles = map[int]string{
+	http.StatusBadRequest:          "This cannot be read",
+	http.StatusForbidden:           "Not allowed",
+	http.StatusNotFound:            "Not found",
+	http.StatusMethodNotAllowed:    "Not like this",
+	http.StatusUnprocessableEntity: "This does not work",
+	http.StatusInternalServerError: "Something is wrong here",
+}
+
+// fail answers with the page of an error; whoever is no browser gets what the API answers.
 func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
-	var (
-		moved   *elsewhere
-		unknown *unknownFlow
-	)
-	switch {
-	case errors.As(err, &moved):
+	if moved, ok := errors.AsType[*elsewhere](err); ok {
 		http.Redirect(w, r, s.cfg.BasePath+moved.path, http.StatusSeeOther)
 		return
-	case errors.As(err, &unknown):
+	}
+	unknown, isUnknown := errors.AsType[*unknownFlow](err)
+	switch {
+	case !wantsHTML(r) && isUnknown:
+		problem.Fail(w, r, unknown.failure())
+	case !wantsHTML(r):
+		problem.Fail(w, r, err)
+	case isUnknown:
 		s.failUnknown(w, r, unknown)
-		return
+	default:
+		s.failPage(w, r, problem.Of(r.Context(), err, renderTimeout))
+	}
+}
+
+// wantsHTML reports whether a request is a browser's, for a page.
+func wantsHTML(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+func (s *Site) failPage(w http.ResponseWriter, r *http.Request, f *problem.Failure) {
+	problem.Note(r, f)
+	f.SetHeaders(w.Header())
+	body := failed{Title: titles[f.Status], Detail: sentence(f.Detail)}
+	if body.Title == "" {
+		body.Title = f.Title
+	}
+	switch f.Code {
+	case problem.NoDatabase.Code:
+		body.Title, body.Retry = "The database is not available", true
+		body.Detail = "Nothing is lost: tasks that run go on, and their results are kept until they can be recorded. This page tries again by itself."
+	case problem.Internal.Code:
+		body.RequestID = problem.RequestID(r.Context())
+		body.Detail = "This is a fault of Flower's, not yours. The log has the details under the id of this request."
 	}
 	sh := s.newShell(r)
-	var (
-		known   *refusal
-		invalid *flow.InvalidError
-		role    *access.RefusedError
-		status  int
-		body    failed
-	)
-	switch {
-	case errors.As(err, &known):
-		status, body = known.status, failed{Title: known.title, Detail: known.detail}
-	case errors.As(err, &role):
-		status, body = http.StatusForbidden, failed{Title: "Not allowed", Detail: capital(role.Error()) + "."}
-	case errors.As(err, &invalid):
-		status, body = http.StatusUnprocessableEntity, failed{Title: "This does not work", Detail: invalid.Error()}
-	case errors.Is(err, flow.ErrWaiting):
-		w.Header().Set("Retry-After", "10")
-		status, body = http.StatusTooManyRequests, failed{Title: "Too many flows wait", Detail: capital(flow.ErrWaiting.Error()) + "."}
-	case errors.Is(err, flow.ErrNotFound):
-		status, body = http.StatusNotFound, failed{Title: "Not found", Detail: "There is nothing of this name."}
-	case errors.Is(err, flow.ErrKeyReused):
-		status, body = http.StatusUnprocessableEntity, failed{
-			Title: "This form was sent before", Detail: "It said something else then. Open it anew, and send that.",
-		}
-	case errors.Is(err, flow.ErrUnavailable), r.Context().Err() != nil:
-		w.Header().Set("Retry-After", "5")
-		status = http.StatusServiceUnavailable
-		body = failed{
-			Title: "The database is not available", Retry: true,
-			Detail: "Nothing is lost: tasks that run go on, and their results are kept until they can be recorded. This page tries again by itself.",
-		}
-	default:
-		body = failed{
-			Title: "Something is wrong here", RequestID: w.Header().Get("X-Request-Id"),
-			Detail: "This is a fault of Flower's, not yours. The log has the details under the id of this request.",
-		}
-		status = http.StatusInternalServerError
-	}
-	if status >= 500 {
-		s.log.ErrorContext(r.Context(), "a page failed", "err", err, "method", r.Method, "path", r.URL.EscapedPath(),
-			"request", w.Header().Get("X-Request-Id"))
-	}
 	sh.Title = body.Title
-	s.send(w, r, s.render("failed", status, view{sh, body}))
+	s.send(w, r, s.render("failed", f.Status, view{sh, body}))
+}
+
+// sentence makes one of what is written for programs and people alike.
+func sentence(text string) string {
+	text = capital(text)
+	if text == "" || strings.HasSuffix(text, ".") {
+		return text
+	}
+	return text + "."
 }
 
 // noSuchPage is any path that there is nothing at.
 func (s *Site) noSuchPage(*http.Request, *shell) (any, error) {
-	return nil, notFound("There is no page at this address.")
+	return nil, notFound("there is no page at this address; GET / says what there is")
+}
+
+// refusedForm returns why a form is shown again: something in it, or something that it is
+// about, is not as it must be. Empty: the error is another one.
+func refusedForm(r *http.Request, err error) (status int, why string) {
+	if errors.Is(err, flow.ErrNotFound) {
+		return 0, ""
+	}
+	f := problem.Of(r.Context(), err, renderTimeout)
+	if f.Status == http.StatusUnprocessableEntity || f.Status == http.StatusConflict || f.Status == http.StatusBadRequest {
+		return f.Status, sentence(f.Detail)
+	}
+	return 0, ""
 }

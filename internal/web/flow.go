@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/request"
 )
 
 // How often an open page asks again.
@@ -29,9 +29,9 @@ const maxID = 256
 
 // pathID returns an id of the path, unescaped once.
 func pathID(r *http.Request, name string) (string, error) {
-	id, err := url.PathUnescape(mux.Vars(r)[name])
-	if err != nil || !utf8.ValidString(id) || strings.ContainsRune(id, 0) || utf8.RuneCountInString(id) > maxID {
-		return "", notFound("The id in this address cannot be one.")
+	id, err := request.ID(mux.Vars(r)[name])
+	if err != nil || utf8.RuneCountInString(id) > maxID {
+		return "", notFound("the id in this address cannot be one")
 	}
 	return id, nil
 }

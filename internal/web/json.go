@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"strings"
 
-	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
+	"github.com/d-tsuji/flower/internal/request"
 )
 
 // pretty writes JSON for people, with the values hidden whose key looks like a secret's.
@@ -27,14 +26,11 @@ func pretty(text json.RawMessage) string {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false) // the template does it
 	e.SetIndent("", "  ")
-	if err := e.Encode(mask(v)); err != nil {
+	if err := e.Encode(request.Mask(v)); err != nil {
 		return ""
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
-
-// maxDepth is how deep an object of parameters may be.
-const maxDepth = 100
 
 // object reads a field that may have a JSON object; nil if it is empty. It refuses what
 // JSON can say and the database cannot keep.
@@ -43,81 +39,17 @@ func object(name, text string) (json.RawMessage, error) {
 	if text == "" {
 		return nil, nil
 	}
-	wrong := func(problem string) error { return &flow.InvalidError{Subject: name, Problem: problem} }
-	var v map[string]any
-	d := json.NewDecoder(strings.NewReader(text))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil || v == nil {
-		return nil, wrong(`must be a JSON object, as in {"day": "2026-11-23"}`)
+	const example = `{"day": "2026-11-23"}`
+	err := request.Check([]byte(text), example)
+	if err == nil && !strings.HasPrefix(text, "{") {
+		err = problem.InvalidValue.Because("it must be a JSON object, as in %s", example)
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, wrong("must be one JSON object, and something follows it")
+	var v json.RawMessage
+	if err == nil {
+		v, err = request.Parameters(json.RawMessage(text))
 	}
-	if problem := unkeepable(v, 0); problem != "" {
-		return nil, wrong(problem)
+	if f, ok := errors.AsType[*problem.Failure](err); ok {
+		return nil, problem.InvalidValue.Because("%s: %s", name, strings.TrimPrefix(f.Detail, "parameters: "))
 	}
-	return json.Marshal(v)
-}
-
-// unkeepable says why jsonb cannot hold a value; empty: it can.
-func unkeepable(v any, depth int) string {
-	switch v := v.(type) {
-	case string:
-		if strings.ContainsRune(v, 0) {
-			return "has the character U+0000, which cannot be kept"
-		}
-	case json.Number:
-		if _, err := v.Float64(); err != nil || len(v) > 1000 {
-			return "has a number that is too large"
-		}
-	case map[string]any:
-		for key, value := range v {
-			if problem := unkeepable(key, depth); problem != "" {
-				return problem
-			}
-			if problem := unkeepable(value, depth+1); problem != "" {
-				return problem
-			}
-		}
-	case []any:
-		for _, value := range v {
-			if problem := unkeepable(value, depth+1); problem != "" {
-				return problem
-			}
-		}
-	}
-	if depth > maxDepth {
-		return fmt.Sprintf("is nested deeper than %d", maxDepth)
-	}
-	return ""
-}
-
-// mask hides the secrets in a value that was decoded from JSON.
-func mask(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, value := range v {
-			if secretKey(key) {
-				v[key] = "***"
-			} else {
-				v[key] = mask(value)
-			}
-		}
-	case []any:
-		for i := range v {
-			v[i] = mask(v[i])
-		}
-	}
-	return v
-}
-
-// secretKey reports whether a key looks like a secret's. It hides rather too much.
-func secretKey(key string) bool {
-	key = strings.ToLower(key)
-	for _, word := range []string{"pass", "secret", "token", "key", "auth", "credential"} {
-		if strings.Contains(key, word) {
-			return true
-		}
-	}
-	return false
+	return v, err
 }

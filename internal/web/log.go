@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 // How much of a log is on a page.
@@ -129,7 +130,7 @@ func taskKey(r *http.Request) (flow.TaskKey, error) {
 	text := mux.Vars(r)["task_exec_seq"]
 	seq, err := strconv.Atoi(text)
 	if err != nil || seq < 1 || seq > 1<<31-1 {
-		return flow.TaskKey{}, notFound(fmt.Sprintf("There is no task %q.", clip(text, 40)))
+		return flow.TaskKey{}, problem.TaskNotFound.Because("there is no task %q", clip(text, 40))
 	}
 	return flow.TaskKey{Flow: flow.ID(id), Seq: seq}, nil
 }
@@ -170,7 +171,7 @@ func (s *Site) showLog(r *http.Request, sh *shell) (any, error) {
 func known(err error, key flow.TaskKey) error {
 	switch {
 	case errors.Is(err, flow.ErrNoTask):
-		return notFound(fmt.Sprintf("The flow %q has no task %d.", key.Flow, key.Seq))
+		return problem.TaskNotFound.Because("flow %q has no task %d", key.Flow, key.Seq)
 	case errors.Is(err, flow.ErrNotFound):
 		return &unknownFlow{id: key.Flow}
 	}

@@ -52,7 +52,7 @@ func TestLogPages(t *testing.T) {
 	for _, size := range []int{20, 2000} {
 		s := newSite(t, Config{}, longLog(2500, size))
 		read := func(href string) logView {
-			q := query{request(http.MethodGet, "/x"+href, nil).URL.Query()}
+			q := query{sent(http.MethodGet, "/x"+href, nil).URL.Query()}
 			v, err := s.readLog(t.Context(), flow.TaskKey{Flow: "plain", Seq: 3}, q, logPage)
 			require.NoError(t, err)
 			return v

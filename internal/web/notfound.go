@@ -8,6 +8,7 @@ import (
 	"net/url"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 // unknownFlow: there is no flow of this id. Whoever asked may have meant another one.
@@ -17,6 +18,15 @@ type unknownFlow struct {
 }
 
 func (e *unknownFlow) Error() string { return fmt.Sprintf("there is no flow %q", e.id) }
+
+// failure is what programs are told.
+func (e *unknownFlow) failure() *problem.Failure {
+	f := problem.FlowNotFound.Because("%s", e)
+	for _, id := range e.candidates {
+		f.Extra.Candidates = append(f.Extra.Candidates, string(id))
+	}
+	return f
+}
 
 // elsewhere: what was asked for is at another place.
 type elsewhere struct{ path string }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 // sample is a flow with a task in every state, in which every text is what is given.
@@ -112,10 +113,10 @@ func everyPage(id string) map[string]*http.Request {
 		p + "/rerun", p + "/rerun?scope=from&from=3", p + "/rerun?scope=all", p + "/cancel", p + "/tasks/3/skip", p + "/tasks/3/finish",
 		p + "/tasks/3/log", p + "/tasks/3/log?before=9&wrap=0&q=" + url.QueryEscape(id), w + "/register", w + "/register?flow=" + url.QueryEscape(id),
 	} {
-		pages["GET "+path] = request(http.MethodGet, path, nil)
+		pages["GET "+path] = sent(http.MethodGet, path, nil)
 	}
-	pages["POST register"] = request(http.MethodPost, w+"/register", url.Values{"parameters": {`{"a": 1}`}, "note": {id}, "priority": {"3"}})
-	pages["POST rerun"] = request(http.MethodPost, p+"/rerun", url.Values{"scope": {"all"}, "note": {id}, "parameters": {`{"a": 1}`}, "back": {id}})
+	pages["POST register"] = sent(http.MethodPost, w+"/register", url.Values{"parameters": {`{"a": 1}`}, "note": {id}, "priority": {"3"}})
+	pages["POST rerun"] = sent(http.MethodPost, p+"/rerun", url.Values{"scope": {"all"}, "note": {id}, "parameters": {`{"a": 1}`}, "back": {id}})
 	return pages
 }
 
@@ -211,7 +212,7 @@ func TestTextsAreShown(t *testing.T) {
 	t.Parallel()
 	for _, payload := range payloads[:16] {
 		s := newSite(t, Config{}, fullStore(payload))
-		page := serve(s, access.Admin, request(http.MethodGet, "/flows/x?task=3", nil)).Body.String()
+		page := serve(s, access.Admin, sent(http.MethodGet, "/flows/x?task=3", nil)).Body.String()
 		text := html.UnescapeString(tag.ReplaceAllString(page, ""))
 		require.Contains(t, text, payload)
 	}
@@ -237,6 +238,7 @@ func TestSecretsAreMasked(t *testing.T) {
 	t.Parallel()
 	store := fullStore("plain")
 	base := store.flow
+	store.events = []flow.Event{{Change: []byte(`{"parameters": [{"token": "canary-7"}, {"token": "canary-7"}]}`)}}
 	store.flow = func(id flow.ID) (flow.State, error) {
 		s, err := base(id)
 		for i := range s.Tasks {
@@ -278,15 +280,15 @@ func TestPagesKeepStill(t *testing.T) {
 func TestReaderSeesWhy(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, fullStore("plain"))
-	page := serve(s, access.Reader, request(http.MethodGet, "/flows/plain", nil)).Body.String()
+	page := serve(s, access.Reader, sent(http.MethodGet, "/flows/plain", nil)).Body.String()
 	require.Contains(t, page, "Rerun from here")
 	require.Contains(t, page, "This needs the role operator, and &#34;alice&#34; has the role reader")
 	require.NotContains(t, page, "data-dialog>Rerun")
 	require.NotContains(t, page, `action="/flows/plain/hold"`)
 
-	page = serve(s, access.Reader, request(http.MethodGet, "/flows/plain/rerun", nil)).Body.String()
+	page = serve(s, access.Reader, sent(http.MethodGet, "/flows/plain/rerun", nil)).Body.String()
 	require.Regexp(t, `<button class="primary" disabled`, page)
-	page = serve(s, access.Reader, request(http.MethodGet, "/workflows/plain/register", nil)).Body.String()
+	page = serve(s, access.Reader, sent(http.MethodGet, "/workflows/plain/register", nil)).Body.String()
 	require.Contains(t, page, "This needs the role registrar")
 }
 
@@ -347,4 +349,23 @@ func TestNotFound(t *testing.T) {
 	}
 	require.Equal(t, http.StatusBadRequest, get(s, "/search?q=%00").Code)
 	require.Equal(t, http.StatusBadRequest, get(s, "/search?q=%ff").Code)
+}
+
+// Whoever is no browser gets what the API answers.
+func TestProblemsForPrograms(t *testing.T) {
+	t.Parallel()
+	store := &fakeStore{find: func(string) []flow.ID { return []flow.ID{"01a214a", "01a214b"} }}
+	s := newSite(t, Config{}, store)
+	for path, want := range map[string]string{
+		"/nothing":                `"code":"no-such-path"`,
+		"/flows/01a214":           `"candidates":["01a214a","01a214b"]`,
+		"/flows/x/tasks/1/log":    `"code":"flow-not-found"`,
+		"/workflows/x/register":   `"code":"workflow-not-found"`,
+		"/flows/x/tasks/zero/log": `"code":"task-not-found"`,
+	} {
+		w := get(s, path, "Accept", "*/*")
+		require.Equal(t, http.StatusNotFound, w.Code, path)
+		require.Equal(t, problem.ContentType, w.Header().Get("Content-Type"), path)
+		require.Contains(t, w.Body.String(), want, path)
+	}
 }

@@ -11,12 +11,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
+	"github.com/d-tsuji/flower/internal/request"
 )
 
 // registerView is the form that makes a flow.
@@ -109,7 +110,7 @@ func (v *registerView) fill(parameters json.RawMessage) {
 	if d.Decode(&rest) != nil {
 		return
 	}
-	mask(rest)
+	request.Mask(rest)
 	for i := range v.Inputs {
 		name := v.Inputs[i].Name
 		value, ok := rest[name]
@@ -131,7 +132,7 @@ func (v *registerView) fill(parameters json.RawMessage) {
 func (s *Site) registerForm(r *http.Request, id flow.WorkflowID, sh *shell) (registerView, error) {
 	w, err := s.store.Workflow(r.Context(), id, 0)
 	if errors.Is(err, flow.ErrNotFound) {
-		return registerView{}, notFound(fmt.Sprintf("There is no workflow %q.", id))
+		return registerView{}, problem.WorkflowNotFound.Because("there is no workflow %q", id)
 	}
 	if err != nil {
 		return registerView{}, err
@@ -163,17 +164,20 @@ func (s *Site) register(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	registration, err := registrationOf(r.PostForm, flow.WorkflowID(id), who)
+	registration, err := registrationOf(r, flow.WorkflowID(id))
 	if err == nil {
 		var made flow.Flow
-		if made, err = s.store.Register(r.Context(), registration); err == nil {
-			s.log.InfoContext(r.Context(), "flow registered", "flow", made.ID, "task", id, "replayed", made.Replayed, "by", who.Name)
+		made, err = s.store.Register(r.Context(), registration)
+		problem.Answered(r.Context(), err)
+		if err == nil {
+			s.log.InfoContext(r.Context(), "flow registered", "flow", made.ID, "task", id, "replayed", made.Replayed, "by", who.Name,
+				"request", problem.RequestID(r.Context()))
 			http.Redirect(w, r, s.cfg.BasePath+flowPath(made.ID), http.StatusSeeOther)
 			return nil
 		}
 	}
-	var invalid *flow.InvalidError
-	if !errors.As(err, &invalid) {
+	status, why := refusedForm(r, err)
+	if why == "" {
 		return err
 	}
 	sh := s.newShell(r)
@@ -181,39 +185,35 @@ func (s *Site) register(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v.Problem = invalid.Error()
+	v.Problem = why
 	v.Parameters, v.Priority, v.Note = r.PostForm.Get("parameters"), r.PostForm.Get("priority"), r.PostForm.Get("note")
 	for i := range v.Inputs {
 		v.Inputs[i].Value = r.PostForm.Get(inputPrefix + v.Inputs[i].Name)
 	}
-	s.send(w, r, s.render("register", http.StatusUnprocessableEntity, view{sh, v}))
+	s.send(w, r, s.render("register", status, view{sh, v}))
 	return nil
 }
 
-func registrationOf(form url.Values, id flow.WorkflowID, who access.Principal) (flow.Registration, error) {
-	reg := flow.Registration{
-		FlowID: flow.ID(uuid.Must(uuid.NewV7()).String()), WorkflowID: id, RegisteredBy: who.Name, Note: strings.TrimSpace(form.Get("note")),
-	}
+// registrationOf reads the form. Its own key makes a form that is sent twice one flow.
+func registrationOf(r *http.Request, id flow.WorkflowID) (flow.Registration, error) {
+	g := request.Registration{TaskID: string(id), Note: strings.TrimSpace(r.PostForm.Get("note"))}
 	var err error
-	if reg.Parameters, err = parametersOf(form); err != nil {
-		return reg, err
+	if g.Parameters, err = parametersOf(r.PostForm); err != nil {
+		return flow.Registration{}, err
 	}
-	if text := strings.TrimSpace(form.Get("priority")); text != "" {
+	if text := strings.TrimSpace(r.PostForm.Get("priority")); text != "" {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < flow.MinPriority || n > flow.MaxPriority {
-			return reg, &flow.InvalidError{Subject: "Priority", Problem: "must be from -20 to 19, smaller is more urgent; or empty"}
+		if err != nil {
+			return flow.Registration{}, problem.InvalidValue.Because("the priority must be a number from %d to %d, smaller is more urgent; or empty",
+				flow.MinPriority, flow.MaxPriority)
 		}
-		reg.Priority = &n
+		g.Priority = &n
 	}
-	if utf8.RuneCountInString(reg.Note) > maxNote {
-		return reg, &flow.InvalidError{Subject: "Note", Problem: fmt.Sprintf("may have %d characters", maxNote)}
+	header := http.Header{}
+	if key := r.PostForm.Get("key"); key != "" {
+		header.Set("Idempotency-Key", key)
 	}
-	// The form's own key: sent twice, it is one flow.
-	if key := form.Get("key"); key != "" && len(key) <= 100 {
-		reg.IdempotencyKey = who.Key("page:" + key)
-		reg.Fingerprint = fmt.Sprintf("%s %s %s %s", id, reg.Parameters, form.Get("priority"), reg.Note)
-	}
-	return reg, nil
+	return g.Flow(r.Context(), header)
 }
 
 // inputPrefix begins the names of the fields that are parameters.

@@ -30,7 +30,7 @@ func TestRegisterForm(t *testing.T) {
 	asked.FlowID, asked.Fingerprint = "", ""
 	require.Equal(t, flow.Registration{
 		WorkflowID: "night/ly", Parameters: []byte(`{"day":"Monday","n":12345678901234567890}`), Priority: &priority,
-		RegisteredBy: "alice", Note: "why", IdempotencyKey: "alice\x1fpage:k",
+		RegisteredBy: "alice", Note: "why", IdempotencyKey: "k",
 	}, asked)
 
 	// The least that it takes.

@@ -15,9 +15,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/d-tsuji/flower/internal/access"
+	"github.com/d-tsuji/flower/internal/problem"
+	"github.com/d-tsuji/flower/internal/request"
 )
 
 // view is what a template gets: $.Shell is the same on every page.
@@ -137,7 +138,7 @@ func (s *Site) acted(act func(w http.ResponseWriter, r *http.Request) error) htt
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		err := r.ParseForm()
 		if err != nil {
-			err = &refusal{http.StatusBadRequest, "This form cannot be read", "It is broken, or longer than 1 MiB."}
+			err = problem.MalformedBody.Because("this form is broken, or longer than 1 MiB")
 		} else if err = clean(r.PostForm); err == nil {
 			err = act(w, r)
 			s.generation.Add(1)
@@ -152,8 +153,8 @@ func (s *Site) acted(act func(w http.ResponseWriter, r *http.Request) error) htt
 func clean(values url.Values) error {
 	for name, list := range values {
 		for _, text := range append(list, name) {
-			if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
-				return &refusal{http.StatusBadRequest, "This cannot be read", "Text must be UTF-8, without U+0000."}
+			if !request.Storable(text) {
+				return problem.InvalidFilter.Because("text must be UTF-8, without U+0000")
 			}
 		}
 	}

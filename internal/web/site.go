@@ -1,7 +1,6 @@
 package web
 
 import (
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 // Config says how the pages are served.
@@ -108,7 +108,7 @@ func (s *Site) allow(m methods) http.Handler {
 			return
 		}
 		w.Header().Set("Allow", list)
-		s.fail(w, r, &refusal{http.StatusMethodNotAllowed, "Not like this", fmt.Sprintf("This path takes %s only.", list)})
+		s.fail(w, r, problem.MethodNotAllowed.Because("this path takes %s only", list))
 	})
 }
 

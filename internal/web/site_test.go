@@ -18,6 +18,7 @@ import (
 
 	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
 )
 
 // fakeStore answers what a test has put into it; by default there is nothing.
@@ -104,8 +105,8 @@ func newSite(t *testing.T, cfg Config, store Store) *Site {
 	return New(cfg, store, slog.New(slog.NewTextHandler(t.Output(), nil)))
 }
 
-// request makes one as a browser sends it, of a form if there is one.
-func request(method, target string, form url.Values, header ...string) *http.Request {
+// sent is a request as a browser sends it, of a form if there is one.
+func sent(method, target string, form url.Values, header ...string) *http.Request {
 	var r *http.Request
 	if form != nil {
 		r = httptest.NewRequest(method, target, strings.NewReader(form.Encode()))
@@ -119,16 +120,30 @@ func request(method, target string, form url.Values, header ...string) *http.Req
 	return r
 }
 
+// outside is the server around the pages.
+type outside struct{}
+
+func (outside) RequestID() string                    { return "request-1" }
+func (outside) Note(*http.Request, *problem.Failure) {}
+func (outside) Answered(context.Context, error)      {}
+func (outside) Fail(w http.ResponseWriter, r *http.Request, err error) {
+	problem.Of(r.Context(), err, 0).Write(w, r)
+}
+
 // serve answers a request by somebody of a role.
 func serve(s *Site, role access.Role, r *http.Request) *httptest.ResponseRecorder {
-	r = r.WithContext(access.With(r.Context(), access.Principal{Name: "alice", Role: role}))
+	ctx := problem.With(access.With(r.Context(), access.Principal{Name: "alice", Role: role, Anonymous: true}), outside{})
+	if r.Header.Get("Accept") == "" {
+		r.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+	}
+	r = r.WithContext(ctx)
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, r)
 	return w
 }
 
 func ask(s *Site, role access.Role, method, target string, form url.Values, header ...string) *httptest.ResponseRecorder {
-	return serve(s, role, request(method, target, form, header...))
+	return serve(s, role, sent(method, target, form, header...))
 }
 
 func get(s *Site, target string, header ...string) *httptest.ResponseRecorder {

@@ -127,7 +127,7 @@ func (s *Site) serveFile(w http.ResponseWriter, r *http.Request) {
 	vars := mux.Vars(r)
 	f, ok := s.files.byName[vars["name"]]
 	if !ok {
-		s.fail(w, r, notFound("There is no file of this name."))
+		s.fail(w, r, notFound("there is no file of this name"))
 		return
 	}
 	h := w.Header()

@@ -44,7 +44,7 @@ func waits(reason string, on ...int) func(*flow.TaskState) {
 	return func(t *flow.TaskState) { t.Wait = flow.Wait{Reason: reason, For: on} }
 }
 
-func queryOf(text string) query { return query{request(http.MethodGet, "/x"+text, nil).URL.Query()} }
+func queryOf(text string) query { return query{sent(http.MethodGet, "/x"+text, nil).URL.Query()} }
 
 // The earliest failure is the cause: it comes first, and is selected. What stands behind
 // it, however far, is blocked by it.

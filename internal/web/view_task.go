@@ -45,6 +45,7 @@ type attemptView struct {
 type eventView struct {
 	flow.Event
 	From, To *look
+	Edited   string // what was changed in other columns, as JSON; empty is nothing
 }
 
 // eventsShown is how many events a panel has.
@@ -159,7 +160,7 @@ func lookOfAttempt(a flow.Attempt) look {
 
 func (v *taskView) showEvents(page flow.EventPage) {
 	for _, e := range page.Events {
-		one := eventView{Event: e}
+		one := eventView{Event: e, Edited: pretty(e.Change)}
 		if e.From != nil {
 			l := lookOfTask(*e.From, flow.ReasonFailed, "")
 			one.From = &l
