@@ -54,7 +54,7 @@ func TestUI_15_WithoutJavaScript(t *testing.T) {
 	eval[struct{}](b, `document.querySelector("#from").value = "4"; undefined`)
 	b.pressed("#sheet button", "Show what that does")
 	b.await("what it does", `location.search.includes("scope=from") && document.querySelector("#sheet button.primary")?.innerText.trim() === "Rerun 1 task"`)
-	require.Equal(t, "4", eval[string](b, `document.querySelector("#sheet").dataset.ring`))
+	require.Equal(t, "4", eval[string](b, `document.querySelector("#sheet").dataset.planned`))
 	require.Contains(t, b.text("#sheet .effect"), "5 task E")
 	b.pressed("#sheet button", "Rerun 1 task")
 	b.await("it says so", `document.querySelector(".message")?.innerText.includes("1 task")`)
