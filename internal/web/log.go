@@ -37,6 +37,7 @@ type logView struct {
 	WrapHref string
 	Query    query
 	Path     string // of the log's own page, whose lines scripts load
+	Own      bool   // this is that page
 }
 
 // Key changes when it is about another log, so that a script keeps what it has loaded of
@@ -161,6 +162,7 @@ func (s *Site) showLog(r *http.Request, sh *shell) (any, error) {
 	}
 	sh.Title = fmt.Sprintf("Log of %d %s · %s %s", key.Seq, clip(v.Task.Title(), 40), state.WorkflowID, short(key.Flow))
 	sh.Active, sh.Icon, sh.AsOf = "Flows", v.Look.Class, state.AsOf
+	v.Log.Own = true
 	if v.Log.Running && r.URL.Query().Get("before") == "" {
 		sh.Every = everyActive
 	}

@@ -81,12 +81,12 @@ func newActView(a flow.Action, s flow.State, e flow.Effect) actView {
 		v.Lines = cancelLines(g, e)
 		v.Nothing = "Nothing of it runs or waits."
 	case flow.ActionSkip:
-		v.Title, v.Button = "Skip "+task, "Skip "+task
+		v.Title, v.Button = "Skip "+task+" of "+name, "Skip "+task
 		v.Path = fmt.Sprintf("%s/tasks/%d/skip", flowPath(a.Flow), a.Seq)
 		v.Lines = satisfyLines(g, e, changed, lookSkipped, "is left out, and counts as done")
 		v.Nothing = "It is skipped already."
 	case flow.ActionFinish:
-		v.Title, v.Button, v.WithData = "Mark "+task+" finished", "Mark it finished", "output"
+		v.Title, v.Button, v.WithData = "Mark "+task+" of "+name+" finished", "Mark it finished", "output"
 		v.Path = fmt.Sprintf("%s/tasks/%d/finish", flowPath(a.Flow), a.Seq)
 		v.Lines = satisfyLines(g, e, changed, lookFinished, "counts as done by hand; its program is not run")
 		v.Nothing = "It is finished already."
