@@ -11,7 +11,7 @@ type Wait struct {
 }
 
 // WaitReasons has the words for why a task waits.
-var WaitReasons = []string{"dependency", "blocked", "retry", "time", "flow", "no_watcher", "limit", "queued"}
+var WaitReasons = []string{"dependency", "blocked", "retry", "time", "flow", "callback", "no_watcher", "limit", "queued"}
 
 // FailureGroup is tasks that failed alike: of one definition, with one program, for one
 // reason, with errors that differ only in numbers and ids.

@@ -21,6 +21,7 @@ type State struct {
 	// How it was registered. Empty for rows inserted by hand.
 	RegisteredBy string
 	Note         string
+	Parent       TaskKey // the task that registered it, if one did
 
 	// Recover is the SQL that runs the failed tasks again, ready to be copied. Empty
 	// where nothing failed.
@@ -61,6 +62,8 @@ type TaskState struct {
 	RunAfter     time.Time // not before that: a retry, a delay, a pause
 	Paused       bool      // it waits since its program paused, not for a retry
 	Why          string    // what its program waits for; empty is a time
+	Asks         bool      // it is held until a person approves it; Error is what it asks
+	Child        ID        // the flow that it has registered, the last one; empty is none
 
 	Wait   Wait // why it does not run yet; zero unless it waits
 	Blocks int  // how many waiting tasks wait for it, directly or not; counted of suspended ones

@@ -15,7 +15,8 @@ import (
 const flowStateSQL = `
 -- flower: flow state
 SELECT v.task_flow_id, v.task_id, v.status, coalesce(v.registered_by, '') AS registered_by, v.registered_ts,
-       coalesce(k.workflow_version, 0) AS workflow_version, coalesce(k.note, '') AS note, k.parameters::text AS parameters, clock_timestamp() AS as_of,
+       coalesce(k.workflow_version, 0) AS workflow_version, coalesce(k.note, '') AS note, k.parameters::text AS parameters,
+       coalesce(k.parent_flow_id, '') AS parent_flow_id, coalesce(k.parent_exec_seq, 0) AS parent_exec_seq, clock_timestamp() AS as_of,
        CASE WHEN v.failed_task IS NULL THEN ''
             ELSE format('UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = %L AND exec_status = 2', v.task_flow_id)
                  || CASE WHEN EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = v.task_flow_id AND t.exec_status = 2 AND t.reason = 'held')
@@ -34,6 +35,8 @@ type flowStateRow struct {
 	Version      int       `db:"workflow_version"`
 	Note         string    `db:"note"`
 	Parameters   *string   `db:"parameters"`
+	ParentFlowID string    `db:"parent_flow_id"`
+	ParentSeq    int       `db:"parent_exec_seq"`
 	AsOf         time.Time `db:"as_of"`
 	Recover      string    `db:"recover"`
 }
@@ -47,7 +50,8 @@ SELECT task_flow_id, task_exec_seq, task_id, task_seq,
        CASE WHEN exec_status = 2 AND error IS NOT NULL THEN flower_fingerprint(error) ELSE '' END AS fingerprint,
        attempt, max_attempts, coalesce(watcher_id::text, '') AS watcher_id,
        registered_ts, started_ts, finished_ts, suspended_ts, run_after,
-       exec_status = 0 AND run_after IS NOT NULL AND pause IS NOT NULL AND error IS NULL AS paused, coalesce(pause->>'why', '') AS why
+       exec_status = 0 AND run_after IS NOT NULL AND pause IS NOT NULL AND error IS NULL AS paused, coalesce(pause->>'why', '') AS why,
+       (exec_status = 2 AND reason = 'held' AND pause ? 'ask') IS TRUE AS asks
 FROM   kr_task_stat
 WHERE  task_flow_id = $1 AND ($2 = 0 OR task_exec_seq = $2)
 ORDER  BY task_exec_seq`
@@ -77,6 +81,7 @@ type taskStateRow struct {
 	RunAfter     *time.Time    `db:"run_after"`
 	Paused       bool          `db:"paused"`
 	Why          string        `db:"why"`
+	Asks         bool          `db:"asks"`
 }
 
 func (r taskStateRow) state() flow.TaskState {
@@ -103,6 +108,7 @@ func (r taskStateRow) state() flow.TaskState {
 		RunAfter:     deref(r.RunAfter),
 		Paused:       r.Paused,
 		Why:          r.Why,
+		Asks:         r.Asks,
 	}
 	for i, p := range r.Parents {
 		t.Parents[i] = int(p)
@@ -127,6 +133,13 @@ const waitsSQL = `
 -- flower: why tasks wait
 SELECT task_exec_seq, wait_reason, coalesce(why, '') AS why, waits_for FROM v_why_waiting
 WHERE  task_flow_id = $1 AND ($2 = 0 OR task_exec_seq = $2)`
+
+// childrenSQL finds the flows that tasks of a flow have registered, of each the last one.
+const childrenSQL = `
+-- flower: flows of tasks
+SELECT DISTINCT ON (parent_exec_seq) parent_exec_seq AS task_exec_seq, task_flow_id FROM kr_flow
+WHERE  parent_flow_id = $1 AND ($2 = 0 OR parent_exec_seq = $2)
+ORDER  BY parent_exec_seq, registered_ts DESC, task_flow_id DESC`
 
 // positionsSQL finds tasks of a flow among the next of the queue; the whole may be long.
 const positionsSQL = `
@@ -207,6 +220,7 @@ func (h flowStateRow) state() flow.State {
 		Status:       h.Status,
 		RegisteredBy: h.RegisteredBy,
 		Note:         h.Note,
+		Parent:       flow.TaskKey{Flow: flow.ID(h.ParentFlowID), Seq: h.ParentSeq},
 		AsOf:         h.AsOf,
 		Recover:      h.Recover,
 	}
@@ -233,6 +247,9 @@ func taskStates(ctx context.Context, tx *sqlx.Tx, key flow.TaskKey) ([]flow.Task
 		}
 	}
 	if attempted {
+		if err := addChildren(ctx, tx, key, bySeq); err != nil {
+			return nil, err
+		}
 		var failed []struct {
 			Seq    int `db:"task_exec_seq"`
 			Failed int `db:"failed"`
@@ -247,6 +264,20 @@ func taskStates(ctx context.Context, tx *sqlx.Tx, key flow.TaskKey) ([]flow.Task
 		}
 	}
 	return tasks, nil
+}
+
+// addChildren says which flows tasks have registered.
+func addChildren(ctx context.Context, tx *sqlx.Tx, key flow.TaskKey, bySeq map[int]*flow.TaskState) error {
+	var children []keyRow
+	if err := tx.SelectContext(ctx, &children, childrenSQL, string(key.Flow), key.Seq); err != nil {
+		return err
+	}
+	for _, c := range children {
+		if t := bySeq[c.Seq]; t != nil {
+			t.Child = flow.ID(c.FlowID)
+		}
+	}
+	return nil
 }
 
 // addWaits says of the tasks that wait why they do.

@@ -413,7 +413,7 @@ func (m *model) operate(name string, meant []flow.TaskKey, named bool) plan {
 			p.changes[key] = flow.Waiting
 		case name == "resume" && t.status == flow.Running:
 			p.also = append(p.also, func() { t.hold = false })
-		case name == "resume" && named && t.status == flow.Suspended, name == "skip" && t.status == flow.Finished:
+		case name == "resume" && named && t.status == flow.Suspended, name == "skip" && t.status == flow.Finished, name == "approve":
 			p.refused = true
 		case name == "cancel" && (t.status <= flow.Running || asks):
 			p.changes[key] = flow.Suspended
