@@ -32,7 +32,7 @@ func TestPreviewAndAct(t *testing.T) {
 	store := fullStore("plain")
 	store.act = func(a flow.Action) (flow.Effect, error) {
 		asked = append(asked, a)
-		return flow.Effect{Tasks: []flow.TaskChange{{Seq: 3}, {Seq: 4}}, Plan: "b5a1"}, nil
+		return flow.Effect{Tasks: []flow.TaskChange{{Flow: "plain", Seq: 3}, {Flow: "plain", Seq: 4}}, Plan: "b5a1"}, nil
 	}
 	s := newSite(t, Config{BasePath: "/flower"}, store)
 	for path, want := range map[string]flow.Action{
@@ -44,6 +44,8 @@ func TestPreviewAndAct(t *testing.T) {
 		"/flows/plain/rerun?scope=nonsense":      {Kind: flow.ActionRerun, Scope: flow.ScopeFailed},
 		"/flows/plain/cancel":                    {Kind: flow.ActionCancel},
 		"/flows/plain/tasks/5/skip":              {Kind: flow.ActionSkip, Seq: 5},
+		"/flows/plain/tasks/5/approve":           {Kind: flow.ActionApprove, Seq: 5},
+		"/flows/plain/tasks/5/cancel":            {Kind: flow.ActionCancel, Seq: 5},
 		"/flows/plain/tasks/5/finish?from=7&x=y": {Kind: flow.ActionFinish, Seq: 5},
 	} {
 		asked = nil
@@ -121,7 +123,7 @@ func TestRefusedActions(t *testing.T) {
 			store.act = func(a flow.Action) (flow.Effect, error) {
 				if a.DryRun {
 					require.Nil(t, a.Expect, "the new plan, whatever the old one was")
-					return flow.Effect{Tasks: []flow.TaskChange{{Seq: 3}, {Seq: 4}, {Seq: 5}}, Plan: "new"}, nil
+					return flow.Effect{Tasks: []flow.TaskChange{{Flow: "plain", Seq: 3}, {Flow: "plain", Seq: 4}, {Flow: "plain", Seq: 5}}, Plan: "new"}, nil
 				}
 				return flow.Effect{}, c.err
 			}
@@ -158,6 +160,7 @@ func TestRolesOfActions(t *testing.T) {
 	for path, role := range map[string]access.Role{
 		"/flows/plain/rerun": access.Registrar, "/flows/plain/cancel": access.Registrar, "/flows/plain/hold": access.Reader,
 		"/flows/plain/resume": access.Reader, "/flows/plain/tasks/3/skip": access.Registrar, "/flows/plain/tasks/3/finish": access.None,
+		"/flows/plain/tasks/3/approve": access.Registrar, "/flows/plain/tasks/3/cancel": access.Registrar,
 		"/workflows/plain/register": access.Reader,
 	} {
 		require.Equal(t, http.StatusForbidden, ask(s, role, http.MethodPost, path, url.Values{}).Code, path)

@@ -85,6 +85,10 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 			}
 		}
 	}
+	for i := range v.Asks {
+		c := &v.Asks[i]
+		c.Buttons = approvalButtons(flow.TaskKey{Flow: state.ID, Seq: c.Task.Seq}, sh.Who)
+	}
 	sh.Title = fmt.Sprintf("%s · %s %s", v.Look.Label, state.WorkflowID, short(state.ID))
 	sh.Active, sh.Icon, sh.AsOf, sh.Every = "Flows", v.Look.Class, state.AsOf, everyElse
 	if v.Ended.IsZero() {
@@ -150,6 +154,9 @@ func (v *flowView) choose(seq int) {
 	for i := range v.Failures {
 		v.Failures[i].Task.Chosen = v.Failures[i].Task.Seq == seq
 	}
+	for i := range v.Asks {
+		v.Asks[i].Task.Chosen = v.Asks[i].Task.Seq == seq
+	}
 	if v.Task != nil {
 		v.Task.Row.Chosen = true
 	}
@@ -157,13 +164,15 @@ func (v *flowView) choose(seq int) {
 
 // flowButtons are what can be done with a flow.
 func flowButtons(s flow.State, who access.Principal) []button {
-	waits, runs, held := 0, 0, 0
+	waits, runs, held, asks := 0, 0, 0, 0
 	for _, t := range s.Tasks {
 		switch {
 		case t.Status == flow.Waiting:
 			waits++
 		case t.Status == flow.Running:
 			runs++
+		case t.Asks: // which no resume answers
+			asks++
 		case t.Status == flow.Suspended && t.Reason == flow.ReasonHeld:
 			held++
 		}
@@ -178,7 +187,7 @@ func flowButtons(s flow.State, who access.Principal) []button {
 		button{Label: "Rerun…", Icon: "rerun", Path: path + "/rerun", Dialog: true, Key: "rerun", Primary: s.Status == flow.FlowFailed || s.Status == flow.FlowCancelled}.
 			needs(who, access.Operator),
 		button{Label: "Cancel…", Icon: "cancelled", Path: path + "/cancel", Dialog: true}.
-			needs(who, access.Operator).unless(waits+runs == 0, "Nothing of it waits or runs"),
+			needs(who, access.Operator).unless(waits+runs+asks == 0, "Nothing of it waits or runs"),
 		hold.needs(who, access.Operator),
 	}
 }
@@ -188,12 +197,26 @@ func taskButtons(t flow.TaskState, who access.Principal) []button {
 	path := flowPath(t.Flow)
 	seq := strconv.Itoa(t.Seq)
 	running := t.Status == flow.Running
-	return []button{
+	first := []button{
 		button{Label: "Rerun from here", Icon: "rerun", Path: path + "/rerun", Query: "?scope=from&from=" + seq, Dialog: true, Primary: failure(t)}.
 			needs(who, access.Operator).unless(running, "It runs: cancel it first, or wait"),
+	}
+	if t.Asks {
+		first = approvalButtons(t.TaskKey, who)
+	}
+	return append(first,
 		button{Label: "Skip…", Icon: "skipped", Path: path + "/tasks/" + seq + "/skip", Dialog: true}.
 			needs(who, access.Operator).unless(t.Status.Satisfies(), "It is "+strings.ToLower(lookOfTask(t.Status, "", "").Label)+" already"),
 		button{Label: "Mark finished…", Icon: "finished", Path: path + "/tasks/" + seq + "/finish", Dialog: true}.
 			needs(who, access.Operator).unless(t.Status == flow.Finished, "It is finished already"),
+	)
+}
+
+// approvalButtons are the answers to a task that asks. A no is its end: it is cancelled.
+func approvalButtons(key flow.TaskKey, who access.Principal) []button {
+	path := fmt.Sprintf("%s/tasks/%d", flowPath(key.Flow), key.Seq)
+	return []button{
+		button{Label: "Approve…", Icon: "finished", Path: path + "/approve", Dialog: true, Primary: true}.needs(who, access.Operator),
+		button{Label: "Reject…", Icon: "cancelled", Path: path + "/cancel", Dialog: true}.needs(who, access.Operator),
 	}
 }

@@ -71,7 +71,7 @@ func newGrid(last []flow.Summary, tasks map[flow.ID][]flow.TaskState) grid {
 }
 
 func newGridCell(id flow.ID, t flow.TaskState) gridCell {
-	c := gridCell{Flow: id, Seq: t.Seq, Look: lookOfTask(t.Status, t.Reason, t.Wait.Reason), Mark: t.Failed > 0}
+	c := gridCell{Flow: id, Seq: t.Seq, Look: lookOfState(t), Mark: t.Failed > 0}
 	c.Words = fmt.Sprintf("%d %s, flow %s, %s", t.Seq, t.Title(), short(id), c.Look.Label)
 	if e := t.Ended(); !e.IsZero() && !t.StartedAt.IsZero() {
 		c.Words += ", " + took(max(time.Duration(0), e.Sub(t.StartedAt)))

@@ -156,7 +156,7 @@ func (s *Site) showLog(r *http.Request, sh *shell) (any, error) {
 		return nil, known(err, key)
 	}
 	v := logPageView{State: state, Task: state.Tasks[0]}
-	v.Look = lookOfTask(v.Task.Status, v.Task.Reason, v.Task.Wait.Reason)
+	v.Look = lookOfState(v.Task)
 	if v.Log, err = s.readLog(r.Context(), key, query{r.URL.Query()}, logPage); err != nil {
 		return nil, err
 	}

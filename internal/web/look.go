@@ -20,6 +20,8 @@ var (
 	lookLimit     = look{"queued", "attention", "Queued: limit"}
 	lookNoWatcher = look{"queued", "attention", "Queued: no watcher"}
 	lookTime      = look{"queued", "queued", "Not yet due"}
+	lookChild     = look{"queued", "subflow", "Waits for a flow"}
+	lookCallback  = look{"queued", "callback", "Waits for a call"}
 	lookRunning   = look{"running", "running", "Running"}
 	lookFailed    = look{"failed", "failed", "Failed"}
 	lookTimeout   = look{"failed", "failed", "Timed out"}
@@ -27,6 +29,7 @@ var (
 	lookInvalid   = look{"failed", "failed", "Invalid"}
 	lookSuspended = look{"failed", "suspended", "Suspended"}
 	lookHeld      = look{"held", "held", "Held"}
+	lookApproval  = look{"held", "approval", "Waits for approval"}
 	lookCancelled = look{"cancelled", "cancelled", "Cancelled"}
 	lookFinished  = look{"finished", "finished", "Finished"}
 	lookSkipped   = look{"skipped", "skipped", "Skipped"}
@@ -49,6 +52,14 @@ func lookOfFlow(status string) look {
 		return lookFinished
 	}
 	return look{"waiting", "waiting", status}
+}
+
+// lookOfState shows the state of a task of which everything is known.
+func lookOfState(t flow.TaskState) look {
+	if t.Asks {
+		return lookApproval
+	}
+	return lookOfTask(t.Status, t.Reason, t.Wait.Reason)
 }
 
 // lookOfTask shows a task's state. Why a waiting one waits is not in its row:
@@ -101,6 +112,10 @@ func lookOfWait(waitReason string) look {
 		return lookNoWatcher
 	case "time":
 		return lookTime
+	case "flow":
+		return lookChild
+	case "callback":
+		return lookCallback
 	}
 	return lookWaiting
 }

@@ -50,8 +50,13 @@ func sample(text string) flow.State {
 		add(flow.Waiting, func(t *flow.TaskState) {
 			t.Parents, t.RunAfter = []int{1}, at.Add(2*time.Hour)
 			t.Wait = flow.Wait{Reason: reason, Why: text, For: []int{1, 2}, Position: 7}
+			t.Child = id
 		})
 	}
+	add(flow.Suspended, func(t *flow.TaskState) {
+		t.Reason, t.Error, t.SuspendedAt, t.Asks = flow.ReasonHeld, text+"\n"+text, at, true
+	})
+	s.Parent = flow.TaskKey{Flow: id, Seq: 1}
 	return s
 }
 
@@ -67,7 +72,7 @@ func fullStore(text string) *fakeStore {
 	return &fakeStore{
 		flow: func(flow.ID) (flow.State, error) { return s, nil },
 		act: func(a flow.Action) (flow.Effect, error) {
-			e := flow.Effect{DryRun: a.DryRun, Tasks: []flow.TaskChange{{Seq: 3, Title: text, From: suspended, To: waiting}}, CanGo: []int{3}, Follow: []int{14}, Plan: text}
+			e := flow.Effect{DryRun: a.DryRun, Tasks: []flow.TaskChange{{Flow: a.Flow, Seq: 3, Title: text, From: suspended, To: waiting}}, CanGo: []int{3}, Follow: []int{14}, Plan: text}
 			if a.Scope == flow.ScopeAll {
 				e.Refused = []flow.Refusal{{Flow: a.Flow, Seq: 2, Title: text, Code: flow.RefusedTaskRunning, Detail: text}}
 				return e, &flow.RefusedError{Refused: e.Refused, Effect: e}
@@ -110,7 +115,8 @@ func everyPage(id string) map[string]*http.Request {
 		"/help", "/login", "/login?next=" + url.QueryEscape(id), "/nothing", "/search?q=nothing",
 		p, p + "?task=3", p + "?task=3&panel=log&q=x", p + "?task=1&panel=data", p + "?task=3&panel=attempts", p + "?task=3&panel=error&attempt=1",
 		p + "?task=3&panel=events", p + "?task=3&panel=sql", p + "?task=99&panel=" + url.QueryEscape(id), p + "?did=" + url.QueryEscape("hold.2."+id),
-		p + "/rerun", p + "/rerun?scope=from&from=3", p + "/rerun?scope=all", p + "/cancel", p + "/tasks/3/skip", p + "/tasks/3/finish",
+		p + "/rerun", p + "/rerun?scope=from&from=3", p + "/rerun?scope=all", p + "/cancel", p + "/tasks/3/skip", p + "/tasks/3/finish", p + "/tasks/3/approve", p + "/tasks/3/cancel",
+		p + "/tasks/22/approve", p + "/tasks/22/cancel", p + "?task=22", p + "?task=22&panel=error",
 		p + "/tasks/3/log", p + "/tasks/3/log?before=9&wrap=0&q=" + url.QueryEscape(id), w + "/register", w + "/register?flow=" + url.QueryEscape(id),
 	} {
 		pages["GET "+path] = sent(http.MethodGet, path, nil)
@@ -269,7 +275,7 @@ func TestPagesKeepStill(t *testing.T) {
 	s := newSite(t, Config{}, store)
 	for what, r := range everyPage("plain") {
 		if r.Method == http.MethodGet && !strings.Contains(what, "rerun") && !strings.Contains(what, "/skip") &&
-			!strings.Contains(what, "/finish") && !strings.Contains(what, "/cancel") && !strings.Contains(what, "register") {
+			!strings.Contains(what, "/finish") && !strings.Contains(what, "/cancel") && !strings.Contains(what, "/approve") && !strings.Contains(what, "register") {
 			first := serve(s, access.Admin, r.Clone(r.Context()))
 			require.Equal(t, first.Body.String(), serve(s, access.Admin, r.Clone(r.Context())).Body.String(), what)
 		}

@@ -72,6 +72,8 @@ func (s *Site) Handler() http.Handler {
 	route("/search", methods{http.MethodGet: s.shown("search", s.search)})
 	route("/flows/{task_flow_id}/rerun", s.action(flow.ActionRerun))
 	route("/flows/{task_flow_id}/cancel", s.action(flow.ActionCancel))
+	route("/flows/{task_flow_id}/tasks/{task_exec_seq}/approve", s.action(flow.ActionApprove))
+	route("/flows/{task_flow_id}/tasks/{task_exec_seq}/cancel", s.action(flow.ActionCancel))
 	route("/flows/{task_flow_id}/tasks/{task_exec_seq}/skip", s.action(flow.ActionSkip))
 	route("/flows/{task_flow_id}/tasks/{task_exec_seq}/finish", s.action(flow.ActionFinish))
 	route("/flows/{task_flow_id}/hold", methods{http.MethodPost: s.acted(s.act(flow.ActionHold))})

@@ -24,6 +24,8 @@ type actView struct {
 	Problem  string // why it was not done just now
 	Planned  string // the tasks that change, for scripts: "3 4 5"
 	WithData string // the field for JSON that it takes: parameters, output or none
+	Question string // that is answered; empty is none
+	Example  string // of a note
 
 	// What the form has.
 	Plan, Key, Note, Back, Parameters, Output string
@@ -56,16 +58,24 @@ func newActView(a flow.Action, s flow.State, e flow.Effect) actView {
 	g := newGraph(s.Tasks)
 	v := actView{
 		Flow: s, Seq: a.Seq, Refused: e.Refused, Plan: e.Plan, Expect: e.Changed(),
-		Path: flowPath(a.Flow) + "/" + string(a.Kind),
+		Path: flowPath(a.Flow) + "/" + string(a.Kind), Example: "the API was down, back at 09:10",
 	}
-	changed := make([]int, len(e.Tasks))
-	for i, t := range e.Tasks {
-		changed[i] = t.Seq
+	if a.Kind != flow.ActionRerun && a.Seq != 0 {
+		v.Path = fmt.Sprintf("%s/tasks/%d/%s", flowPath(a.Flow), a.Seq, a.Kind)
+	}
+	if t := g.bySeq[a.Seq]; t.Asks {
+		v.Question = t.Error
+	}
+	var changed []int
+	for _, t := range e.Tasks {
+		if t.Flow == s.ID {
+			changed = append(changed, t.Seq)
+		}
 	}
 	v.Planned = joinInts(changed, " ")
 	name := fmt.Sprintf("%s %s", s.WorkflowID, short(s.ID))
 	task := g.name(a.Seq)
-	n := plural(len(changed), "task", "tasks")
+	n := plural(len(e.Tasks), "task", "tasks")
 	switch a.Kind {
 	case flow.ActionRerun:
 		v.Title, v.Button, v.WithData = "Rerun "+name, "Rerun "+n, "parameters"
@@ -78,20 +88,29 @@ func newActView(a flow.Action, s flow.State, e flow.Effect) actView {
 		v.Nothing = nothingToRerun(a)
 	case flow.ActionCancel:
 		v.Title, v.Button = "Cancel "+name, "Cancel "+n
-		v.Lines = cancelLines(g, e)
+		v.Lines = cancelLines(g, s.ID, e)
 		v.Nothing = "Nothing of it runs or waits."
+		switch {
+		case v.Question != "":
+			v.Title, v.Button, v.Example = "Reject "+task, "Reject", "not on a Friday"
+			v.Lines = rejectLines(g, a.Seq)
+		case a.Seq != 0:
+			v.Title, v.Button = "Cancel "+task, "Cancel "+task
+		}
+	case flow.ActionApprove:
+		v.Title, v.Button, v.Example = "Approve "+task, "Approve", "the figures are right"
+		v.Lines = approveLines(g, e, changed)
+		v.Nothing = "It asks nothing."
 	case flow.ActionSkip:
 		v.Title, v.Button = "Skip "+task+" of "+name, "Skip "+task
-		v.Path = fmt.Sprintf("%s/tasks/%d/skip", flowPath(a.Flow), a.Seq)
 		v.Lines = satisfyLines(g, e, changed, lookSkipped, "is left out, and counts as done")
 		v.Nothing = "It is skipped already."
 	case flow.ActionFinish:
 		v.Title, v.Button, v.WithData = "Mark "+task+" of "+name+" finished", "Mark it finished", "output"
-		v.Path = fmt.Sprintf("%s/tasks/%d/finish", flowPath(a.Flow), a.Seq)
 		v.Lines = satisfyLines(g, e, changed, lookFinished, "counts as done by hand; its program is not run")
 		v.Nothing = "It is finished already."
 	}
-	if len(changed) > 0 || len(e.Refused) > 0 {
+	if len(e.Tasks) > 0 || len(e.Refused) > 0 {
 		v.Nothing = ""
 	}
 	return v
@@ -131,20 +150,40 @@ func rerunLines(g graph, e flow.Effect, changed []int) []effectLine {
 	return lineOf(lines, lookFinished, g.keep(changed, e.Follow), "task stays as it is", "tasks stay as they are", g)
 }
 
-func cancelLines(g graph, e flow.Effect) []effectLine {
+func cancelLines(g graph, id flow.ID, e flow.Effect) []effectLine {
 	var running, waiting, changed []int
 	for _, t := range e.Tasks {
-		changed = append(changed, t.Seq)
-		if t.From == flow.Running {
+		switch {
+		case t.Flow != id:
+			continue
+		case t.From == flow.Running:
 			running = append(running, t.Seq)
-		} else {
+		default:
 			waiting = append(waiting, t.Seq)
 		}
+		changed = append(changed, t.Seq)
 	}
 	lines := lineOf(nil, lookRunning, running, "running task is told to stop", "running tasks are told to stop", g)
 	lines = lineOf(lines, lookCancelled, waiting, "waiting task becomes Cancelled", "waiting tasks become Cancelled", g)
+	if others := len(e.Tasks) - len(changed); others > 0 {
+		lines = append(lines, effectLine{Look: lookCancelled, Lead: plural(others, "task", "tasks") + " of flows that it has registered, too"})
+	}
 	lines = lineOf(lines, lookFinished, g.keep(changed, nil), "task stays as it is", "tasks stay as they are", g)
 	return append(lines, effectLine{Look: lookRetry, Lead: "Rerun takes it up again"})
+}
+
+func approveLines(g graph, e flow.Effect, changed []int) []effectLine {
+	var lines []effectLine
+	for _, seq := range changed {
+		lines = append(lines, effectLine{Look: lookFinished, Lead: g.name(seq) + " goes on, and its output says who approved it"})
+	}
+	return lineOf(lines, lookWaiting, e.Follow, "task waits for that, and follows", "tasks wait for that, and follow", g)
+}
+
+func rejectLines(g graph, seq int) []effectLine {
+	lines := []effectLine{{Look: lookCancelled, Lead: g.name(seq) + " becomes Cancelled, with the note as its error"}}
+	lines = lineOf(lines, lookBlocked, g.behind(seq), "task that waits for it does not run", "tasks that wait for it do not run", g)
+	return append(lines, effectLine{Look: lookRetry, Lead: "Rerun has it ask again"})
 }
 
 func satisfyLines(g graph, e flow.Effect, changed []int, l look, does string) []effectLine {
@@ -199,12 +238,13 @@ func did(text string, who undoer) *message {
 	}
 	kind, id := flow.ActionKind(parts[0]), parts[2]
 	done := map[flow.ActionKind][2]string{
-		flow.ActionRerun:  {"1 task runs again", "%d tasks run again"},
-		flow.ActionCancel: {"1 task was cancelled", "%d tasks were cancelled"},
-		flow.ActionHold:   {"1 task is held", "%d tasks are held"},
-		flow.ActionResume: {"1 task goes on", "%d tasks go on"},
-		flow.ActionSkip:   {"1 task was skipped", "%d tasks were skipped"},
-		flow.ActionFinish: {"1 task was marked finished", "%d tasks were marked finished"},
+		flow.ActionRerun:   {"1 task runs again", "%d tasks run again"},
+		flow.ActionCancel:  {"1 task was cancelled", "%d tasks were cancelled"},
+		flow.ActionHold:    {"1 task is held", "%d tasks are held"},
+		flow.ActionResume:  {"1 task goes on", "%d tasks go on"},
+		flow.ActionApprove: {"1 task was approved", "%d tasks were approved"},
+		flow.ActionSkip:    {"1 task was skipped", "%d tasks were skipped"},
+		flow.ActionFinish:  {"1 task was marked finished", "%d tasks were marked finished"},
 	}[kind]
 	switch {
 	case done[0] == "":

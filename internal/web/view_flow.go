@@ -23,6 +23,8 @@ type flowView struct {
 	Actions  []button
 	Failures []failureCard
 	Unshown  int // failed tasks that have no card
+	Asks     []approvalCard
+	MoreAsk  int // tasks that ask and have no card
 	Rows     []taskRow
 	Rest     pager
 	Task     *taskView // the selected one
@@ -73,7 +75,8 @@ type taskRow struct {
 	Flag    string  // what is odd about a running task
 	Why     string  // why it waits, or the first line of its error
 	Until   time.Time
-	Failing bool // it is failed now
+	Failing bool    // it is failed now
+	Child   flow.ID // the flow that it has registered
 	Chosen  bool
 	Href    string
 }
@@ -165,7 +168,7 @@ func (g graph) look(t flow.TaskState) look {
 	if t.Status == flow.Waiting && g.blocker[t.Seq] != 0 {
 		return lookBlocked
 	}
-	return lookOfTask(t.Status, t.Reason, t.Wait.Reason)
+	return lookOfState(t)
 }
 
 // why says why a task waits, as a sentence.
@@ -199,12 +202,13 @@ const tasksShown = 500
 
 func newFlowView(s flow.State, watchers watchers, q query) flowView {
 	g := newGraph(s.Tasks)
-	v := flowView{State: s, Look: lookOfFlow(s.Status), Query: q}
+	v := flowView{State: s, Look: lookOfWhole(s), Query: q}
 	v.Started, v.Ended = flowSpan(s)
 	v.Parts = parts(s.Tasks, g)
 	v.All = taskRows(s.Tasks, g, watchers, q)
 	v.Rows, v.Rest = page(pinned(v.All), tasksShown, q)
 	v.Failures, v.Unshown = failureCards(s.Tasks, g, watchers, q)
+	v.Asks, v.MoreAsk = approvalCards(s.Tasks, g, watchers, q)
 	return v
 }
 
@@ -265,7 +269,7 @@ func taskRows(tasks []flow.TaskState, g graph, watchers watchers, q query) []tas
 func newTaskRow(t flow.TaskState, g graph, watchers watchers, q query) taskRow {
 	row := taskRow{
 		Seq: t.Seq, Title: t.Title(), Program: t.Program, Look: g.look(t), After: t.Parents,
-		Attempt: attemptText(t), Failed: t.Failed, Why: g.why(t), Failing: failure(t),
+		Attempt: attemptText(t), Failed: t.Failed, Why: g.why(t), Failing: failure(t), Child: t.Child,
 		Href: q.with("task", strconv.Itoa(t.Seq)).without("attempt", "before", "q", "did").String(),
 	}
 	if row.Title == row.Program {

@@ -185,6 +185,8 @@ func TestWhy(t *testing.T) {
 		"Waits for a free worker, position 37 in the queue": {Reason: "queued", Position: 37, Why: "can go"},
 		"Can go: waits for a free worker":                   {Reason: "queued", Why: "can go: waits for a free worker"},
 		"No watcher has the program 'X'":                    {Reason: "no_watcher", Why: "no watcher has the program 'X'"},
+		"Waits for flow 01a2 of workflow load":              {Reason: "flow", Why: "waits for flow 01a2 of workflow load"},
+		"Waits for the callback of POST http://h/":          {Reason: "callback", Why: "waits for the callback of POST http://h/"},
 		"Attempt 2 failed, it is tried again":               {Reason: "retry", Why: "…"},
 		"Waits for 1 a, 2 b, 7":                             {Reason: "dependency", For: []int{1, 2, 7}},
 		"Waits for 1 a, 2 b, 3, 4, and 2 more":              {Reason: "dependency", For: []int{1, 2, 3, 4, 5, 6}},
@@ -226,6 +228,8 @@ func TestStatements(t *testing.T) {
 	all := statements(flow.TaskState{TaskKey: flow.TaskKey{Flow: `it's \`, Seq: 3}, Status: flow.Suspended})
 	require.Equal(t, `SELECT * FROM kr_task_stat WHERE task_flow_id = 'it''s \' AND task_exec_seq = 3;`, all[0].Text)
 	require.Equal(t, `UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = 'it''s \' AND task_exec_seq = 3 AND exec_status = 2;`, all[len(all)-1].Text)
+	all = statements(flow.TaskState{TaskKey: flow.TaskKey{Flow: "it's", Seq: 3}, Status: flow.Suspended, Asks: true})
+	require.Equal(t, `SELECT flower_approve('it''s', 3);`, all[len(all)-1].Text)
 }
 
 func TestThousands(t *testing.T) {

@@ -102,6 +102,8 @@ func selected(s flow.State, q query) (flow.TaskState, bool) {
 func interest(t flow.TaskState) int {
 	switch {
 	case failure(t):
+		return 4
+	case t.Asks:
 		return 3
 	case t.Status == flow.Running:
 		return 2
@@ -112,10 +114,10 @@ func interest(t flow.TaskState) int {
 }
 
 // newer reports whether of two tasks that interest alike the first is the better one: the
-// failure that came first, or what ended last.
+// failure or the question that came first, or what ended last.
 func newer(t, best flow.TaskState) bool {
 	switch {
-	case failure(t):
+	case failure(t), t.Asks:
 		return t.SuspendedAt.Before(best.SuspendedAt)
 	case t.Status == flow.Running:
 		return false
@@ -162,16 +164,32 @@ func (v *taskView) showEvents(page flow.EventPage) {
 	for _, e := range page.Events {
 		one := eventView{Event: e, Edited: pretty(e.Change)}
 		if e.From != nil {
-			l := lookOfTask(*e.From, flow.ReasonFailed, "")
+			l := lookOfChange(e.Action, *e.From)
 			one.From = &l
 		}
 		if e.To != nil {
-			l := lookOfTask(*e.To, flow.ReasonFailed, "")
+			l := lookOfChange(e.Action, *e.To)
 			one.To = &l
 		}
 		v.Events = append(v.Events, one)
 	}
 	v.count("events", len(page.Events))
+}
+
+// lookOfChange shows what an action has met or made. Why a task was suspended is not in an
+// event: of some actions it follows.
+func lookOfChange(did flow.ActionKind, s flow.Status) look {
+	if s == flow.Suspended {
+		switch did {
+		case flow.ActionApprove:
+			return lookApproval
+		case flow.ActionHold, flow.ActionResume:
+			return lookHeld
+		case flow.ActionCancel:
+			return lookCancelled
+		}
+	}
+	return lookOfTask(s, flow.ReasonFailed, "")
 }
 
 func (v *taskView) count(key string, n int) {
@@ -212,6 +230,9 @@ func newTaskView(t flow.TaskState, row taskRow, watchers watchers, q query) task
 	}
 	here := q.with("task", strconv.Itoa(t.Seq))
 	for _, p := range panels {
+		if p.Key == "error" && t.Asks {
+			p.Name = "Question"
+		}
 		p.Href, p.Open = here.with("panel", p.Key).without("before", "q", "did").String(), p.Key == v.Panel
 		v.Tabs = append(v.Tabs, p)
 	}
@@ -228,7 +249,10 @@ func statements(t flow.TaskState) []statement {
 		{For: "Attempts before this one", Text: "SELECT * FROM kr_task_attempt WHERE " + key + " ORDER BY attempt;"},
 		{For: "Who changed what by hand", Text: "SELECT * FROM kr_event WHERE " + key + " ORDER BY event_id;"},
 	}
-	if t.Status == flow.Suspended {
+	switch {
+	case t.Asks: // running it again would be an answer
+		all = append(all, statement{For: "Approve it", Text: fmt.Sprintf("SELECT flower_approve(%s, %d);", quote(string(t.Flow)), t.Seq)})
+	case t.Status == flow.Suspended:
 		all = append(all, statement{For: "Run it again", Text: "UPDATE kr_task_stat SET exec_status = 0 WHERE " + key + " AND exec_status = 2;"})
 	}
 	for i := range all {

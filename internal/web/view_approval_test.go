@@ -1,0 +1,158 @@
+package web
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/access"
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+func asks(at int, question string) func(*flow.TaskState) {
+	return func(t *flow.TaskState) {
+		t.Status, t.Reason, t.Error, t.Attempt, t.SuspendedAt, t.Asks = flow.Suspended, flow.ReasonHeld, question, 1, second(at), true
+	}
+}
+
+func held(t *flow.TaskState) { t.Status, t.Reason = flow.Suspended, flow.ReasonHeld }
+
+// A flow that waits for a person says so, shows what is asked and what waits for the
+// answer, and has that task selected.
+func TestApprovalCards(t *testing.T) {
+	t.Parallel()
+	s := diamond(finished(0, 10), asks(40, "later?"), asks(30, "publish?\nAll of it. (to be approved by Ann)"), waits("blocked", 2, 3), waits("dependency", 4), finished(0, 5))
+	s.Status = flow.FlowHeld
+	v := newFlowView(s, nil, queryOf(""))
+	require.Equal(t, lookApproval, v.Look)
+	require.Empty(t, v.Failures)
+	require.Len(t, v.Asks, 2)
+	require.Equal(t, errorView{ID: "question-3", First: "publish?", Rest: []string{"All of it. (to be approved by Ann)"}}, v.Asks[1].Question)
+	require.Equal(t, "2 tasks wait for it: 4 d, 5 e", v.Asks[1].Blocks)
+	require.Equal(t, second(30), v.Asks[1].Since)
+	require.Equal(t, "Blocked by 2 b (Waits for approval)", v.Rows[3].Why)
+	chosen, _ := selected(s, queryOf(""))
+	require.Equal(t, 3, chosen.Seq, "what was asked first")
+	require.Equal(t, "Question", newTaskView(chosen, v.Rows[2], nil, queryOf("")).Tabs[0].Name)
+
+	s.Tasks[5].Status, s.Tasks[5].Reason = flow.Suspended, flow.ReasonHeld
+	require.Equal(t, lookHeld, newFlowView(s, nil, queryOf("")).Look, "by somebody, too")
+	s.Status = flow.FlowRunning
+	require.Equal(t, lookRunning, newFlowView(s, nil, queryOf("")).Look)
+	failedAt(50, "no")(&s.Tasks[0])
+	chosen, _ = selected(s, queryOf(""))
+	require.Equal(t, 1, chosen.Seq, "a failure comes before a question")
+
+	for range 2 * cardsShown {
+		s.Tasks = append(s.Tasks, s.Tasks[1])
+	}
+	cards, unshown := approvalCards(s.Tasks, newGraph(s.Tasks), nil, queryOf(""))
+	require.Len(t, cards, cardsShown)
+	require.Equal(t, cardsShown+2, unshown)
+}
+
+// What can be done with what asks: an answer is first. Resume is no answer, and is offered
+// for what somebody has held alone.
+func TestButtonsOfWhatAsks(t *testing.T) {
+	t.Parallel()
+	who := access.Principal{Name: "alice", Role: access.Operator}
+	labels := func(buttons []button) (list []string) {
+		for _, b := range buttons {
+			if b.Why == "" {
+				list = append(list, b.Label)
+			}
+		}
+		return list
+	}
+	s := diamond(finished(0, 10), asks(20, "publish?"))
+	require.Equal(t, []string{"Approve…", "Reject…", "Skip…", "Mark finished…"}, labels(taskButtons(s.Tasks[1], who)))
+	require.Equal(t, []string{"Rerun…", "Cancel…"}, labels(flowButtons(s, who)))
+	require.Equal(t, []string{"Rerun…", "Cancel…", "Resume"}, labels(flowButtons(diamond(held, asks(20, "publish?")), who)))
+	who.Role = access.Registrar
+	require.Empty(t, labels(approvalButtons(s.Tasks[1].TaskKey, who)))
+}
+
+// The pages of an answer show the question, and what each answer does.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	state := diamond(finished(0, 10), asks(20, "publish <all>?"), asks(20, "and?"), waits("blocked", 2, 3), waits("dependency", 4))
+	store := fullStore("plain")
+	store.flow = func(flow.ID) (flow.State, error) { return state, nil }
+	effect := flow.Effect{Tasks: []flow.TaskChange{{Flow: "f", Seq: 2, From: flow.Suspended, To: flow.Waiting}}, CanGo: []int{2}, Follow: []int{4, 5}}
+	store.act = func(flow.Action) (flow.Effect, error) { return effect, nil }
+	s := newSite(t, Config{}, store)
+	text := func(path string) string {
+		return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(get(s, path).Body.String(), " ")), " ")
+	}
+	page := text("/flows/f/tasks/2/approve")
+	require.Contains(t, page, "Approve 2 b publish &lt;all&gt;? 2 b goes on, and its output says who approved it . 2 tasks wait for that, and follow : 4 d, 5 e")
+	effect.CanGo, effect.Follow = nil, nil
+	page = text("/flows/f/tasks/2/cancel")
+	require.Contains(t, page, "Reject 2 b publish &lt;all&gt;? 2 b becomes Cancelled, with the note as its error . 2 tasks that wait for it do not run : 4 d, 5 e Rerun has it ask again")
+	require.Contains(t, text("/flows/f/tasks/1/cancel"), "Cancel 1 a")
+	require.Contains(t, text("/flows/f?did=approve.1.f"), "1 task was approved.")
+
+	// Somebody else was first.
+	refused := []flow.Refusal{{Flow: "f", Seq: 2, Code: flow.RefusedWrongStatus, Detail: "task 2 (b) of flow f was approved already, by bob."}}
+	store.act = func(flow.Action) (flow.Effect, error) {
+		return flow.Effect{}, &flow.RefusedError{Refused: refused}
+	}
+	w := ask(s, access.Operator, http.MethodPost, "/flows/f/tasks/2/approve", nil)
+	require.Equal(t, http.StatusConflict, w.Code)
+	require.Contains(t, w.Body.String(), "was approved already, by bob.")
+	require.Regexp(t, `<button class="primary" disabled autofocus>Approve</button>`, w.Body.String())
+}
+
+// Of the flows that a cancel stops too, no task is taken for one of this flow.
+func TestCancelOfRegisteredFlows(t *testing.T) {
+	t.Parallel()
+	s := diamond(finished(0, 10), waits("flow"))
+	e := flow.Effect{Tasks: []flow.TaskChange{{Flow: "child", Seq: 1, From: flow.Running}, {Flow: "f", Seq: 2}}}
+	v := newActView(flow.Action{Kind: flow.ActionCancel, Flow: "f"}, s, e)
+	require.Equal(t, "2", v.Planned)
+	require.Equal(t, "Cancel 2 tasks", v.Button)
+	require.Equal(t, []effectLine{
+		{lookCancelled, "1 waiting task becomes Cancelled", "2 b"}, {Look: lookCancelled, Lead: "1 task of flows that it has registered, too"},
+		{lookFinished, "1 task stays as it is", "1 a"}, {Look: lookRetry, Lead: "Rerun takes it up again"},
+	}, v.Lines)
+}
+
+// A flow and the one that has registered it lead to each other.
+func TestParentAndChild(t *testing.T) {
+	t.Parallel()
+	state := diamond(waits("flow"), failedAt(20, "task 1 of flow a/b failed"))
+	state.Tasks[0].Child, state.Tasks[1].Child = "0191f3a0-0000-7000-8000-000000000000", "a/b"
+	state.Parent, state.RegisteredBy = flow.TaskKey{Flow: "up?", Seq: 7}, "task 7 of flow up?"
+	store := fullStore("plain")
+	store.flow = func(flow.ID) (flow.State, error) { return state, nil }
+	page := get(newSite(t, Config{BasePath: "/flower"}, store), "/flows/f").Body.String()
+	require.Contains(t, page, `Registered by <a href="/flower/flows/up%3F?task=7">task 7 of flow up?</a>,`)
+	require.Contains(t, page, `<a href="/flower/flows/0191f3a0-0000-7000-8000-000000000000">its flow 0191f3a0-0000</a>`)
+	require.Equal(t, 2, strings.Count(page, `<a href="/flower/flows/a%2Fb">its flow a/b</a>`), "in the list and beside its failure")
+	require.Contains(t, page, `<dt>Its flow</dt><dd><a href="/flower/flows/a%2Fb">a/b</a></dd>`)
+	require.Contains(t, page, "Waits for a flow")
+}
+
+// Each reason to wait has a word of its own.
+func TestEveryWaitHasALook(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{}
+	for _, reason := range flow.WaitReasons {
+		l := lookOfWait(reason).Label
+		require.Empty(t, seen[l], "%s reads like %s", reason, seen[l])
+		seen[l] = reason
+	}
+}
+
+// What an event has met: nobody is told that something had failed which was approved.
+func TestLookOfChange(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, lookApproval, lookOfChange(flow.ActionApprove, flow.Suspended))
+	require.Equal(t, lookHeld, lookOfChange(flow.ActionResume, flow.Suspended))
+	require.Equal(t, lookCancelled, lookOfChange(flow.ActionCancel, flow.Suspended))
+	require.Equal(t, lookFailed, lookOfChange(flow.ActionRerun, flow.Suspended))
+	require.Equal(t, lookRunning, lookOfChange(flow.ActionCancel, flow.Running))
+}
