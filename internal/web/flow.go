@@ -216,7 +216,7 @@ func taskButtons(t flow.TaskState, who access.Principal) []button {
 func approvalButtons(key flow.TaskKey, who access.Principal) []button {
 	path := fmt.Sprintf("%s/tasks/%d", flowPath(key.Flow), key.Seq)
 	return []button{
-		button{Label: "Approve…", Icon: "finished", Path: path + "/approve", Dialog: true, Primary: true}.needs(who, access.Operator),
+		button{Label: "Approve…", Icon: "tick", Path: path + "/approve", Dialog: true, Primary: true}.needs(who, access.Operator),
 		button{Label: "Reject…", Icon: "cancelled", Path: path + "/cancel", Dialog: true}.needs(who, access.Operator),
 	}
 }

@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A flow that waits for a person says what it asks, without a click; whoever approves it is
+// in the output. It leads to the flow that it has waited for, and that one back.
+func TestUI_Approve(t *testing.T) {
+	w := newWorld(t)
+	w.define("load", task{title: "load"})
+	w.define("month",
+		task{title: "load it", program: "Flow", parameters: `{"workflow": "load"}`},
+		task{title: "ask", program: "Approve", parameters: `{"message": "close <the> month?", "approvers": "accounting"}`, after: []int32{1}},
+		task{title: "close", after: []int32{2}})
+	w.watcher()
+	flow := w.registered("month")
+	w.until(flow, "3 2 0")
+	b := w.open(flowPath(flow))
+	require.Equal(t, "Waits for approval", strings.TrimSpace(b.text(".flow-head .badge")))
+	require.Equal(t, "close <the> month? (to be approved by accounting)", b.text(".approval .first"))
+	require.Equal(t, "1 task waits for it: 3 close", b.text(".approval .blocks"))
+	require.Less(t, eval[float64](b, `document.querySelector(".approval a.button").getBoundingClientRect().bottom`),
+		eval[float64](b, `innerHeight`), "the answer is seen without scrolling")
+	require.Empty(t, b.accessible(false))
+
+	b.click("#t-1 .state")
+	b.await("a click on its row selects it", `document.querySelector("#task h2").innerText.startsWith("1 ")`)
+	b.click("#t-1 .note a")
+	b.await("its flow", `document.querySelector("h1").innerText === "load"`)
+	b.click(".about a")
+	b.await("and back", `document.querySelector("h1").innerText === "month"`)
+
+	b.dialog(".approval", "Approve…")
+	require.Contains(t, b.text("dialog .question"), "close <the> month?")
+	require.Contains(t, b.text("dialog .effect"), "1 task waits for that, and follows: 3 close")
+	require.Empty(t, b.accessible(false))
+	eval[struct{}](b, `document.querySelector("dialog #note").value = "the figures are right"; undefined`)
+	b.click("dialog button.primary")
+	b.closed()
+	w.until(flow, "3 3 3")
+	b.badge("Finished")
+	require.Zero(t, b.count(".approval"))
+	require.Equal(t, "anonymous@127.0.0.1 the figures are right", w.value(`SELECT concat_ws(' ', output->>'approved_by', output->>'note')
+		FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = 2`, flow))
+	require.Equal(t, "anonymous@127.0.0.1 ui approve the figures are right",
+		w.value(`SELECT concat_ws(' ', actor, way, kind, note) FROM kr_event WHERE task_flow_id = $1`, flow))
+}
+
+// Without scripts a no is a page; after it the task asks again if somebody wants it to.
+func TestUI_RejectWithoutJavaScript(t *testing.T) {
+	w := newWorld(t)
+	w.define("month", task{title: "ask", program: "Approve", parameters: `{"message": "close the month?"}`}, task{title: "close", after: []int32{1}})
+	w.watcher()
+	flow := w.registered("month")
+	w.until(flow, "2 0")
+	b := w.blank()
+	b.withoutScripts()
+	b.goTo(flowPath(flow))
+	b.click(`.approval a.button:not(.primary)`)
+	b.await("the preview", `document.querySelector("h1").innerText === "Reject 1 ask"`)
+	require.Contains(t, b.text(".effect"), "1 task that waits for it does not run: 2 close")
+	eval[struct{}](b, `document.querySelector("#note").value = "not on a Friday"; undefined`)
+	b.click("#sheet button.primary")
+	b.await("it reads Cancelled", `document.querySelector(".flow-head .badge")?.innerText.trim() === "Cancelled"`)
+	require.Equal(t, "cancelled not on a Friday", w.value(`SELECT concat_ws(' ', reason, error) FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = 1`, flow))
+	require.Equal(t, "2 0", w.statuses(flow))
+}
