@@ -63,9 +63,9 @@ func action(verb, form string) func(f *cli.Flags) command {
 var about = map[string]string{
 	"cancel":  "stops what runs of a flow, and suspends every task that waits",
 	"hold":    "suspends every waiting task of a flow, or one task, and lets running ones end",
-	"resume":  "lets tasks go on that are held: of a flow, or one",
+	"resume":  "lets tasks go on that are held: of a flow, or one; what asks a person goes on when it is approved",
+	"approve": "lets a task of a flow go on that asks a person: its output says who approved it, and with which note",
 	"skip":    "ignores a task of a flow: what depends on it can go",
-	"approve": "lets a task go on that asks a person; who that was is kept with it",
 	"finish":  "says that a task of a flow was done by hand: what depends on it can go",
 }
 

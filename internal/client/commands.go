@@ -23,6 +23,7 @@ func Commands() []cli.Command {
 		{Name: "cancel", Summary: "stop a flow, and suspend what waits", Run: run(action("cancel", "ID"))},
 		{Name: "hold", Summary: "suspend what waits, and let what runs end", Run: run(action("hold", "ID [SEQ]"))},
 		{Name: "resume", Summary: "let go on what is held", Run: run(action("resume", "ID [SEQ]"))},
+		{Name: "approve", Summary: "let a task go on that asks a person", Run: run(action("approve", "ID SEQ"))},
 		{Name: "skip", Summary: "ignore a task: what depends on it can go", Run: run(action("skip", "ID SEQ"))},
 		{Name: "approve", Summary: "let a task go on that asks a person", Run: run(action("approve", "ID SEQ"))},
 		{Name: "finish", Summary: "say that a task was done by hand", Run: run(action("finish", "ID SEQ"))},
