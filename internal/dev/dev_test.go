@@ -270,6 +270,9 @@ func TestSampleETL(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "held", status, string(shown))
 	require.Contains(t, string(shown), "publish 3 orders of 49.5 in all, most of them by Ann?")
+	page, err := call(t.Context(), http.MethodGet, strings.Replace(at, "/api/v1/", "/", 1), "")
+	require.NoError(t, err)
+	require.Contains(t, string(page), `/flows/`+registered.TaskFlowID+`/tasks/5/approve"`, "its page offers it, too")
 
 	address, err := os.ReadFile(filepath.Join(d.cmd.Dir, urlFile))
 	require.NoError(t, err)

@@ -92,6 +92,9 @@ Try in another terminal:
 One of commands, SQL, HTTP, and a person who decides:
 
   curl -X POST {site}/register/sample-etl{where}
+
+It asks for approval on the page of its flow, http://{site}/flows/ and the taskFlowId that curl shows; or in SQL:
+
   make psql    # which is: {psql}
   SELECT task_exec_seq, title, status, why, error FROM v_task WHERE task_id = 'sample-etl';
   SELECT flower_approve(task_flow_id, task_exec_seq, 'looks good') FROM kr_task_stat
