@@ -22,7 +22,7 @@ var actionTexts = map[flow.ActionKind]string{
 	flow.ActionCancel:  "Stops what runs, and suspends every waiting task. A rerun takes it up again.",
 	flow.ActionHold:    "Suspends every waiting task, and lets running ones come to their end.",
 	flow.ActionResume:  "Undoes a hold.",
-	flow.ActionApprove: "Lets a task go on that asks a person; who that was is kept with the task.",
+	flow.ActionApprove: "Lets a task go on that asks a person (`asks`); who that was is its `output`. One that asks nobody is refused. A no is a cancel.",
 	flow.ActionSkip:    "Counts as done without having run: what depends on it can go.",
 	flow.ActionFinish:  "It was done by hand: what depends on it can go.",
 }
@@ -55,7 +55,7 @@ func (a *API) addActions() {
 		})
 	}
 	add(a, acting(flow.ActionRerun, "rerun-task", task+"rerun", "a task, and what comes after it"), a.rerunTask)
-	for _, kind := range []flow.ActionKind{flow.ActionHold, flow.ActionResume, flow.ActionApprove, flow.ActionSkip} {
+	for _, kind := range []flow.ActionKind{flow.ActionCancel, flow.ActionHold, flow.ActionResume, flow.ActionApprove, flow.ActionSkip} {
 		add(a, acting(kind, string(kind)+"-task", task+string(kind), "a task"), func(ctx context.Context, in *struct {
 			TaskPath
 			Body *Terms

@@ -143,13 +143,46 @@ func TestActions(t *testing.T) {
 		kinds[e.Kind] = true
 	}
 	require.Equal(t, map[string]bool{"hold": true, "resume": true, "skip": true, "finish": true, "cancel": true, "rerun": true}, kinds)
-	require.Zero(t, post[api.Effect](w, http.StatusOK, base+"/tasks/3/approve", "").Changed, "it asks nobody")
+	w.fails("wrong-status", "POST", base+"/tasks/3/approve", "")
 	w.fails("task-not-found", "POST", base+"/tasks/0/skip", "")
 	w.fails("unknown-field", "POST", base+"/cancel", `{"scope": "all"}`)
 	w.fails("no-such-path", "POST", base+"/explode", "")
 	rec := w.send("GET", base+"/cancel", "")
 	require.Equal(t, http.StatusMethodNotAllowed, rec.Code, rec.Body)
 	require.Equal(t, "POST", rec.Header().Get("Allow"))
+}
+
+// A person answers a task that asks: yes once, or no, which is the end of that task alone.
+func TestApprove(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.define("month", "NoOp", "NoOp")
+	base := "/api/v1/flows/" + w.register("month")
+	ask := func() {
+		_, err := w.psql.Exec(`UPDATE kr_task_stat SET exec_status = 2, reason = 'held', error = 'close it?', pause = '{"ask": true}' WHERE task_exec_seq = 1`)
+		require.NoError(t, err)
+	}
+	ask()
+	task := get[api.Task](w, base+"/tasks/1")
+	require.True(t, task.Asks)
+	require.Equal(t, "close it?", *task.Error)
+	preview := post[api.Effect](w, http.StatusOK, base+"/tasks/1/approve", `{"dryRun": true}`)
+	require.Equal(t, []int{2}, preview.Follow)
+	require.True(t, get[api.Task](w, base+"/tasks/1").Asks)
+	done := post[api.Effect](w, http.StatusOK, base+"/tasks/1/approve", `{"note": "it is right", "plan": "`+preview.Plan+`"}`)
+	require.Equal(t, []int{1}, done.CanGo)
+	require.False(t, get[api.Task](w, base+"/tasks/1").Asks)
+	e := get[api.EventList](w, "/api/v1/events?kind=approve").Items[0]
+	p := w.fails("wrong-status", "POST", base+"/tasks/1/approve", "")
+	require.Contains(t, p.Detail, "was approved already, by "+e.Actor)
+
+	_, err := w.psql.Exec(`UPDATE kr_task_stat SET exec_status = 9 WHERE task_exec_seq = 1`)
+	require.NoError(t, err)
+	ask()
+	require.Equal(t, 1, post[api.Effect](w, http.StatusOK, base+"/tasks/1/cancel", `{"note": "not on a Friday"}`).Changed)
+	task = get[api.Task](w, base+"/tasks/1")
+	require.Equal(t, []string{"cancelled", "not on a Friday"}, []string{*task.Reason, *task.Error})
+	require.Equal(t, "waiting", get[api.Task](w, base+"/tasks/2").Status)
 }
 
 // Two hundred flows failed for two reasons; one of these is mended, and only its tasks run

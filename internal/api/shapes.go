@@ -131,6 +131,8 @@ type Task struct {
 	Status              string     `json:"status"`
 	Reason              *string    `json:"reason" doc:"Why it is suspended."`
 	Error               *string    `json:"error"`
+	Asks                bool       `json:"asks" doc:"It is held until a person approves it: error is what it asks."`
+	ChildTaskFlowID     *string    `json:"childTaskFlowId" doc:"The flow that it has registered, the last one."`
 	Attempt             int        `json:"attempt" doc:"0 until it starts."`
 	MaxAttempts         int        `json:"maxAttempts"`
 	FailedAttempts      int        `json:"failedAttempts" doc:"Superseded attempts that had failed."`
@@ -144,7 +146,7 @@ type Task struct {
 	SuspendedTs         *timestamp `json:"suspendedTs"`
 	RunAfter            *timestamp `json:"runAfter"`
 	DurationMs          *int64     `json:"durationMs"`
-	WaitReason          *string    `json:"waitReason" doc:"Why it waits: dependency, blocked, retry, time, flow, no_watcher, limit or queued."`
+	WaitReason          *string    `json:"waitReason" doc:"Why it waits: dependency, blocked, retry, time, flow, callback, no_watcher, limit or queued."`
 	Why                 *string    `json:"why" doc:"The same as a sentence."`
 	WaitsFor            []int      `json:"waitsFor" nullable:"false" doc:"Tasks that it depends on and that have not ended."`
 	QueuePosition       *int       `json:"queuePosition" doc:"1 goes next; null beyond the next thousand."`
@@ -227,6 +229,8 @@ func newTask(t flow.TaskState, now time.Time) Task {
 		Status:              t.Status.String(),
 		Reason:              orNull(string(t.Reason)),
 		Error:               orNull(t.Error),
+		Asks:                t.Asks,
+		ChildTaskFlowID:     orNull(string(t.Child)),
 		Attempt:             t.Attempt,
 		MaxAttempts:         t.MaxAttempts,
 		FailedAttempts:      t.Failed,

@@ -80,7 +80,7 @@ func TestDetail(t *testing.T) {
 		"attempt": 2, "maxAttempts": 2, "failedAttempts": 0, "parameters": {"URL": "https://api.example/post", "Auth": "***"}, "output": null,
 		"watcherId": null, "blocks": 0, "registeredTs": "2026-11-23T03:12:01.123Z", "startedTs": "2026-11-23T03:14:06.123Z",
 		"finishedTs": null, "suspendedTs": "2026-11-23T03:14:07.323Z", "runAfter": null, "durationMs": 1200,
-		"waitReason": null, "why": null, "waitsFor": [], "queuePosition": null
+		"asks": false, "childTaskFlowId": null, "waitReason": null, "why": null, "waitsFor": [], "queuePosition": null
 	}`, string(third))
 	require.Contains(t, string(text), `"output":{"nested":[{"apiKey":"***"}],"rows":12345678901234567890}`)
 }

@@ -92,7 +92,7 @@ func TestCommands_AskWhatTheyShould(t *testing.T) {
 			"GET /api/v1/flows": {"a table\n"}, "GET /api/v1/failures": {"groups\n"}, "POST /api/v1/flows": {`{"taskFlowId": "` + flowID + `"}`},
 			flow: {state("failed", 1)}, "GET /api/v1/flows/01a20f": {state("failed", 1)}, "GET /api/v1/flows/a%2Fb%20%C3%A9": {"odd\n"},
 		}
-		for _, verb := range []string{"rerun", "cancel", "hold", "resume", "tasks/3/hold", "tasks/3/resume", "tasks/3/approve", "tasks/3/skip", "tasks/3/finish"} {
+		for _, verb := range []string{"rerun", "cancel", "hold", "resume", "tasks/3/hold", "tasks/3/resume", "tasks/3/cancel", "tasks/3/approve", "tasks/3/skip", "tasks/3/finish"} {
 			a["POST /api/v1/flows/"+flowID+"/"+verb] = []string{plan}
 		}
 		return a
@@ -124,6 +124,7 @@ func TestCommands_AskWhatTheyShould(t *testing.T) {
 		"hold":       {[]string{"hold", flowID}, "POST /api/v1/flows/" + flowID + "/hold", `{}`, effect},
 		"hold one":   {[]string{"hold", flowID, "3"}, "POST /api/v1/flows/" + flowID + "/tasks/3/hold", `{}`, effect},
 		"resume":     {[]string{"resume", flowID, "3"}, "POST /api/v1/flows/" + flowID + "/tasks/3/resume", `{}`, effect},
+		"reject":     {[]string{"cancel", flowID, "3"}, "POST /api/v1/flows/" + flowID + "/tasks/3/cancel", `{}`, effect},
 		"approve": {
 			[]string{"approve", "01a20f", "3", "-note", "the figures are right"},
 			"POST /api/v1/flows/" + flowID + "/tasks/3/approve", `{"note": "the figures are right"}`, effect,

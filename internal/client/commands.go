@@ -20,7 +20,7 @@ func Commands() []cli.Command {
 		{Name: "failures", Summary: "show what has failed, in groups", Run: run(failures)},
 		{Name: "logs", Summary: "print what a task has printed", Run: run(logs)},
 		{Name: "rerun", Summary: "run again what failed, or more of a flow", Run: run(rerun)},
-		{Name: "cancel", Summary: "stop a flow, and suspend what waits", Run: run(action("cancel", "ID"))},
+		{Name: "cancel", Summary: "stop a flow or a task, and suspend what waits", Run: run(action("cancel", "ID [SEQ]"))},
 		{Name: "hold", Summary: "suspend what waits, and let what runs end", Run: run(action("hold", "ID [SEQ]"))},
 		{Name: "resume", Summary: "let go on what is held", Run: run(action("resume", "ID [SEQ]"))},
 		{Name: "approve", Summary: "let a task go on that asks a person", Run: run(action("approve", "ID SEQ"))},
