@@ -25,7 +25,6 @@ func Commands() []cli.Command {
 		{Name: "resume", Summary: "let go on what is held", Run: run(action("resume", "ID [SEQ]"))},
 		{Name: "approve", Summary: "let a task go on that asks a person", Run: run(action("approve", "ID SEQ"))},
 		{Name: "skip", Summary: "ignore a task: what depends on it can go", Run: run(action("skip", "ID SEQ"))},
-		{Name: "approve", Summary: "let a task go on that asks a person", Run: run(action("approve", "ID SEQ"))},
 		{Name: "finish", Summary: "say that a task was done by hand", Run: run(action("finish", "ID SEQ"))},
 	}
 }

@@ -93,7 +93,8 @@ One of commands, SQL, HTTP, and a person who decides:
 
   curl -X POST {site}/register/sample-etl{where}
 
-It asks for approval on the page of its flow, http://{site}/flows/ and the taskFlowId that curl shows; or in SQL:
+Approve it on the page of its flow, http://{site}/flows/ID (ID is the taskFlowId that curl shows), or with
+curl -X POST {site}/api/v1/flows/ID/tasks/5/approve, or in SQL:
 
   make psql    # which is: {psql}
   SELECT task_exec_seq, title, status, why, error FROM v_task WHERE task_id = 'sample-etl';
