@@ -27,6 +27,7 @@ type FailureGroup struct {
 	Fingerprint string
 	FirstAt     time.Time // when the first of them failed
 	LastAt      time.Time
+	Spread      []int   // how many of them failed in each twelfth of the time between
 	Latest      TaskKey // the one that failed last
 	Recover     string  // the SQL that runs these tasks again, and no others
 }
@@ -181,7 +182,8 @@ type Attention struct {
 	NoWatcher   bool     // tasks can go, and no live watcher is there
 	CanGo       Count    // tasks in the queue
 	Strangers   []string // programs of tasks in the queue that no live watcher has
-	Lost        Count    // tasks suspended as lost
+	Failed      Count    // tasks that are suspended as failed, in whatever way
+	Lost        Count    // of these: as lost
 	Dead, Late  int      // watchers whose heartbeat has stopped or is late
 	Unowned     int      // running tasks that are nobody's
 	OldestReady time.Duration

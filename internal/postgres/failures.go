@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -38,6 +39,8 @@ func failureGroupsSQL(q *query, f flow.FailureFilter) string {
     FROM   kr_task_stat WHERE ` + failed
 	const same = failed + ` AND flower_fingerprint(error) = g.fingerprint AND task_id = g.task_id AND task_seq = g.task_seq
                    AND coalesce(program, '') = g.program AND coalesce(reason, '') = g.reason AND exec_status = 2`
+	limit := `
+            ORDER BY ` + key + `, suspended_ts LIMIT ` + strconv.Itoa(maxGroupSize+1)
 	return `
 -- flower: failure groups
 WITH RECURSIVE g AS (
@@ -48,46 +51,58 @@ WITH RECURSIVE g AS (
                          ORDER BY ` + key + ` LIMIT 1) x
     WHERE  g.n < ` + strconv.Itoa(maxGroups) + `
 )
-SELECT g.fingerprint, g.task_id, g.task_seq, g.program, g.reason, c.tasks, c.flows, c.first_ts, c.last_ts,
+SELECT g.fingerprint, g.task_id, g.task_seq, g.program, g.reason, g.tasks, g.flows, g.first_ts, g.last_ts, h.spread,
        t.task_flow_id, t.task_exec_seq, coalesce(flower_title(t.description, t.program), '') AS title,
        left(split_part(coalesce(t.error, ''), E'\n', 1), 200) AS error,
        format('UPDATE kr_task_stat SET exec_status = 0 WHERE exec_status = 2 AND suspended_ts IS NOT NULL AND task_id = %L AND task_seq = %s AND program %s AND reason %s AND flower_fingerprint(error) = %L;',
               g.task_id, g.task_seq, coalesce('= ' || quote_literal(t.program), 'IS NULL'), coalesce('= ' || quote_literal(t.reason), 'IS NULL'), g.fingerprint) AS recover
-FROM   g
+FROM   (
+    SELECT g.*, c.* FROM g
+    CROSS  JOIN LATERAL (
+        SELECT count(*) AS tasks, count(DISTINCT task_flow_id) AS flows, min(suspended_ts) AS first_ts, max(suspended_ts) AS last_ts
+        FROM   (SELECT task_flow_id, suspended_ts FROM kr_task_stat WHERE ` + same + since + limit + `) s) c
+    WHERE  ` + where + ` AND c.tasks > 0
+    ORDER  BY c.tasks DESC, c.last_ts DESC, g.fingerprint, g.task_id, g.task_seq
+    LIMIT  ` + q.arg(f.Limit+1) + `) g
 CROSS  JOIN LATERAL (
-    SELECT count(*) AS tasks, count(DISTINCT task_flow_id) AS flows, min(suspended_ts) AS first_ts, max(suspended_ts) AS last_ts
-    FROM   (SELECT task_flow_id, suspended_ts FROM kr_task_stat WHERE ` + same + since + `
-            ORDER BY ` + key + `, suspended_ts LIMIT ` + strconv.Itoa(maxGroupSize+1) + `) s) c
+    SELECT array_agg(coalesce(p.tasks, 0) ORDER BY n) AS spread
+    FROM   generate_series(0, 11) n
+    LEFT   JOIN (SELECT least(11, floor(12 * extract(epoch FROM s.suspended_ts - g.first_ts)
+                                        / greatest(extract(epoch FROM g.last_ts - g.first_ts), 0.000001))) AS part, count(*) AS tasks
+                 FROM (SELECT suspended_ts FROM kr_task_stat WHERE ` + same + since + limit + `) s GROUP BY 1) p ON p.part = n) h
 CROSS  JOIN LATERAL (
     SELECT task_flow_id, task_exec_seq, description, program, reason, error FROM kr_task_stat WHERE ` + same + since + `
     ORDER  BY suspended_ts DESC LIMIT 1) t
-WHERE  ` + where + ` AND c.tasks > 0
-ORDER  BY c.tasks DESC, c.last_ts DESC, g.fingerprint, g.task_id, g.task_seq
-LIMIT  ` + q.arg(f.Limit+1)
+ORDER  BY g.tasks DESC, g.last_ts DESC, g.fingerprint, g.task_id, g.task_seq`
 }
 
 type failureGroupRow struct {
-	Fingerprint string    `db:"fingerprint"`
-	WorkflowID  string    `db:"task_id"`
-	TaskSeq     int       `db:"task_seq"`
-	Program     string    `db:"program"`
-	Reason      string    `db:"reason"`
-	Tasks       int       `db:"tasks"`
-	Flows       int       `db:"flows"`
-	FirstTS     time.Time `db:"first_ts"`
-	LastTS      time.Time `db:"last_ts"`
-	FlowID      string    `db:"task_flow_id"`
-	Seq         int       `db:"task_exec_seq"`
-	Title       string    `db:"title"`
-	Error       string    `db:"error"`
-	Recover     string    `db:"recover"`
+	Fingerprint string        `db:"fingerprint"`
+	WorkflowID  string        `db:"task_id"`
+	TaskSeq     int           `db:"task_seq"`
+	Program     string        `db:"program"`
+	Reason      string        `db:"reason"`
+	Tasks       int           `db:"tasks"`
+	Flows       int           `db:"flows"`
+	FirstTS     time.Time     `db:"first_ts"`
+	LastTS      time.Time     `db:"last_ts"`
+	Spread      pq.Int64Array `db:"spread"`
+	FlowID      string        `db:"task_flow_id"`
+	Seq         int           `db:"task_exec_seq"`
+	Title       string        `db:"title"`
+	Error       string        `db:"error"`
+	Recover     string        `db:"recover"`
 }
 
 func (r failureGroupRow) group() flow.FailureGroup {
+	spread := make([]int, len(r.Spread))
+	for i, n := range r.Spread {
+		spread[i] = int(n)
+	}
 	return flow.FailureGroup{
 		Tasks: capped(r.Tasks, maxGroupSize), Flows: flow.Count{N: r.Flows, More: r.Tasks > maxGroupSize},
 		WorkflowID: flow.WorkflowID(r.WorkflowID), TaskSeq: r.TaskSeq, Title: r.Title, Program: r.Program, Reason: flow.Reason(r.Reason),
-		Error: r.Error, Fingerprint: r.Fingerprint, FirstAt: r.FirstTS, LastAt: r.LastTS,
+		Error: r.Error, Fingerprint: r.Fingerprint, FirstAt: r.FirstTS, LastAt: r.LastTS, Spread: spread,
 		Latest: flow.TaskKey{Flow: flow.ID(r.FlowID), Seq: r.Seq}, Recover: r.Recover,
 	}
 }

@@ -29,11 +29,21 @@ func TestFailureGroup_IsOneSet(t *testing.T) {
 			noProgram++
 		}
 		tasks += g.Tasks.N
+		require.Len(t, g.Spread, 12)
+		sum := 0
+		for _, n := range g.Spread {
+			sum += n
+		}
+		require.Equal(t, g.Tasks.N, sum, "%+v", key)
+		require.NotZero(t, g.Spread[0], "the first of them")
+		require.True(t, g.FirstAt.Equal(g.LastAt) || g.Spread[11] > 0, "the last of them")
 		require.Len(t, paged(t, w, flow.Filter{Group: &key}, 3), g.Flows.N, "%+v", key)
-		n, err := w.Count(t.Context(), flow.Filter{Group: &key})
+		var n flow.Count
+		n, err = w.Count(t.Context(), flow.Filter{Group: &key})
 		require.NoError(t, err)
 		require.Equal(t, g.Flows, n, "%+v", key)
-		e, err := w.ActAll(t.Context(), flow.BulkAction{Kind: flow.ActionRerun, Filter: flow.BulkFilter{Group: &key}, Terms: flow.Terms{DryRun: true}})
+		var e flow.BulkEffect
+		e, err = w.ActAll(t.Context(), flow.BulkAction{Kind: flow.ActionRerun, Filter: flow.BulkFilter{Group: &key}, Terms: flow.Terms{DryRun: true}})
 		require.NoError(t, err)
 		require.Equal(t, g.Tasks.N, e.Changed, "%+v", key)
 		require.Len(t, e.Flows, g.Flows.N, "%+v", key)

@@ -91,6 +91,7 @@ const attentionSQL = `
 -- flower: what needs a person
 SELECT (SELECT count(*) FROM (SELECT FROM kr_ready LIMIT $1) x) AS can_go,
        NOT EXISTS (SELECT FROM kr_watcher WHERE lease_until > clock_timestamp() AND NOT draining) AS nobody,
+       (SELECT count(*) FROM (SELECT FROM kr_task_stat t WHERE ` + failedTask + ` LIMIT $1) x) AS failed,
        (SELECT count(*) FROM (SELECT FROM kr_task_stat WHERE suspended_ts IS NOT NULL AND coalesce(reason, '') = 'lost' LIMIT $1) x) AS lost,
        (SELECT count(*) FROM v_watcher WHERE state = 'dead') AS dead,
        (SELECT count(*) FROM v_watcher WHERE state = 'late') AS late,
@@ -102,6 +103,7 @@ func (d *DB) Attention(ctx context.Context) (flow.Attention, error) {
 	var row struct {
 		CanGo   int  `db:"can_go"`
 		Nobody  bool `db:"nobody"`
+		Failed  int  `db:"failed"`
 		Lost    int  `db:"lost"`
 		Dead    int  `db:"dead"`
 		Late    int  `db:"late"`
@@ -117,7 +119,7 @@ func (d *DB) Attention(ctx context.Context) (flow.Attention, error) {
 	}
 	a := flow.Attention{
 		Check: check, NoWatcher: row.Nobody && row.CanGo > 0, CanGo: capped(row.CanGo, flow.MaxCount),
-		Lost: capped(row.Lost, flow.MaxCount), Dead: row.Dead, Late: row.Late, Unowned: row.Unowned,
+		Failed: capped(row.Failed, flow.MaxCount), Lost: capped(row.Lost, flow.MaxCount), Dead: row.Dead, Late: row.Late, Unowned: row.Unowned,
 	}
 	if row.CanGo > 0 && !row.Nobody {
 		a.Strangers, err = d.Strangers(ctx, nil)

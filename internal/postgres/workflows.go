@@ -56,6 +56,15 @@ func (d *DB) Workflows(ctx context.Context, after flow.WorkflowID, text string, 
 	return states, more, translate("read workflows", err)
 }
 
+// WorkflowIDs returns names of workflows in their order, at most so many.
+func (d *DB) WorkflowIDs(ctx context.Context, limit int) ([]flow.WorkflowID, error) {
+	var ids []flow.WorkflowID
+	err := d.reading(ctx, func(tx *sqlx.Tx) error {
+		return tx.SelectContext(ctx, &ids, workflowIDsSQL, "", "", limit)
+	})
+	return ids, translate("read the names of workflows", err)
+}
+
 // Workflow returns a definition with its last flows. flow.ErrNotFound: there is none.
 func (d *DB) Workflow(ctx context.Context, id flow.WorkflowID, last int) (flow.WorkflowState, error) {
 	var states []flow.WorkflowState

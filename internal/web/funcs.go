@@ -51,6 +51,7 @@ func funcs(base string, f files) template.FuncMap {
 		"until": func(t time.Time) template.HTML { return timeTag(t, "until") }, // in 40 s
 
 		"said":  said,
+		"line":  line,
 		"clip":  clip,
 		"stamp": func(t time.Time) string { return t.UTC().Format(stampLayout) }, // for data-time
 		"pc":    func(x float64) string { return strconv.FormatFloat(math.Round(x*1000)/1000, 'f', -1, 64) },

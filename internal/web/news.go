@@ -12,28 +12,41 @@ import (
 
 // news is what every page says, read at most once in a while however many pages are open.
 type news struct {
-	mu     sync.Mutex
-	at     time.Time // when it was read; guarded by mu
-	banner *banner   // guarded by mu
+	mu        sync.Mutex
+	at        time.Time      // when it was read; guarded by mu
+	of        int64          // the generation that it is of; guarded by mu
+	attention flow.Attention // guarded by mu
 }
 
 // newsAge is how old it may be.
 const newsAge = time.Second
 
-// bannerNow returns what needs a person, on whatever page. Where it cannot be found out
-// there is none: the page itself fails if the database is away.
-func (s *Site) bannerNow(ctx context.Context) *banner {
+// attention returns what needs a person.
+func (s *Site) attention(ctx context.Context) (flow.Attention, error) {
 	s.news.mu.Lock()
 	defer s.news.mu.Unlock()
-	if time.Since(s.news.at) < newsAge {
-		return s.news.banner
+	generation := s.generation.Load()
+	if time.Since(s.news.at) < newsAge && s.news.of == generation {
+		return s.news.attention, nil
 	}
 	a, err := s.store.Attention(ctx)
-	if err != nil {
-		return nil
+	if err == nil {
+		s.news.at, s.news.of, s.news.attention = time.Now(), generation, a
 	}
-	s.news.at, s.news.banner = time.Now(), newBanner(a)
-	return s.news.banner
+	return a, err
+}
+
+// tell puts into a page what needs a person, on whatever page. Where it cannot be found out
+// it says nothing: the page itself fails if the database is away.
+func (s *Site) tell(ctx context.Context, sh *shell) {
+	a, err := s.attention(ctx)
+	if err != nil {
+		return
+	}
+	sh.Banner = newBanner(a)
+	if a.Failed.N > 0 {
+		sh.Failures = number(a.Failed)
+	}
 }
 
 // newBanner says what is worst. What tasks say by themselves is not said here.

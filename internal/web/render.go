@@ -89,7 +89,7 @@ func (s *Site) shown(name string, show shower) http.Handler {
 				return nil, err
 			}
 			if sh.Who.Role >= access.Reader { // else it is the page that asks for a token
-				sh.Banner = s.bannerNow(ctx)
+				s.tell(ctx, &sh)
 			}
 			return s.render(name, http.StatusOK, view{sh, body}), nil
 		})

@@ -35,6 +35,14 @@ func said(text string) template.HTML {
 	return template.HTML(b.String())
 }
 
+// line is a text as said has it, without colours and links: for what is one line of a list,
+// and in a link itself.
+func line(text string) template.HTML {
+	var b strings.Builder
+	writeCaged(&b, sgr.ReplaceAllString(text, ""))
+	return template.HTML(b.String())
+}
+
 // sgr is a terminal's command for colours, or another one, which means nothing here.
 var sgr = regexp.MustCompile("\x1b\\[([0-9;:]{0,64})([A-Za-z])")
 

@@ -81,6 +81,7 @@ func (s *Site) Handler() http.Handler {
 	route("/login", methods{http.MethodGet: s.shown("login", s.showLogin), http.MethodPost: s.acted(s.login)})
 	route("/logout", methods{http.MethodPost: s.acted(s.logout)})
 	route("/help", methods{http.MethodGet: s.shown("help", s.showHelp)})
+	s.routeLists(route)
 
 	return s.secured(r)
 }

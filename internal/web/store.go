@@ -10,6 +10,8 @@ import (
 // flow.ErrNoTask, *flow.InvalidError and flow.ErrUnavailable; all others are unexpected,
 // and are never shown.
 type Store interface {
+	Lists
+
 	// Flow returns a flow with its tasks.
 	Flow(ctx context.Context, id flow.ID) (flow.State, error)
 

@@ -228,6 +228,9 @@ func (g graph) keep(changed, follow []int) []int {
 // did says what an action has come to, from what backTo has put into the URL. What it does
 // not know it says nothing about: anybody can write a URL.
 func did(text string, who undoer) *message {
+	if many, ok := strings.CutPrefix(text, "bulk."); ok {
+		return didBulk(many)
+	}
 	parts := strings.SplitN(text, ".", 3)
 	if len(parts) != 3 {
 		return nil

@@ -51,10 +51,12 @@ document.addEventListener("submit", (e) => {
   e.preventDefault();
   if (form.dataset.sent) return; // a double click is one action
   form.dataset.sent = "1";
-  const values = { ...Object.fromEntries(new FormData(form, e.submitter)), back: here() };
+  const values = new FormData(form, e.submitter); // a field may be there several times
+  values.set("back", here());
   htmx
     .ajax("POST", form.getAttribute("action"), {
-      source: live(), target: "#live", select: "#live", swap: "morph:outerHTML", selectOOB: "#message", values,
+      // No select here: it would win over what a refusal selects below. That of #live does.
+      source: live(), target: "#live", swap: "morph:outerHTML", selectOOB: "#message", values,
     })
     .finally(() => delete form.dataset.sent);
 });
@@ -95,7 +97,7 @@ document.querySelectorAll("[data-dismiss]").forEach((b) => (b.hidden = false));
 document.addEventListener("htmx:beforeSwap", (e) => {
   const { xhr, requestConfig } = e.detail;
   if (requestConfig?.verb !== "post") return;
-  if (xhr.status === 409 || xhr.status === 422) {
+  if (xhr.status === 409 || xhr.status === 422 || xhr.status === 207) {
     e.detail.target = body;
     e.detail.selectOverride = "#sheet";
     e.detail.swapOverride = "innerHTML";

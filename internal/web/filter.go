@@ -1,0 +1,126 @@
+package web
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/problem"
+)
+
+// The fields of a URL that choose flows. Their words are those of the HTTP API.
+var filterNames = []string{
+	"status", "q", "taskId", "registeredBy", "program", "reason", "fingerprint", "since", "until", "minDuration", "group", "taskSeq",
+}
+
+// reasons are what a task can be suspended for, as a filter has them.
+var reasons = []flow.Reason{flow.ReasonFailed, flow.ReasonTimeout, flow.ReasonLost, flow.ReasonInvalid, flow.ReasonHeld, flow.ReasonCancelled}
+
+// filterOf reads which flows a URL is about. What it cannot read it refuses: a list that
+// shows more than was asked for would be acted upon.
+func filterOf(q query) (flow.Filter, error) {
+	f := flow.Filter{
+		WorkflowID: flow.WorkflowID(q.get("taskId")), RegisteredBy: q.get("registeredBy"), Program: q.get("program"),
+		Reason: flow.Reason(q.get("reason")), Fingerprint: q.get("fingerprint"), Text: strings.TrimSpace(q.get("q")),
+	}
+	for _, list := range q.values["status"] {
+		for word := range strings.SplitSeq(list, ",") {
+			if word != "" {
+				f.Status = append(f.Status, word)
+			}
+		}
+	}
+	for _, word := range f.Status {
+		if !slices.Contains(flow.FlowStatuses, word) {
+			return f, badFilter("status", word, "one of "+strings.Join(flow.FlowStatuses, ", "))
+		}
+	}
+	key, err := groupOf(q)
+	if err != nil {
+		return f, err
+	}
+	if key != nil { // its fields are the group's, and say nothing by themselves
+		f.Group, f.WorkflowID, f.Program, f.Reason = key, "", "", ""
+	} else if f.Reason != "" && !slices.Contains(reasons, f.Reason) {
+		return f, badFilter("reason", string(f.Reason), "failed, timeout, lost, invalid, held or cancelled")
+	}
+	if f.Since, err = momentOf(q, "since"); err != nil {
+		return f, err
+	}
+	if f.Until, err = momentOf(q, "until"); err != nil {
+		return f, err
+	}
+	if text := q.get("minDuration"); text != "" {
+		d, ok := duration(text)
+		if !ok {
+			return f, badFilter("minDuration", text, "a duration, as in 30s, 15m, 24h")
+		}
+		f.MinDuration = d
+	}
+	return f, nil
+}
+
+// groupOf reads a group of failures: group is its fingerprint, the others are what they say.
+// nil: the URL names none.
+func groupOf(q query) (*flow.FailureKey, error) {
+	if q.get("group") == "" {
+		return nil, nil
+	}
+	seq, err := strconv.Atoi(q.get("taskSeq"))
+	if err != nil || seq > 1<<31-1 || seq < -1<<31 {
+		return nil, badFilter("taskSeq", q.get("taskSeq"), "the number of a task's definition")
+	}
+	return &flow.FailureKey{
+		WorkflowID: flow.WorkflowID(q.get("taskId")), TaskSeq: seq, Program: q.get("program"),
+		Reason: flow.Reason(q.get("reason")), Fingerprint: q.get("group"),
+	}, nil
+}
+
+// groupQuery is the way back.
+func groupQuery(k flow.FailureKey) query {
+	q := query{url.Values{"group": {k.Fingerprint}, "taskId": {string(k.WorkflowID)}, "taskSeq": {strconv.Itoa(k.TaskSeq)}}}
+	return q.with("program", k.Program).with("reason", string(k.Reason))
+}
+
+func badFilter(name, value, want string) error {
+	return problem.InvalidFilter.Because("%s=%s in the address is not %s", name, clip(value, 60), want)
+}
+
+// momentOf reads a point in time: 15m, 24h or 7d before now, a day, or RFC 3339.
+func momentOf(q query, name string) (flow.Moment, error) {
+	text := q.get(name)
+	if text == "" {
+		return flow.Moment{}, nil
+	}
+	if d, ok := duration(text); ok {
+		return flow.Moment{Before: d}, nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", time.DateOnly} {
+		if at, err := time.Parse(layout, text); err == nil && at.Year() > 0 && at.Year() < 10_000 {
+			return flow.Moment{At: at}, nil
+		}
+	}
+	return flow.Moment{}, badFilter(name, text, "so long before now (15m, 24h, 7d), a day (2026-11-23) or a moment (2026-11-23T03:12:01Z)")
+}
+
+// maxSpan is the longest duration that a filter may have.
+const maxSpan = 100 * 365 * 24 * time.Hour
+
+// duration reads 15m, 24h, 7d, 1m30s.
+func duration(text string) (time.Duration, bool) {
+	d, err := time.ParseDuration(text)
+	if days, ok := strings.CutSuffix(text, "d"); ok && err != nil {
+		var n float64
+		n, err = strconv.ParseFloat(days, 64)
+		d = time.Duration(min(max(n, 0), 40_000) * float64(24*time.Hour))
+	}
+	return d, err == nil && d > 0 && d <= maxSpan
+}
+
+// isFiltered reports whether a URL chooses flows at all.
+func isFiltered(q query) bool {
+	return slices.ContainsFunc(filterNames, func(name string) bool { return q.get(name) != "" })
+}
