@@ -48,6 +48,7 @@ type Lists interface {
 
 // routeLists has the pages that are about many flows.
 func (s *Site) routeLists(route func(path string, m methods)) {
+	route("/", methods{http.MethodGet: s.shown("now", s.showNow)})
 	for kind := range bulkWords {
 		route("/bulk/"+string(kind), s.bulk(kind))
 	}

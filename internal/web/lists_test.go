@@ -120,6 +120,20 @@ func fullLists(text string) fakeLists {
 			}, nil
 		},
 		groups: flow.FailureGroups{Groups: []flow.FailureGroup{group}, More: true, AsOf: at},
+		stats: flow.Stats{
+			AsOf: at, Flows: flow.FlowCounts{All: some}, Workers: 5, Busy: 3, Running: 9, Queue: some, Bucket: 5 * time.Minute,
+			Buckets: []flow.Bucket{{At: at.Add(-10 * time.Minute), Finished: 2, Failed: 1}, {At: at.Add(-5 * time.Minute)}, {At: at, Finished: 412}},
+		},
+		running: []flow.RunningTask{
+			{
+				TaskKey: flow.TaskKey{Flow: s.ID, Seq: 3}, WorkflowID: s.WorkflowID, Title: text, Program: text, WatcherID: text, Watcher: text,
+				StartedAt: at, RunningFor: time.Minute, Odd: text, UsualP50: time.Second, UsualP95: time.Minute,
+			},
+			{TaskKey: flow.TaskKey{Flow: s.ID, Seq: 4}, Title: text},
+		},
+		queue: []flow.QueuedTask{
+			{TaskKey: flow.TaskKey{Flow: s.ID, Seq: 5}, Position: 1, Priority: -5, WorkflowID: s.WorkflowID, Title: text, ReadySince: at, WaitReason: "no_watcher", Why: text},
+		},
 	}
 }
 
@@ -130,6 +144,7 @@ func listPages(id string) map[string]*http.Request {
 	pages := map[string]*http.Request{}
 	row := newGroupRow(fullLists(id).groups.Groups[0], query{})
 	for _, path := range []string{
+		"/", "/?window=7d", "/?window=" + url.QueryEscape(id),
 		"/flows", "/flows?status=failed", "/flows?" + filter.Encode(), "/flows?" + group.Encode(), "/flows?after=" + cursorOf(flow.Position{At: time.Unix(1, 0), Flow: "f"}) + "&newer=-.x",
 		"/flows?at=" + cursorOf(flow.Position{At: time.Unix(1, 0), Flow: flow.ID(id)}), "/flows?did=bulk.rerun.3.2",
 		"/failures", "/failures?open=" + row.ID, "/failures?since=24h&taskId=" + url.QueryEscape(id),

@@ -50,6 +50,9 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("flower:live", plan); // paused, or no more
 
+// A page is asked for as browsers do: "/" says something else to curl.
+document.addEventListener("htmx:configRequest", (e) => (e.detail.headers.Accept = "text/html"));
+
 const ours = (e) => e.detail.target?.id === "live";
 
 document.addEventListener("htmx:beforeRequest", (e) => {
