@@ -120,7 +120,7 @@ func TestUI_19_TwelveTabs(t *testing.T) {
 	for range 11 {
 		ctx, cancel := chromedp.NewContext(first.ctx)
 		t.Cleanup(cancel)
-		b := &tab{T: t, ctx: ctx, site: w.site(), answers: map[string]answer{}}
+		b := &tab{T: t, ctx: ctx, site: w.site()}
 		require.NoError(t, chromedp.Listen(ctx, b.heard))
 		tabs = append(tabs, b)
 	}

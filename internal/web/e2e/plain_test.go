@@ -227,8 +227,8 @@ func TestUI_41_Budget(t *testing.T) {
 	vendored := 0
 	err := filepath.WalkDir("../static", func(path string, d os.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && filepath.Ext(path) == ".js" {
-			text, err := os.ReadFile(path)
-			require.NoError(t, err)
+			text, unread := os.ReadFile(path)
+			require.NoError(t, unread)
 			longest := 0
 			for line := range strings.Lines(string(text)) {
 				longest = max(longest, len(line))

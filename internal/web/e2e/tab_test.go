@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -33,20 +32,8 @@ type tab struct {
 	site string // where register is: "http://127.0.0.1:1234"
 
 	mu       sync.Mutex
-	problems []string          // guarded by mu: what no page may do
-	expected []string          // guarded by mu: parts of problems that the test provokes
-	requests []request         // guarded by mu
-	answers  map[string]answer // guarded by mu: by id of the request
-}
-
-type request struct {
-	id, method, url string
-	at              time.Time
-}
-
-type answer struct {
-	status int
-	etag   string
+	problems []string // guarded by mu: what no page may do
+	expected []string // guarded by mu: parts of problems that the test provokes
 }
 
 // open opens a tab, 1280 by 800, at a path of the site. What the test sees at its end is
@@ -62,7 +49,7 @@ func (w *world) open(path string) *tab {
 func (w *world) blank() *tab {
 	w.Helper()
 	ctx, cancel := chromedp.NewContext(startBrowser(w.T), chromedp.WithNewBrowserContext())
-	b := &tab{T: w.T, ctx: ctx, site: w.site(), answers: map[string]answer{}}
+	b := &tab{T: w.T, ctx: ctx, site: w.site()}
 	w.Cleanup(func() {
 		b.picture(w.nextPicture())
 		cancel()
@@ -109,15 +96,12 @@ func (b *tab) heard(event any) {
 		b.problem("dialog: %s", e.Message)
 	case *network.EventRequestWillBeSent:
 		b.asked(e)
-	case *network.EventResponseReceived:
-		b.answers[string(e.RequestID)] = answer{int(e.Response.Status), headerOf(e.Response.Headers, "etag")}
 	}
 }
 
-// asked takes note of a request. Callers hold mu.
+// asked notes a request to another host. Callers hold mu.
 func (b *tab) asked(e *network.EventRequestWillBeSent) {
 	u := e.Request.URL
-	b.requests = append(b.requests, request{string(e.RequestID), e.Request.Method, u, time.Now()})
 	for _, local := range []string{b.site + "/", "data:", "blob:", "about:"} {
 		if strings.HasPrefix(u, local) {
 			return
@@ -140,28 +124,6 @@ func (b *tab) expect(part string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.expected = append(b.expected, part)
-}
-
-func headerOf(h network.Headers, name string) string {
-	for key, value := range h {
-		if strings.EqualFold(key, name) {
-			return fmt.Sprint(value)
-		}
-	}
-	return ""
-}
-
-// since returns the requests that were sent after a moment.
-func (b *tab) since(at time.Time) []request {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Collect(func(yield func(request) bool) {
-		for _, r := range b.requests {
-			if r.at.After(at) && !yield(r) {
-				return
-			}
-		}
-	})
 }
 
 // do runs steps, each within the patience of a test.
