@@ -179,3 +179,60 @@ func TestRepository_SecJ1_Modules(t *testing.T) {
 	require.Contains(t, string(ci), "go mod verify")
 	require.Contains(t, string(ci), "go version -m")
 }
+
+// checks are what must hold where others reach Flower, and the tests that say so. What is
+// not here cannot be a test: the steps of .ci/run build twice (sec-J3) and verify modules.
+var checks = map[string][]string{
+	"sec-A1, who is let in where":                 {"TestServer_SecA1_WithoutTokens", "TestRepository_SecJ4_ComposeConfinesItsContainers"},
+	"sec-A2, tokens and roles":                    {"TestServer_SecA2_EachRouteForEachCaller", "TestControl_SecA2_TheFileIsForItsOwnerAlone", "TestControl_SecA2_TokensAreReplacedWithoutARestart", "TestRoutes_Roles"},
+	"sec-A5, guessing":                            {"TestControl_SecA5_GuessingIsSlow", "TestServer_SecA5_TooManyWrongTokens"},
+	"sec-B1, other sites":                         {"TestServer_RefusesOtherSites", "TestSecB1_AnotherSiteGetsNothingDone", "TestRegister_SecB1_SecE1_ReadingChangesNothingAndTellsNoSecret"},
+	"sec-B2, no CORS":                             {"TestServer_RefusesOtherSites", "FuzzServer"},
+	"sec-B3, rebound names":                       {"TestServer_ServesKnownHostsOnly"},
+	"sec-E1, secrets are masked":                  {"TestRegister_SecB1_SecE1_ReadingChangesNothingAndTellsNoSecret", "TestSecretsAreNowhere"},
+	"sec-E2, the database's password":             {"TestRepository_SecE2_PasswordsAreNoFlags", "TestDatabase_SecE2_TheDriversTraceIsRefused", "TestFault10_ThePasswordIsKept"},
+	"sec-E3, PostgreSQL's log":                    {"TestServerLog_SecE3_HasNoParameters"},
+	"sec-F1, no SQL from input":                   {"TestRegister_SecF1_SecG4_NoValueHurts", "TestStatements_NothingIsInjected"},
+	"sec-F2, U+0000 and bad UTF-8":                {"FuzzRegisterBody", "TestRegister_SecF1_SecG4_NoValueHurts"},
+	"sec-G1, limits of size":                      {"TestRegister_TheBodysLimitIsOneMiB", "TestServe_RefusesLongHeaders", "TestRegister_Refusals"},
+	"sec-G2, limits of time":                      {"TestServer_ARequestHas15Seconds", "TestServe_SecG2_SlowHeadersAreCutOff"},
+	"sec-G3, connections and requests":            {"TestServe_SecG3_ANewConnectionTakesTheRoomOfTheLongestIdle", "TestServe_SecG3_WithoutRoomTheNewOnesAreTurnedAway", "TestServer_LimitsRequestsAtOnce"},
+	"sec-G4, errors that repeat long values":      {"TestRegister_SecF1_SecG4_NoValueHurts", "TestRegister_SurvivesEveryValue"},
+	"sec-H1, TLS":                                 {"TestServe_SecH1_TLS", "TestServe_SecH1_NoTLSWithoutACertificate"},
+	"sec-H2, TLS to the database":                 {"TestOpen_SecH2_TheServerProvesWhoItIs", "TestDatabase_SecH2_WhoNeedNotProveWhoItIs"},
+	"sec-I1, rights in the database":              {"TestRoles_SecI1_EachStatementAsEachRole", "TestRoles_SecI1_EverybodyHasWhatTheyNeed"},
+	"sec-I2, functions with the owner's rights":   {"TestRoles_SecI2_TriggersHaveTheOwnersRights", "TestRoles_SecI2_FunctionsWithTheOwnersRightsAreSafe"},
+	"sec-J1, modules":                             {"TestRepository_SecJ1_Modules", "TestModulesOfThePrograms"},
+	"sec-J4, containers":                          {"TestRepository_SecJ4_ComposeConfinesItsContainers", "TestRepository_SecJ4_Dockerfile"},
+	"sec-K1, lines of the log":                    {"TestRegister_SecK1_NobodyWritesLinesIntoTheLog"},
+	"sec-K2, the same line over and over":         {"TestThrottle_WritesTheSameErrorOnceASecond", "TestServer_SecK2_RefusalsDoNotFillTheLog", "TestOutage"},
+	"sec-M1, metrics and profiles elsewhere":      {"TestServe_SecM1", "TestRegister_SecM1_NothingElseIsServed"},
+	"sec-M2, errors tell nothing":                 {"TestRegister_SecM2_ErrorsTellNothing"},
+	"sec-M3, panics":                              {"TestServer_APanicEndsOneRequest"},
+	"sec-N1, who did what":                        {"TestRoles_SecI2_TriggersHaveTheOwnersRights", "TestRoles_SecI1_EachStatementAsEachRole", "TestServer_SecA2_WhoIsCallingIsWrittenDown"},
+	"sec-N2, idempotency keys are their caller's": {"TestServer_SecN2_KeysBelongToTheirCaller"},
+	"sec-O1, caps":                                {"TestLimitWaiting_SecO1", "TestRegister_SecO1_TooManyFlowsWait"},
+	"sec-Q1, files that are embedded":             {"TestRegister_SecM1_NothingElseIsServed"},
+	"sec-Q2, no secrets in the repository":        {"TestRepository_SecQ2_HasNoSecrets"},
+}
+
+func TestRepository_WhatMustHoldHasItsCheck(t *testing.T) {
+	t.Parallel()
+	there := map[string]bool{}
+	for name, text := range tracked(t) {
+		if strings.HasSuffix(name, "_test.go") {
+			for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllStringSubmatch(text, -1) {
+				there[m[1]] = true
+			}
+		}
+	}
+	for what, tests := range checks {
+		require.NotEmpty(t, tests, what)
+		for _, test := range tests {
+			require.True(t, there[test], "%s: there is no %s", what, test)
+		}
+	}
+	model, err := os.ReadFile("../.github/SECURITY.md")
+	require.NoError(t, err)
+	require.Regexp(t, `Reviewed \d+ [A-Z][a-z]+ 20\d\d`, string(model))
+}

@@ -180,14 +180,14 @@ func TestControl_SecA5_GuessingIsSlow(t *testing.T) {
 			if i%2 == 0 {
 				secret = expired
 			}
-			_, err := c.Identify(with(t, secret))
+			_, failed := c.Identify(with(t, secret))
 			var many *TooManyError
-			if errors.As(err, &many) {
+			if errors.As(failed, &many) {
 				require.Positive(t, many.Wait)
 				require.LessOrEqual(t, many.Wait, guessPause)
 				continue
 			}
-			require.ErrorIs(t, err, ErrWrongToken)
+			require.ErrorIs(t, failed, ErrWrongToken)
 			require.Equal(t, wrongPause, time.Since(before), "the same time, whatever is wrong")
 			answers++
 			require.LessOrEqual(t, answers, guessBurst+int(time.Since(start)/guessPause)+1)

@@ -78,7 +78,7 @@ var words = map[string]bool{}
 
 func init() {
 	for _, word := range strings.Fields(`api v1 register healthz readyz login logout settings static help flows flow workflows tasks task
-		attempts log logs events failures queue watchers stats programs version graph rerun cancel hold resume skip finish
+		attempts log logs events failures queue running watchers stats programs version graph rerun cancel hold resume skip finish
 		bulk search log.txt callback openapi.json openapi.yaml docs start schema`) {
 		words[word] = true
 	}

@@ -46,11 +46,11 @@ func TestServerLog_SecE3_HasNoParameters(t *testing.T) {
 
 	const canary = "canary-5f1c"
 	register := func(id string) error {
-		_, err := db.Register(t.Context(), flow.Registration{
+		_, failed := db.Register(t.Context(), flow.Registration{
 			FlowID: flow.ID(id), WorkflowID: "sample", Parameters: json.RawMessage(`{"password": "` + canary + `"}`),
 			Note: canary, IdempotencyKey: canary + id, Fingerprint: "f",
 		})
-		return err
+		return failed
 	}
 	id := uuid.NewString()
 	require.NoError(t, register(id))
@@ -62,8 +62,8 @@ func TestServerLog_SecE3_HasNoParameters(t *testing.T) {
 	require.Error(t, err)
 
 	read := func() string {
-		text, err := os.ReadFile(filepath.Join(dir, "server.log"))
-		require.NoError(t, err)
+		text, failed := os.ReadFile(filepath.Join(dir, "server.log"))
+		require.NoError(t, failed)
 		return string(text)
 	}
 	require.Eventually(t, func() bool { return strings.Contains(read(), "invalid input syntax") }, soon, soon/1000)

@@ -85,6 +85,7 @@ func (server) RequestID() string { return "r1" }
 func (server) Fail(w http.ResponseWriter, r *http.Request, err error) {
 	Of(r.Context(), err, 0).Write(w, r)
 }
+func (server) Note(*http.Request, *Failure)    {}
 func (server) Answered(context.Context, error) {}
 
 func TestWrite(t *testing.T) {

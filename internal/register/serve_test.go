@@ -156,3 +156,22 @@ func TestServe_RefusesLongHeaders(t *testing.T) {
 	_ = conn.Close()
 	require.NoError(t, stop())
 }
+
+// Who does not get on with a request is cut off, and holds up nobody.
+func TestServe_SecG2_SlowHeadersAreCutOff(t *testing.T) {
+	t.Parallel()
+	address, stop := start(t, Config{}, fakeStore{}, slog.New(slog.DiscardHandler))
+	begun := time.Now()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: local")
+	require.NoError(t, err)
+	c := newClient(t)
+	code, _ := get(t, c, "GET", "http://"+address+"/", "")
+	require.Equal(t, http.StatusOK, code)
+	_, err = io.Copy(io.Discard, conn)
+	require.NoError(t, err, "the server has closed it")
+	require.Less(t, time.Since(begun), 2*headerTimeout)
+	require.NoError(t, stop())
+}
