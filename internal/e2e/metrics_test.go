@@ -14,8 +14,8 @@ import (
 // metrics returns what a process tells Prometheus.
 func (p *process) metrics() string {
 	p.t.Helper()
-	address, _ := p.await("metrics are served")["address"].(string)
-	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, "http://"+address+"/metrics", http.NoBody)
+	url, _ := p.await("metrics are served")["metrics"].(string)
+	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, url, http.NoBody)
 	require.NoError(p.t, err)
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	answer, err := client.Do(r)

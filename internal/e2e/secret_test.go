@@ -155,7 +155,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 	w.define("copies", task{program: "HTTPPostRequest", parameters: `{"URL": "` + p.URL + `/json?` + url.QueryEscape(url.QueryEscape(mine)) + `"}`})
 	copies := s.post("copies")
 	w.await(copies, "3")
-	places := w.everything("ms_task_definition", "kr_task_stat.parameters") // somebody wrote it there
+	places := w.everything("ms_task_definition", "ms_workflow_version", "kr_task_stat.parameters") // somebody wrote it there
 	places["watcher's log"] = again.log.String()
 	requireNowhere(t, places)
 }

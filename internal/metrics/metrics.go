@@ -70,7 +70,7 @@ func (m *Metrics) Serve(ctx context.Context, address string) (serve func() error
 		ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
 	}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
-	m.log.Info("metrics are served", "address", l.Addr().String())
+	m.log.Info("metrics are served", "metrics", "http://"+l.Addr().String()+"/metrics")
 	return func() error {
 		if err := server.Serve(l); err != http.ErrServerClosed { //nolint:errorlint // documented to be returned as it is
 			return fmt.Errorf("serve metrics: %w", err)

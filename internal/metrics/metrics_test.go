@@ -195,7 +195,7 @@ func TestServe_SecM1(t *testing.T) {
 	require.NoError(t, failed)
 	ended := make(chan error, 1)
 	go func() { ended <- serve() }()
-	address := regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(log.String())[1]
+	address := regexp.MustCompile(`metrics=http://(\S+)/metrics`).FindStringSubmatch(log.String())[1]
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for path, want := range map[string]int{"/metrics": 200, "/debug/pprof/": 200, "/debug/pprof/heap": 200, "/": 404, "/debug/vars": 404} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+path, http.NoBody)
