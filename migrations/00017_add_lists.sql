@@ -66,7 +66,77 @@ END;
 -- +goose StatementEnd
 COMMENT ON FUNCTION flower_usual(varchar, integer, integer) IS 'How long a task of a workflow took in its last hundred flows: the median, and what 95 of 100 took at most.';
 
+-- What people at psql ask next: since when it could go and why it does not; whether it takes
+-- longer than usual. A column that is not selected costs nothing.
+CREATE OR REPLACE VIEW v_queue AS
+SELECT r.position, r.task_priority, t.task_id, r.task_flow_id, r.task_exec_seq, t.title, t.program, r.registered_ts,
+       flower_ready_since(r.task_flow_id, r.task_exec_seq) AS ready_since,
+       statement_timestamp() - flower_ready_since(r.task_flow_id, r.task_exec_seq) AS waited,
+       (SELECT w.why FROM v_why_waiting w WHERE w.task_flow_id = r.task_flow_id AND w.task_exec_seq = r.task_exec_seq) AS why
+FROM   (SELECT row_number() OVER (ORDER BY task_priority, registered_ts, task_flow_id, task_exec_seq) AS position,
+               task_priority, registered_ts, task_flow_id, task_exec_seq
+        FROM   kr_ready) r
+CROSS  JOIN LATERAL (SELECT s.task_id, flower_title(s.description, s.program) AS title, s.program FROM kr_task_stat s
+                     WHERE s.task_flow_id = r.task_flow_id AND s.task_exec_seq = r.task_exec_seq OFFSET 0) t
+ORDER  BY r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq;
+COMMENT ON COLUMN v_queue.ready_since IS 'Since when it could go: its registration, its last attempt, or the end of what it depends on.';
+COMMENT ON COLUMN v_queue.waited IS 'Since then.';
+COMMENT ON COLUMN v_queue.why IS 'Why it does not run yet.';
+
+CREATE OR REPLACE VIEW v_running AS
+SELECT t.task_flow_id, t.task_exec_seq, t.task_id, flower_title(t.description, t.program) AS title, t.program,
+       w.host || ':' || w.pid AS watcher, t.attempt, t.started_ts, clock_timestamp() - t.started_ts AS running_for,
+       clock_timestamp() - w.heartbeat_ts AS heartbeat_age,
+       CASE WHEN t.watcher_id IS NULL THEN 'belongs to no watcher: inserted by hand'
+            WHEN w.watcher_id IS NULL THEN 'its watcher is gone: it will be rescued'
+            WHEN w.lease_until < clock_timestamp() THEN 'no heartbeat: it will be rescued' END AS note,
+       (SELECT u.p95 FROM flower_usual(t.task_id, t.task_exec_seq, t.task_seq) u) AS usual
+FROM   (SELECT r.flow AS task_flow_id, r.seq AS task_exec_seq
+        FROM   kr_watcher, unnest(running_flow_ids, running_exec_seqs) r(flow, seq)
+        UNION
+        SELECT task_flow_id, task_exec_seq FROM kr_unowned
+        UNION
+        SELECT task_flow_id, task_exec_seq FROM kr_task_stat WHERE exec_status = 1 AND ctid >= flower_newest()) k
+CROSS  JOIN LATERAL (SELECT * FROM kr_task_stat s
+                     WHERE s.task_flow_id = k.task_flow_id AND s.task_exec_seq = k.task_exec_seq AND s.exec_status = 1 OFFSET 0) t
+LEFT   JOIN kr_watcher w ON w.watcher_id = t.watcher_id;
+COMMENT ON COLUMN v_running.usual IS 'What 95 of its last hundred runs took at most.';
+
 -- +goose Down
+DROP VIEW v_running, v_queue;
+CREATE VIEW v_running AS
+SELECT t.task_flow_id, t.task_exec_seq, t.task_id, flower_title(t.description, t.program) AS title, t.program,
+       w.host || ':' || w.pid AS watcher, t.attempt, t.started_ts, clock_timestamp() - t.started_ts AS running_for,
+       clock_timestamp() - w.heartbeat_ts AS heartbeat_age,
+       CASE WHEN t.watcher_id IS NULL THEN 'belongs to no watcher: inserted by hand'
+            WHEN w.watcher_id IS NULL THEN 'its watcher is gone: it will be rescued'
+            WHEN w.lease_until < clock_timestamp() THEN 'no heartbeat: it will be rescued' END AS note
+FROM   (SELECT r.flow AS task_flow_id, r.seq AS task_exec_seq
+        FROM   kr_watcher, unnest(running_flow_ids, running_exec_seqs) r(flow, seq)
+        UNION
+        SELECT task_flow_id, task_exec_seq FROM kr_unowned
+        UNION
+        SELECT task_flow_id, task_exec_seq FROM kr_task_stat WHERE exec_status = 1 AND ctid >= flower_newest()) k
+CROSS  JOIN LATERAL (SELECT * FROM kr_task_stat s
+                     WHERE s.task_flow_id = k.task_flow_id AND s.task_exec_seq = k.task_exec_seq AND s.exec_status = 1 OFFSET 0) t
+LEFT   JOIN kr_watcher w ON w.watcher_id = t.watcher_id;
+COMMENT ON VIEW v_running IS
+    'Tasks that run now; of a large table, at the latest 2 s after their start. SELECT * FROM v_running ORDER BY started_ts;';
+COMMENT ON COLUMN v_running.note IS 'What is odd about it.';
+COMMENT ON COLUMN v_running.watcher IS 'The host and process of its watcher.';
+COMMENT ON COLUMN v_running.running_for IS 'Since the start of its present attempt.';
+COMMENT ON COLUMN v_running.heartbeat_age IS 'Since its watcher''s last heartbeat; they come every 2 s.';
+CREATE VIEW v_queue AS
+SELECT r.position, r.task_priority, t.task_id, r.task_flow_id, r.task_exec_seq, t.title, t.program, r.registered_ts
+FROM   (SELECT row_number() OVER (ORDER BY task_priority, registered_ts, task_flow_id, task_exec_seq) AS position,
+               task_priority, registered_ts, task_flow_id, task_exec_seq
+        FROM   kr_ready) r
+CROSS  JOIN LATERAL (SELECT s.task_id, flower_title(s.description, s.program) AS title, s.program FROM kr_task_stat s
+                     WHERE s.task_flow_id = r.task_flow_id AND s.task_exec_seq = r.task_exec_seq OFFSET 0) t
+ORDER  BY r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq;
+COMMENT ON VIEW v_queue IS 'Tasks that can go now, in the order of claims. SELECT * FROM v_queue LIMIT 20;';
+COMMENT ON COLUMN v_queue.position IS '1 goes next.';
+COMMENT ON COLUMN v_queue.registered_ts IS 'Among tasks of one priority the one registered earlier goes first.';
 DROP FUNCTION flower_usual(varchar, integer, integer), flower_ready_since(varchar, integer);
 DROP TABLE kr_tally;
 DROP INDEX kr_event_actor, kr_task_put_off, kr_task_failed_alike, kr_task_alike, kr_task_stopped_of, kr_task_stopped, kr_flow_registrar, kr_flow_workflow;

@@ -307,6 +307,7 @@ func TestQueueRunningWatchers(t *testing.T) {
 		require.Equal(t, q.Position, value[int](t, w, `SELECT position FROM v_queue WHERE task_flow_id = $1 AND task_exec_seq = $2`, string(q.Flow), q.Seq))
 		require.WithinDuration(t, time.Now(), q.ReadySince, time.Minute)
 	}
+	require.Equal(t, queue[0].Why, value[string](t, w, `SELECT why FROM v_queue WHERE position = 1 AND waited >= '0 s' AND ready_since <= now()`))
 	require.Equal(t, "no_watcher", queue[0].WaitReason)
 	require.Equal(t, "queued", queue[1].WaitReason)
 	queue, _, err = w.Queue(t.Context(), "queued", 100)
