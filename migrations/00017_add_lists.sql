@@ -67,7 +67,7 @@ END;
 COMMENT ON FUNCTION flower_usual(varchar, integer, integer) IS 'How long a task of a workflow took in its last hundred flows: the median, and what 95 of 100 took at most.';
 
 -- What people at psql ask next: since when it could go and why it does not; whether it takes
--- longer than usual. A column that is not selected costs nothing.
+-- longer than usual. Each is looked up by key.
 CREATE OR REPLACE VIEW v_queue AS
 SELECT r.position, r.task_priority, t.task_id, r.task_flow_id, r.task_exec_seq, t.title, t.program, r.registered_ts,
        flower_ready_since(r.task_flow_id, r.task_exec_seq) AS ready_since,

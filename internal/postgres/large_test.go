@@ -77,7 +77,7 @@ func TestViews_OfManyRows(t *testing.T) {
 		{`SELECT * FROM v_failure_group ORDER BY tasks DESC`, 1_000},
 		{`SELECT * FROM v_running ORDER BY started_ts`, 2_300}, // 2,048 are the newest of the table
 		{`SELECT * FROM v_queue LIMIT 20`, 600},
-		{`SELECT position, task_id, title FROM v_queue LIMIT 20`, 150},
+		{`SELECT position, task_id, title FROM v_queue LIMIT 20`, 250},
 		{`SELECT * FROM v_queue WHERE task_flow_id = 'ready-17'`, 150},
 		{`SELECT * FROM v_watcher`, 10},
 	} {
