@@ -329,9 +329,10 @@ BEGIN
                END::smallint AS to_status,
                CASE WHEN action = 'rerun' AND t.exec_status = 1
                          AND CASE scope WHEN 'failed' THEN false WHEN 'only' THEN t.meant WHEN 'from' THEN t.after ELSE true END THEN 'task-running'
-                    WHEN t.meant AND CASE action WHEN 'rerun'  THEN scope IN ('from', 'only') AND t.asks
-                                                 WHEN 'skip'   THEN scope IS NULL AND t.exec_status = 3
-                                                 WHEN 'resume' THEN NOT t.entire AND t.exec_status = 2 AND (t.asks OR NOT t.held) END THEN 'wrong-status'
+                    WHEN t.meant AND CASE action WHEN 'rerun'   THEN scope IN ('from', 'only') AND t.asks
+                                                 WHEN 'approve' THEN NOT t.asks
+                                                 WHEN 'skip'    THEN scope IS NULL AND t.exec_status = 3
+                                                 WHEN 'resume'  THEN NOT t.entire AND t.exec_status = 2 AND (t.asks OR NOT t.held) END THEN 'wrong-status'
                     END AS refused
         FROM   task t
     ), edge AS MATERIALIZED (  -- from tasks that come to satisfy what depends on them, or cease to
@@ -372,6 +373,10 @@ BEGIN
                                                 r.task_exec_seq, left(r.title, 100), left(r.flow, 100), r.child)
            WHEN 'wrong-status' THEN format('task %s (%s) of flow %s %s.', r.task_exec_seq, left(r.title, 100), left(r.flow, 100),
                                            CASE WHEN r.asks THEN 'asks a person: approve, skip, finish or cancel it'
+                                                WHEN action = 'approve' AND r.pause ? 'approval'
+                                                     THEN format('was approved already, by %s', left(r.pause->'approval'->>'approved_by', 100))
+                                                WHEN action = 'approve'
+                                                     THEN format('asks nobody (%s): there is nothing to approve', CASE r.exec_status WHEN 2 THEN coalesce(r.reason, 'suspended') ELSE flower_status_word(r.exec_status) END)
                                                 WHEN action = 'skip' THEN 'has finished: there is nothing to skip'
                                                 ELSE format('is not held (%s): rerun it instead', coalesce(r.reason, 'suspended')) END)
            END
@@ -555,7 +560,8 @@ COMMENT ON FUNCTION flower_rerun(text, text, text, integer, jsonb) IS
 COMMENT ON FUNCTION flower_cancel(text, text, integer) IS 'Stop a flow, or its task seq: what runs is cancelled, what waits is suspended.';
 COMMENT ON FUNCTION flower_hold(text, text, integer) IS 'Keep a flow''s waiting tasks, or its task seq, from starting; running ones may end.';
 COMMENT ON FUNCTION flower_resume(text, text, integer) IS 'Undo flower_hold.';
-COMMENT ON FUNCTION flower_approve(text, integer, text) IS 'Let a task go on that asks a person.';
+COMMENT ON FUNCTION flower_approve(text, integer, text) IS
+    'Let a task go on that asks a person. What asks nobody is refused. A no is flower_cancel(flow, why, seq).';
 COMMENT ON FUNCTION flower_skip(text, integer, text) IS 'Count a task as done without running it: what depends on it can go.';
 COMMENT ON FUNCTION flower_finish(text, integer, jsonb, text) IS 'Set a task to finished that was done by hand; output is what it returned.';
 
