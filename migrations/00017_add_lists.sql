@@ -97,7 +97,8 @@ FROM   (SELECT r.flow AS task_flow_id, r.seq AS task_exec_seq
         SELECT task_flow_id, task_exec_seq FROM kr_unowned
         UNION
         SELECT task_flow_id, task_exec_seq FROM kr_task_stat WHERE exec_status = 1 AND ctid >= flower_newest()) k
-CROSS  JOIN LATERAL (SELECT * FROM kr_task_stat s
+CROSS  JOIN LATERAL (SELECT s.task_flow_id, s.task_exec_seq, s.task_id, s.task_seq, s.description, s.program, s.attempt, s.started_ts, s.watcher_id
+                     FROM kr_task_stat s
                      WHERE s.task_flow_id = k.task_flow_id AND s.task_exec_seq = k.task_exec_seq AND s.exec_status = 1 OFFSET 0) t
 LEFT   JOIN kr_watcher w ON w.watcher_id = t.watcher_id;
 COMMENT ON COLUMN v_running.usual IS 'What 95 of its last hundred runs took at most.';
@@ -117,7 +118,12 @@ FROM   (SELECT r.flow AS task_flow_id, r.seq AS task_exec_seq
         SELECT task_flow_id, task_exec_seq FROM kr_unowned
         UNION
         SELECT task_flow_id, task_exec_seq FROM kr_task_stat WHERE exec_status = 1 AND ctid >= flower_newest()) k
-CROSS  JOIN LATERAL (SELECT * FROM kr_task_stat s
+CROSS  JOIN LATERAL (SELECT s.task_flow_id, s.task_exec_seq, s.depends_task_exec_seq, s.task_id, s.task_seq, s.exec_status,
+                            s.task_priority, s.registered_ts, s.started_ts, s.finished_ts, s.suspended_ts, s.attempt, s.attempt_base,
+                            s.failed_count, s.lost_count, s.unmet, s.claim_id, s.watcher_id, s.run_after, s.reason, s.error, s.output,
+                            s.depends_task_exec_seqs, s.dependents, s.program, s.parameters, s.max_attempts, s.retry_delay, s.timeout,
+                            s.on_lost, s.hold, s.description, s.gate
+                     FROM kr_task_stat s
                      WHERE s.task_flow_id = k.task_flow_id AND s.task_exec_seq = k.task_exec_seq AND s.exec_status = 1 OFFSET 0) t
 LEFT   JOIN kr_watcher w ON w.watcher_id = t.watcher_id;
 COMMENT ON VIEW v_running IS

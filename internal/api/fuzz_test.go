@@ -45,7 +45,7 @@ func FuzzRequests(f *testing.F) {
 		"q=%25", "q=%5C", "q=%F0%9F%98%80", "q=%00", "q=%ff", "a;b", "%", "format=text&ascii=1", "include=events,tasks", "wait=1ns", "attempt=1&tail=1",
 		"count=1&limit=1000", "status=running,failed,held,cancelled,queued,finished", "fingerprint=" + strings.Repeat("f", 64), "taskExecSeq=2147483648",
 	} {
-		for _, op := range []uint8{0, 1, 6, 7, 9, 11, 12, 15, 16} {
+		for _, op := range []uint8{0, 1, 6, 9, 15, 16} {
 			f.Add(op, "known", "1", query, "", "")
 		}
 	}
@@ -56,7 +56,7 @@ func FuzzRequests(f *testing.F) {
 		`{"filter": {"taskSeq": 2000000000, "reason": "lost", "failedSince": "1h"}, "dryRun": true}`, `{"expect": 99999999999}`, `{"plan": "x"}`,
 		`{"taskId": "one", "taskFlowId": "known"}`, `{"taskId": "one", "taskFlowId": "` + strings.Repeat("é", 256) + `"}`,
 	} {
-		for op := uint8(22); op < 39; op++ {
+		for _, op := range []uint8{22, 23, 31, 33} {
 			f.Add(op, "known", "2", "", body, "")
 		}
 	}
