@@ -70,6 +70,13 @@
 // whole flow before, in the order of keys, as the engine locks. See act.go, with what it
 // costs.
 //
+// # Definitions
+//
+// Whoever changes a definition, by hand or by way of EditDefinitions, makes a version of it:
+// triggers see to that when the transaction commits. The highest version is therefore that
+// of the rows, in any snapshot, and Register reads its number in the statement that reads
+// the rows: four buffers more, once for each workflow of a batch.
+//
 // # Statements of tasks
 //
 // What tasks of the program SQL run is not ours, and never meets a connection of ours: see
