@@ -294,7 +294,10 @@ func TestLogs_GoOnUntilTheTaskHasEnded(t *testing.T) {
 		},
 		"the last": {[]string{"-tail", "1"}, []string{page(1, false, true, 9, "i")}, nil, "i\n", []string{"?format=json&tail=1"}},
 		"an attempt": {
-			[]string{"-attempt", "1", "-f"}, []string{page(1, false, false, 1, "a"), page(1, false, false, 1)}, []string{`{"status": "running", "attempt": 2}`}, "a\n",
+			[]string{"-attempt", "1", "-f"},
+			[]string{page(1, false, false, 1, "a"), page(1, false, false, 1)},
+			[]string{`{"status": "running", "attempt": 2}`},
+			"a\n",
 			[]string{"?after=0&attempt=1&format=json&tail=10000", "?after=1&attempt=1&format=json&tail=10000"},
 		},
 		"followed": {
