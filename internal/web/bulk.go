@@ -172,8 +172,8 @@ func (s *Site) planAll(ctx context.Context, p picked, q query) (bulkView, error)
 	a := p.action
 	a.DryRun, a.Expect, a.Plan = true, nil, ""
 	var effect flow.BulkEffect
-	var err error
 	if len(a.Flows) > 0 || a.Filter.OfTasks() {
+		var err error
 		if effect, err = s.store.ActAll(ctx, a); err != nil {
 			return bulkView{}, tooMany(err)
 		}
@@ -214,7 +214,7 @@ func (s *Site) actAll(kind flow.ActionKind) func(w http.ResponseWriter, r *http.
 		p.action.Terms = flow.Terms{
 			Actor: who.Name, Way: flow.WayUI, Note: strings.TrimSpace(q.get("note")), Key: q.get("key"), Plan: q.get("plan"), Expect: &expect,
 		}
-		if err := s.readBulkForm(&p.action, q, expect); err != nil {
+		if err := checkBulkForm(p.action, q.get("typed")); err != nil {
 			return s.refusedAll(w, r, p, err)
 		}
 		effect, err := s.store.ActAll(r.Context(), p.action)
@@ -230,12 +230,12 @@ func (s *Site) actAll(kind flow.ActionKind) func(w http.ResponseWriter, r *http.
 	}
 }
 
-// readBulkForm reads what else a form has.
-func (*Site) readBulkForm(a *flow.BulkAction, q query, expect int) error {
+// checkBulkForm checks what else a form has.
+func checkBulkForm(a flow.BulkAction, typed string) error {
 	if utf8.RuneCountInString(a.Note) > request.MaxNote {
 		return &flow.InvalidError{Subject: "Note", Problem: fmt.Sprintf("may have %d characters", request.MaxNote)}
 	}
-	if needsTyping(a.Kind, expect) && strings.TrimSpace(q.get("typed")) != strconv.Itoa(expect) {
+	if expect := *a.Expect; needsTyping(a.Kind, expect) && strings.TrimSpace(typed) != strconv.Itoa(expect) {
 		return &flow.InvalidError{Subject: "The count", Problem: fmt.Sprintf("type %d, since this cannot be taken back", expect)}
 	}
 	return nil

@@ -110,6 +110,7 @@ type durations struct {
 	Usual          flow.Quantiles
 	Line50, Line95 float64 // in percent from the top
 	Most           time.Duration
+	Cut            bool // some took longer than Most: their bars are cut
 }
 
 // durationBar is a flow; Y and H are of the chart's height, in percent.
@@ -119,6 +120,10 @@ type durationBar struct {
 	X, W, Y, H float64
 	Took       string // empty: it goes on
 }
+
+// outlier is how many times what nearly all of them take a bar can show: one flow that was
+// run again after a day must not squash the others.
+const outlier = 3
 
 // leastBars is for how many flows there is room, so that the bars of a few are no walls.
 const leastBars = 25
@@ -131,8 +136,11 @@ func newDurations(last []flow.Summary, usual flow.Quantiles) durations {
 			d.Most = max(d.Most, f.Took)
 		}
 	}
+	if usual.P95 > 0 && d.Most > outlier*usual.P95 {
+		d.Most, d.Cut = outlier*usual.P95, true
+	}
 	height := func(t time.Duration) float64 {
-		return 100 * float64(max(0, t)) / float64(max(1, d.Most))
+		return min(100, 100*float64(max(0, t))/float64(max(1, d.Most)))
 	}
 	d.Line50, d.Line95 = 100-height(usual.P50), 100-height(usual.P95)
 	w := 100 / float64(max(leastBars, len(last)))

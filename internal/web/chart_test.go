@@ -112,6 +112,12 @@ func TestDurations(t *testing.T) {
 	require.Len(t, links, 3)
 	require.Equal(t, "/flower/flows/a", links[0]["href"])
 	partial(t, "durations", newDurations(nil, flow.Quantiles{}))
+
+	d = newDurations(last, flow.Quantiles{P50: time.Second, P95: time.Second, Max: 8 * time.Second})
+	require.True(t, d.Cut)
+	require.InDelta(t, 100, d.Bars[0].H, 1e-9)
+	require.InDelta(t, 200./3, d.Bars[1].H, 1e-9)
+	require.Contains(t, partial(t, "durations", d), "Bars are cut at 3.0 s.")
 }
 
 func TestMeter(t *testing.T) {

@@ -59,6 +59,7 @@ func funcs(base string, f files) template.FuncMap {
 		"took":   took,
 		"short":  short,
 		"plural": plural,
+		"count":  number,
 	}
 }
 

@@ -41,6 +41,9 @@ type Lists interface {
 	// Cells returns the tasks of some flows, at most so many of each.
 	Cells(ctx context.Context, flows []flow.ID, most int) (map[flow.ID][]flow.TaskState, error)
 
+	// Storage returns what the database holds.
+	Storage(ctx context.Context) (flow.Storage, error)
+
 	// DefinitionVersions returns definitions that a workflow has had before a version, the
 	// latest first; before 0: all.
 	DefinitionVersions(ctx context.Context, id flow.WorkflowID, before, limit int) ([]flow.DefinitionVersion, error)
@@ -54,4 +57,8 @@ func (s *Site) routeLists(route func(path string, m methods)) {
 	}
 	route("/failures", methods{http.MethodGet: s.shown("failures", s.showFailures)})
 	route("/flows", methods{http.MethodGet: s.shown("flows", s.showFlows)})
+	route("/workflows", methods{http.MethodGet: s.shown("workflows", s.showWorkflows)})
+	route("/workflows/{task_id}", methods{http.MethodGet: s.shown("workflow", s.showWorkflow)})
+	route("/watchers", methods{http.MethodGet: s.shown("watchers", s.showWatchers)})
+	route("/events", methods{http.MethodGet: s.shown("events", s.showEvents)})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -23,7 +24,10 @@ type fakeLists struct {
 	wstats    flow.WorkflowStats
 	cells     map[flow.ID][]flow.TaskState
 	versions  []flow.DefinitionVersion
+	storage   flow.Storage
 }
+
+func (f *fakeStore) Storage(context.Context) (flow.Storage, error) { return f.lists.storage, nil }
 
 func (f *fakeStore) Flows(_ context.Context, filter flow.Filter, after flow.Position, limit int) (flow.Page, error) {
 	if f.lists.page != nil {
@@ -78,8 +82,29 @@ func (f *fakeStore) Cells(context.Context, []flow.ID, int) (map[flow.ID][]flow.T
 	return f.lists.cells, nil
 }
 
-func (f *fakeStore) DefinitionVersions(context.Context, flow.WorkflowID, int, int) ([]flow.DefinitionVersion, error) {
-	return f.lists.versions, nil
+func (f *fakeStore) DefinitionVersions(_ context.Context, _ flow.WorkflowID, before, limit int) (some []flow.DefinitionVersion, err error) {
+	for _, v := range f.lists.versions {
+		if (before == 0 || v.Version < before) && len(some) < limit {
+			some = append(some, v)
+		}
+	}
+	return some, nil
+}
+
+// fullWorkflow is a definition in which every text is what is given.
+func fullWorkflow(text string) flow.WorkflowState {
+	id := flow.WorkflowID(text)
+	return flow.WorkflowState{
+		Workflow: flow.Workflow{ID: id, Version: 4, Tasks: []flow.TaskDefinition{
+			{
+				Seq: 1, Program: text, Priority: -5, Parameters: object1(text), DependsOn: []int{}, Description: text + "\n" + text, MaxAttempts: 3,
+				RetryDelay: time.Second, Timeout: time.Minute, OnLost: flow.OnLost(text), RunIf: text,
+			},
+			{Seq: 2, Program: text},
+			{Seq: 7, Program: text, DependsOn: []int{1, 2}},
+		}},
+		Description: text, MaxRunningFlows: 1, MaxRunningTasks: 3,
+	}
 }
 
 // fullLists have something of everything, with every text as given.
@@ -104,6 +129,15 @@ func fullLists(text string) fakeLists {
 		Tasks: some, Flows: some, WorkflowID: flow.WorkflowID(text), TaskSeq: 3, Title: text, Program: text, Reason: flow.ReasonTimeout, Error: text,
 		Fingerprint: "9c1f" + text, FirstAt: at, LastAt: at, Latest: flow.TaskKey{Flow: s.ID, Seq: 3}, Recover: text, Spread: []int{1, 0, 2},
 	}
+	version := func(n int, d *flow.Definition) flow.DefinitionVersion {
+		return flow.DefinitionVersion{Version: n, Definition: d, Digest: text, AppliedAt: at, AppliedBy: text, Application: text, Note: text}
+	}
+	state := fullWorkflow(text)
+	state.Last = flows
+	definition := flow.Definition{Workflow: state.Workflow, Description: text, MaxRunningFlows: 1, MaxRunningTasks: 3}
+	other := definition
+	other.Tasks = slices.Clone(definition.Tasks[1:])
+	other.Tasks[0].Program = "other"
 	return fakeLists{
 		page: func(_ flow.Filter, _ flow.Position, limit int) (flow.Page, error) {
 			page := flow.Page{Flows: flows[:min(limit, len(flows))], AsOf: at}
@@ -119,7 +153,16 @@ func fullLists(text string) fakeLists {
 				Refused: []flow.Refusal{{Flow: s.ID, Seq: 2, Title: text, Code: flow.RefusedTaskRunning, Detail: text}}, RefusedCount: 3,
 			}, nil
 		},
-		groups: flow.FailureGroups{Groups: []flow.FailureGroup{group}, More: true, AsOf: at},
+		groups:    flow.FailureGroups{Groups: []flow.FailureGroup{group}, More: true, AsOf: at},
+		workflows: []flow.WorkflowState{state, {Workflow: flow.Workflow{ID: state.ID + "2"}, Problems: []string{text, text}}},
+		wstats: flow.WorkflowStats{
+			WorkflowID: state.ID, Since: at, AsOf: at, Flows: some, ByStatus: map[string]int{"finished": 3, "failed": 1},
+			Took:  flow.Quantiles{P50: time.Second, P95: time.Minute, Max: time.Hour},
+			Tasks: []flow.TaskStats{{TaskSeq: 1, Title: text, Program: text, Runs: 7, Failed: 2, Attempts: 3, Took: flow.Quantiles{P50: 1, P95: 2, Max: 3}}, {TaskSeq: 2, Title: text}},
+		},
+		cells:    map[flow.ID][]flow.TaskState{flows[0].ID: s.Tasks, flows[1].ID: s.Tasks[:3]},
+		versions: []flow.DefinitionVersion{version(4, &definition), version(3, nil), version(2, &other), version(1, &definition)},
+		storage:  flow.Storage{AsOf: at, Postgres: text, Schema: 22, Size: 1 << 40, Tables: []flow.TableSize{{Name: text, Rows: 1234567, Bytes: 1 << 30, Means: text}, {Name: "x", Rows: -1}}},
 		stats: flow.Stats{
 			AsOf: at, Flows: flow.FlowCounts{All: some}, Workers: 5, Busy: 3, Running: 9, Queue: some, Bucket: 5 * time.Minute,
 			Buckets: []flow.Bucket{{At: at.Add(-10 * time.Minute), Finished: 2, Failed: 1}, {At: at.Add(-5 * time.Minute)}, {At: at, Finished: 412}},
@@ -142,9 +185,13 @@ func listPages(id string) map[string]*http.Request {
 	group := url.Values{"group": {"9c1f" + id}, "taskId": {id}, "taskSeq": {"3"}, "program": {id}, "reason": {"timeout"}, "back": {id}}
 	filter := url.Values{"taskId": {id}, "q": {id}, "registeredBy": {id}, "program": {id}, "fingerprint": {id}, "since": {"24h"}, "limit": {id}}
 	pages := map[string]*http.Request{}
+	w := "/workflows/" + url.PathEscape(id)
 	row := newGroupRow(fullLists(id).groups.Groups[0], query{})
 	for _, path := range []string{
 		"/", "/?window=7d", "/?window=" + url.QueryEscape(id),
+		"/workflows", "/workflows?q=" + url.QueryEscape(id), "/workflows?after=" + url.QueryEscape(id),
+		w, w + "?window=24h&flows=25&task=2", w + "?version=4&task=7", w + "?version=3", w + "?version=99",
+		"/watchers", "/events", "/events?kind=rerun&before=9&actor=" + url.QueryEscape(id) + "&taskFlowId=" + url.QueryEscape(id),
 		"/flows", "/flows?status=failed", "/flows?" + filter.Encode(), "/flows?" + group.Encode(), "/flows?after=" + cursorOf(flow.Position{At: time.Unix(1, 0), Flow: "f"}) + "&newer=-.x",
 		"/flows?at=" + cursorOf(flow.Position{At: time.Unix(1, 0), Flow: flow.ID(id)}), "/flows?did=bulk.rerun.3.2",
 		"/failures", "/failures?open=" + row.ID, "/failures?since=24h&taskId=" + url.QueryEscape(id),

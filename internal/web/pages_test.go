@@ -256,6 +256,7 @@ func TestSecretsAreMasked(t *testing.T) {
 		s.Parameters = []byte(`{"AUTH": "canary-7"}`)
 		return s, err
 	}
+	store.events[1].Change = []byte(`{"parameters": [{"api_token": "canary-7"}, {"list": [{"Password": "canary-7"}]}]}`)
 	s := newSite(t, Config{}, store)
 	for what, r := range everyPage("plain") {
 		require.NotContains(t, serve(s, access.Admin, r).Body.String(), "canary-7", what)

@@ -45,7 +45,6 @@ type attemptView struct {
 type eventView struct {
 	flow.Event
 	From, To *look
-	Edited   string // what was changed in other columns, as JSON; empty is nothing
 }
 
 // eventsShown is how many events a panel has.
@@ -162,16 +161,7 @@ func lookOfAttempt(a flow.Attempt) look {
 
 func (v *taskView) showEvents(page flow.EventPage) {
 	for _, e := range page.Events {
-		one := eventView{Event: e, Edited: pretty(e.Change)}
-		if e.From != nil {
-			l := lookOfChange(e.Action, *e.From)
-			one.From = &l
-		}
-		if e.To != nil {
-			l := lookOfChange(e.Action, *e.To)
-			one.To = &l
-		}
-		v.Events = append(v.Events, one)
+		v.Events = append(v.Events, newEventView(e))
 	}
 	v.count("events", len(page.Events))
 }
@@ -191,6 +181,23 @@ func lookOfChange(did flow.ActionKind, s flow.Status) look {
 	}
 	return lookOfTask(s, flow.ReasonFailed, "")
 }
+
+// newEventView shows what an event met and made.
+func newEventView(e flow.Event) eventView {
+	v := eventView{Event: e}
+	if e.From != nil {
+		l := lookOfChange(e.Action, *e.From)
+		v.From = &l
+	}
+	if e.To != nil {
+		l := lookOfChange(e.Action, *e.To)
+		v.To = &l
+	}
+	return v
+}
+
+// Changed is what else was changed, in one line, without what looks secret.
+func (v eventView) Changed() string { return oneLine(pretty(v.Change)) }
 
 func (v *taskView) count(key string, n int) {
 	for i := range v.Tabs {

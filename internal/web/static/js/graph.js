@@ -127,6 +127,7 @@ const fonts = {
 
 /** One width for all nodes, by the longest title and not by the state. */
 function nodeWidth() {
+  text.left = [...tasks.values()].some((t) => t.icon) ? 36 : 12;
   measure.font = fonts.title();
   const longest = Math.max(0, ...[...tasks.values()].map((t) => measure.measureText(`${t.seq} ${t.title}`).width + 6));
   return Math.ceil(Math.min(text.most, Math.max(text.least, longest))) + text.left + text.right;
