@@ -155,7 +155,7 @@ func TestApplyWorkflows_AllOrNone(t *testing.T) {
 	rec := w.send("POST", "/api/v1/workflows?prune=true&dryRun=true", body)
 	require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
 	answer := decode[api.EditedWorkflows](t, rec.Body.Bytes())
-	require.Len(t, answer.Items, 5)
+	require.Len(t, answer.Items, 6)
 	require.Equal(t, "deleted", answer.Items[2].What)
 	rec = w.send("POST", "/api/v1/workflows?format=text", body)
 	require.Equal(t, "a: created, 2 tasks\nb: created, 2 tasks\n2 created, 0 changed, 0 deleted, 0 unchanged\n", rec.Body.String())
