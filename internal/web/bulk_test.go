@@ -197,7 +197,7 @@ func TestBulk_TooManyFlows(t *testing.T) {
 	manyFlows(store, maxPicked+1)
 	w := get(newSite(t, Config{}, store), "/bulk/rerun?all=1&status=failed")
 	require.Equal(t, http.StatusUnprocessableEntity, w.Code)
-	require.Contains(t, w.Body.String(), "More than 10,000 match")
+	require.Contains(t, w.Body.String(), "More than 10,000 flows match")
 	require.Empty(t, asked)
 }
 

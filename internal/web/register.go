@@ -176,6 +176,9 @@ func (s *Site) register(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 	}
+	if errors.Is(err, flow.ErrNotFound) {
+		return problem.WorkflowNotFound.Because("there is no workflow %q", id)
+	}
 	status, why := refusedForm(r, err)
 	if why == "" {
 		return err

@@ -115,8 +115,10 @@ func TestCancelOfRegisteredFlows(t *testing.T) {
 	require.Equal(t, "2", v.Planned)
 	require.Equal(t, "Cancel 2 tasks", v.Button)
 	require.Equal(t, []effectLine{
-		{lookCancelled, "1 waiting task becomes Cancelled", "2 b"}, {Look: lookCancelled, Lead: "1 task of flows that it has registered, too"},
-		{lookFinished, "1 task stays as it is", "1 a"}, {Look: lookRetry, Lead: "Rerun takes it up again"},
+		{lookCancelled, "1 waiting task becomes Cancelled", "2 b"},
+		{Look: lookCancelled, Lead: "1 task of flows that it has registered, too"},
+		{lookFinished, "1 task stays as it is", "1 a"},
+		{Look: lookRetry, Lead: "Rerun takes it up again"},
 	}, v.Lines)
 }
 
@@ -153,6 +155,6 @@ func TestLookOfChange(t *testing.T) {
 	require.Equal(t, lookApproval, lookOfChange(flow.ActionApprove, flow.Suspended))
 	require.Equal(t, lookHeld, lookOfChange(flow.ActionResume, flow.Suspended))
 	require.Equal(t, lookCancelled, lookOfChange(flow.ActionCancel, flow.Suspended))
-	require.Equal(t, lookFailed, lookOfChange(flow.ActionRerun, flow.Suspended))
+	require.Equal(t, "Suspended", lookOfChange(flow.ActionRerun, flow.Suspended).Label, "what it was is in no event")
 	require.Equal(t, lookRunning, lookOfChange(flow.ActionCancel, flow.Running))
 }

@@ -179,7 +179,7 @@ func lookOfChange(did flow.ActionKind, s flow.Status) look {
 			return lookCancelled
 		}
 	}
-	return lookOfTask(s, flow.ReasonFailed, "")
+	return lookOfTask(s, "", "")
 }
 
 // newEventView shows what an event met and made.
