@@ -20,7 +20,7 @@ type gallery struct {
 func newGallery(t *testing.T) *gallery {
 	t.Helper()
 	g := &gallery{world: newWorld(t)}
-	g.watcher("-workers", "3")
+	g.watcher("-workers", "3", "-http-timeout", "10m") // what runs must run on while it is looked at
 	p := newPeer(t)
 	g.failed = g.nightly(p)
 	g.finished = g.registered("sample")
