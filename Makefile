@@ -32,6 +32,11 @@ test: ## every test, with the race detector, on a PostgreSQL of its own
 	@if $(NEED) gcc; then race=-race; export CGO_ENABLED=1; else echo 'Testing without the race detector.' >&2; fi; \
 	$(WITH) go test $$race -shuffle=on ./...
 
+.PHONY: e2e
+e2e: ## the pages in a real browser: all of its tests, of which make test runs a few
+	@$(NEED) postgres chromium
+	FLOWER_E2E=all $(WITH) go test -count=1 ./internal/web/e2e
+
 .PHONY: lint
 lint: $(LINT) ## the linter; .golangci.yml has the rules
 	$(LINT) run ./...

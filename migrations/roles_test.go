@@ -22,6 +22,8 @@ func withRoles(t *testing.T) *pgtest.DB {
 	for _, statement := range []string{
 		`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status, parameters)
 		 VALUES ('f', 1, 'sample', 1, 2, '{"password": "canary"}'), ('f', 2, 'sample', 2, 0, '{}')`,
+		`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status, reason, pause)
+		 VALUES ('asks', 1, 'sample', 1, 2, 'held', '{"ask": true}')`,
 		`UPDATE kr_task_stat SET depends_task_exec_seq = 1 WHERE task_exec_seq = 2`,
 	} {
 		_, err := db.ExecContext(t.Context(), statement)
@@ -84,7 +86,7 @@ var rights = map[string][]string{
 	"SELECT flower_skip('f', 1)":                     {"flower_operator", "flower_admin", "flower_register"},
 	"SELECT flower_finish('f', 1)":                   {"flower_operator", "flower_admin", "flower_register"},
 	"SELECT flower_requeue('f', 1)":                  {},
-	"SELECT flower_approve('f', 1)":                  {"flower_operator", "flower_admin", "flower_register"},
+	"SELECT flower_approve('asks', 1)":               {"flower_operator", "flower_admin", "flower_register"},
 	"SELECT flower_register('sample', '{\"a\": 1}')": {"flower_operator", "flower_admin", "flower_register"},
 
 	"INSERT INTO ms_task_definition (task_id, task_seq, program) VALUES ('x', 1, 'NoOp')": {"flower_admin", "flower_register"},

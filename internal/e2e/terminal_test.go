@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/commandtest"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
@@ -138,7 +139,7 @@ func TestTerminal_LogsAreFollowed(t *testing.T) {
 	env := asking(register)
 	id := strings.TrimSpace(w.done("", env, "start", "talk"))
 
-	printed := &lines{}
+	printed := &commandtest.Lines{}
 	follower := exec.CommandContext(t.Context(), filepath.Join(bin, "register"), "logs", id, "1", "-f")
 	follower.Env, follower.Stdout, follower.Stderr = env, printed, printed
 	require.NoError(t, follower.Start())

@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	_ = flag.Set("rapid.checks", "60") // some 20 s; the command line, which is read later, counts more
+	_ = flag.Set("rapid.checks", "25") // some 20 s; the command line, which is read later, counts more
 	goleak.VerifyTestMain(withServer{m})
 }
 
