@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -203,11 +204,16 @@ func TestHostileTexts(t *testing.T) {
 			plain[key] = true
 		}
 	}
-	for _, payload := range payloads {
+	for i, payload := range payloads {
 		*store = *fullStore(payload)
-		for what, r := range everyPage(payload) {
+		pages := everyPage(payload)
+		for j, what := range slices.Sorted(maps.Keys(pages)) {
+			// Each meets many of the others, and the page of a flow all of them.
+			if (i+j)%5 != 0 && !strings.HasSuffix(what, "?task=3") {
+				continue
+			}
 			s.news.at = time.Time{} // the banner is of this payload
-			w := serve(s, access.Admin, r)
+			w := serve(s, access.Admin, pages[what])
 			require.Less(t, w.Code, 500, "%q: %s", payload, what)
 			for key := range bones.of(t, fmt.Sprintf("%q: %s", payload, what), w.Body.String()) {
 				require.True(t, plain[key], "%q: %s: %s is not in the page of plain texts", payload, what, key)
