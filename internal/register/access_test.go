@@ -160,7 +160,7 @@ func TestServer_SecA2_WhoIsCallingIsWrittenDown(t *testing.T) {
 	h := New(Config{Host: "localhost", Access: k.control}, recording(&got), log.logger(), echoSite("/")).Handler()
 	send(t, h, "POST", "/register/sample", "", "Authorization", "Bearer "+k.tokens[access.Registrar])
 	require.Equal(t, "a-registrar", got.RegisteredBy)
-	w := send(t, h, "GET", "/flows", "", "Cookie", "flower_token="+k.tokens[access.Operator])
+	w := send(t, h, "GET", "/", "", "Cookie", "flower_token="+k.tokens[access.Operator], "Accept", "text/html")
 	require.Equal(t, "a-operator operator false", w.Body.String())
 	send(t, h, "POST", "/register", `{"taskId":"sample","registeredBy":"alice"}`, "Authorization", "Bearer "+k.tokens[access.Registrar])
 	require.Equal(t, "a-registrar for alice", got.RegisteredBy, "who it is cannot be hidden")

@@ -457,3 +457,16 @@ func TestServer_SecK2_RefusalsDoNotFillTheLog(t *testing.T) {
 		require.Contains(t, log.String(), "repeated=999")
 	})
 }
+
+// Where there are pages, a browser gets them at /, and curl is told what there is.
+func TestServer_WelcomesTerminals(t *testing.T) {
+	t.Parallel()
+	h := New(Config{Host: "localhost"}, fakeStore{}, slog.New(slog.DiscardHandler), echoSite("/")).Handler()
+	for _, accept := range []string{"", "*/*", "text/plain"} {
+		w := send(t, h, http.MethodGet, "/", "", "Accept", accept)
+		require.Contains(t, w.Body.String(), "Register a flow of the workflow", accept)
+		require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"), accept)
+	}
+	page := send(t, h, http.MethodGet, "/", "", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+	require.NotContains(t, page.Body.String(), "Register a flow of the workflow")
+}
