@@ -24,6 +24,12 @@ run: build ## PostgreSQL, register and watcher in this terminal; runs the sample
 	@go build -o bin/dev ./internal/dev
 	@bin/dev -port $(PORT)
 
+.PHONY: demo
+demo: build ## the same with a database of its own: workflows, and two hundred flows to look at in a browser
+	@$(NEED) postgres
+	@go build -o bin/dev ./internal/dev
+	@bin/dev -port $(PORT) -demo
+
 .PHONY: test
 test: ## every test, with the race detector, on a PostgreSQL of its own
 	@$(NEED) postgres curl

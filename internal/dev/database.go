@@ -38,20 +38,25 @@ type database struct {
 	lock   *os.File
 }
 
-func openDatabase(ctx context.Context, out io.Writer) (*database, error) {
+// openDatabase opens it: of the private server the one of that name. One of a demo is
+// made anew.
+func openDatabase(ctx context.Context, demo bool, out io.Writer) (*database, error) {
 	if url := os.Getenv("DATABASE_URL"); url != "" {
+		if demo {
+			return nil, errDemoElsewhere
+		}
 		fmt.Fprintln(out, "Using the database that DATABASE_URL names.")
 		return &database{url: url}, nil
 	}
 	db := &database{}
-	if err := db.open(ctx, out); err != nil {
+	if err := db.open(ctx, demo, out); err != nil {
 		db.stop()
 		return nil, err
 	}
 	return db, nil
 }
 
-func (db *database) open(ctx context.Context, out io.Writer) (err error) {
+func (db *database) open(ctx context.Context, demo bool, out io.Writer) (err error) {
 	if db.lock, err = lockCheckout(); err != nil {
 		return err
 	}
@@ -64,8 +69,12 @@ func (db *database) open(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	db.url = db.server.URL("flower")
-	if err := createDatabase(ctx, db.server.URL("postgres")); err != nil {
+	name := "flower"
+	if demo {
+		name = demoDatabase
+	}
+	db.url = db.server.URL(name)
+	if err := createDatabase(ctx, db.server.URL("postgres"), name, demo); err != nil {
 		return err
 	}
 	return os.WriteFile(urlFile, []byte(db.url+"\n"), 0o644)
@@ -96,18 +105,24 @@ func (db *database) environ() []string {
 	return append(env, "DATABASE_URL="+db.url)
 }
 
-func createDatabase(ctx context.Context, url string) error {
+// createDatabase makes a database of that name, unless there is one; anew: in any case.
+func createDatabase(ctx context.Context, url, name string, anew bool) error {
 	pg, err := sqlx.ConnectContext(ctx, "postgres", url)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = pg.Close() }()
+	if anew {
+		if _, err := pg.ExecContext(ctx, `DROP DATABASE IF EXISTS `+name); err != nil {
+			return err
+		}
+	}
 	var exists bool
-	err = pg.GetContext(ctx, &exists, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = 'flower')`)
+	err = pg.GetContext(ctx, &exists, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, name)
 	if err != nil || exists {
 		return err
 	}
-	_, err = pg.ExecContext(ctx, `CREATE DATABASE flower`)
+	_, err = pg.ExecContext(ctx, `CREATE DATABASE `+name)
 	return err
 }
 

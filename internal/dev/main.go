@@ -5,6 +5,9 @@
 // The programs must be built and lie beside dev itself. Data is kept under .flower in
 // the working directory. If DATABASE_URL is set, that database is used instead, and no
 // PostgreSQL is started.
+//
+// With -demo it is `make demo`: the same with a database of its own, made anew, that has
+// workflows and a history to look at, and in which something goes on.
 package main
 
 import (
@@ -37,6 +40,7 @@ func main() {
 type options struct {
 	port   int
 	once   bool
+	demo   bool
 	forget bool
 }
 
@@ -45,6 +49,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("dev", flag.ContinueOnError)
 	flags.IntVar(&o.port, "port", 8000, "where register listens, on localhost")
 	flags.BoolVar(&o.once, "once", false, "stop when the sample has run")
+	flags.BoolVar(&o.demo, "demo", false, "fill a database of its own with workflows and flows to look at")
 	flags.BoolVar(&o.forget, "forget", false, "remove the data and do nothing else")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
@@ -74,7 +79,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 // play does what the command is for, from top to bottom; what it started stops in the
 // opposite order. Unless o.once, it returns when ctx ends.
 func play(ctx context.Context, cancel context.CancelCauseFunc, o options, out io.Writer) error {
-	db, err := openDatabase(ctx, out)
+	db, err := openDatabase(ctx, o.demo, out)
 	if err != nil {
 		return err
 	}
@@ -91,6 +96,11 @@ func play(ctx context.Context, cancel context.CancelCauseFunc, o options, out io
 	if err = awaitReady(ctx, site); err != nil {
 		return err
 	}
+	if o.demo {
+		if err = fillDemo(ctx, db.url, site); err != nil {
+			return err
+		}
+	}
 	if err = os.MkdirAll(secretsDir, 0o700); err != nil {
 		return err
 	}
@@ -104,6 +114,9 @@ func play(ctx context.Context, cancel context.CancelCauseFunc, o options, out io
 		return err
 	}
 
+	if o.demo {
+		return showDemo(ctx, site, o.once, out)
+	}
 	err = runSample(ctx, site, out)
 	if o.once || ctx.Err() != nil {
 		return err
