@@ -27,7 +27,7 @@ type FailureGroup struct {
 	Fingerprint string
 	FirstAt     time.Time // when the first of them failed
 	LastAt      time.Time
-	Spread      []int   // how many of them failed in each twelfth of the time between
+	Spread      []int   // how many of them failed in each twelfth of the time between; nil where they are too many
 	Latest      TaskKey // the one that failed last
 	Recover     string  // the SQL that runs these tasks again, and no others
 }
@@ -54,6 +54,7 @@ type FailureFilter struct {
 	Reason      Reason
 	Fingerprint string
 	Since       Moment // failed at or after: only such tasks are counted
+	CountTo     int    // how far the tasks of a group are counted; 0 is 10,000
 	Limit       int
 }
 

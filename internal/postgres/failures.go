@@ -1,8 +1,11 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -22,6 +25,7 @@ const (
 // counts each there.
 func failureGroupsSQL(q *query, f flow.FailureFilter) string {
 	where, since := "true", ""
+	most := cmp.Or(f.CountTo, maxGroupSize)
 	for column, value := range map[string]string{
 		"task_id": string(f.WorkflowID), "program": f.Program, "reason": string(f.Reason), "fingerprint": f.Fingerprint,
 	} {
@@ -39,8 +43,6 @@ func failureGroupsSQL(q *query, f flow.FailureFilter) string {
     FROM   kr_task_stat WHERE ` + failed
 	const same = failed + ` AND flower_fingerprint(error) = g.fingerprint AND task_id = g.task_id AND task_seq = g.task_seq
                    AND coalesce(program, '') = g.program AND coalesce(reason, '') = g.reason AND exec_status = 2`
-	limit := `
-            ORDER BY ` + key + `, suspended_ts LIMIT ` + strconv.Itoa(maxGroupSize+1)
 	return `
 -- flower: failure groups
 WITH RECURSIVE g AS (
@@ -51,29 +53,38 @@ WITH RECURSIVE g AS (
                          ORDER BY ` + key + ` LIMIT 1) x
     WHERE  g.n < ` + strconv.Itoa(maxGroups) + `
 )
-SELECT g.fingerprint, g.task_id, g.task_seq, g.program, g.reason, g.tasks, g.flows, g.first_ts, g.last_ts, h.spread,
+SELECT g.fingerprint, g.task_id, g.task_seq, g.program, g.reason, g.tasks, g.flows, g.first_ts, g.last_ts, g.spread,
        t.task_flow_id, t.task_exec_seq, coalesce(flower_title(t.description, t.program), '') AS title,
        left(split_part(coalesce(t.error, ''), E'\n', 1), 200) AS error,
        format('UPDATE kr_task_stat SET exec_status = 0 WHERE exec_status = 2 AND suspended_ts IS NOT NULL AND task_id = %L AND task_seq = %s AND program %s AND reason %s AND flower_fingerprint(error) = %L;',
               g.task_id, g.task_seq, coalesce('= ' || quote_literal(t.program), 'IS NULL'), coalesce('= ' || quote_literal(t.reason), 'IS NULL'), g.fingerprint) AS recover
 FROM   (
-    SELECT g.*, c.* FROM g
-    CROSS  JOIN LATERAL (
-        SELECT count(*) AS tasks, count(DISTINCT task_flow_id) AS flows, min(suspended_ts) AS first_ts, max(suspended_ts) AS last_ts
-        FROM   (SELECT task_flow_id, suspended_ts FROM kr_task_stat WHERE ` + same + since + limit + `) s) c
+    SELECT g.*, c.*, l.last_ts FROM g
+    CROSS  JOIN LATERAL (` + spreadSQL(same+since, key, most) + `) c
+    CROSS  JOIN LATERAL (SELECT max(suspended_ts) AS last_ts
+                         FROM (SELECT suspended_ts FROM kr_task_stat WHERE ` + same + since + ` ORDER BY suspended_ts DESC LIMIT 1) s) l
     WHERE  ` + where + ` AND c.tasks > 0
-    ORDER  BY c.tasks DESC, c.last_ts DESC, g.fingerprint, g.task_id, g.task_seq
+    ORDER  BY c.tasks DESC, l.last_ts DESC, g.fingerprint, g.task_id, g.task_seq
     LIMIT  ` + q.arg(f.Limit+1) + `) g
-CROSS  JOIN LATERAL (
-    SELECT array_agg(coalesce(p.tasks, 0) ORDER BY n) AS spread
-    FROM   generate_series(0, 11) n
-    LEFT   JOIN (SELECT least(11, floor(12 * extract(epoch FROM s.suspended_ts - g.first_ts)
-                                        / greatest(extract(epoch FROM g.last_ts - g.first_ts), 0.000001))) AS part, count(*) AS tasks
-                 FROM (SELECT suspended_ts FROM kr_task_stat WHERE ` + same + since + limit + `) s GROUP BY 1) p ON p.part = n) h
 CROSS  JOIN LATERAL (
     SELECT task_flow_id, task_exec_seq, description, program, reason, error FROM kr_task_stat WHERE ` + same + since + `
     ORDER  BY suspended_ts DESC LIMIT 1) t
 ORDER  BY g.tasks DESC, g.last_ts DESC, g.fingerprint, g.task_id, g.task_seq`
+}
+
+// spreadSQL counts the tasks of a group, up to one more than most, and says how they are
+// spread over the time from the first to the last of these, in twelve parts.
+func spreadSQL(same, key string, most int) string {
+	parts := make([]string, 12)
+	for i := range parts {
+		parts[i] = fmt.Sprintf("count(*) FILTER (WHERE part = %d)", i)
+	}
+	return `
+        SELECT count(*) AS tasks, count(DISTINCT task_flow_id) AS flows, min(suspended_ts) AS first_ts, ARRAY[` + strings.Join(parts, ", ") + `] AS spread
+        FROM   (SELECT *, least(11, floor(12 * extract(epoch FROM suspended_ts - min(suspended_ts) OVER ())
+                                          / greatest(extract(epoch FROM max(suspended_ts) OVER () - min(suspended_ts) OVER ()), 0.000001))) AS part
+                FROM (SELECT task_flow_id, suspended_ts FROM kr_task_stat WHERE ` + same + `
+                      ORDER BY ` + key + `, suspended_ts LIMIT ` + strconv.Itoa(most+1) + `) s) s`
 }
 
 type failureGroupRow struct {
@@ -94,13 +105,15 @@ type failureGroupRow struct {
 	Recover     string        `db:"recover"`
 }
 
-func (r failureGroupRow) group() flow.FailureGroup {
-	spread := make([]int, len(r.Spread))
-	for i, n := range r.Spread {
-		spread[i] = int(n)
+func (r failureGroupRow) group(most int) flow.FailureGroup {
+	var spread []int
+	for _, n := range r.Spread {
+		if r.Tasks <= most { // of more, the first ones say little
+			spread = append(spread, int(n))
+		}
 	}
 	return flow.FailureGroup{
-		Tasks: capped(r.Tasks, maxGroupSize), Flows: flow.Count{N: r.Flows, More: r.Tasks > maxGroupSize},
+		Tasks: capped(r.Tasks, most), Flows: flow.Count{N: min(r.Flows, most), More: r.Tasks > most},
 		WorkflowID: flow.WorkflowID(r.WorkflowID), TaskSeq: r.TaskSeq, Title: r.Title, Program: r.Program, Reason: flow.Reason(r.Reason),
 		Error: r.Error, Fingerprint: r.Fingerprint, FirstAt: r.FirstTS, LastAt: r.LastTS, Spread: spread,
 		Latest: flow.TaskKey{Flow: flow.ID(r.FlowID), Seq: r.Seq}, Recover: r.Recover,
@@ -122,7 +135,7 @@ func (d *DB) FailureGroups(ctx context.Context, f flow.FailureFilter) (flow.Fail
 	})
 	groups.More = len(rows) > f.Limit
 	for _, r := range rows[:min(len(rows), f.Limit)] {
-		groups.Groups = append(groups.Groups, r.group())
+		groups.Groups = append(groups.Groups, r.group(cmp.Or(f.CountTo, maxGroupSize)))
 	}
 	return groups, translate("group failures", err)
 }

@@ -187,10 +187,20 @@ func (s source) walk(ctx context.Context, tx *sqlx.Tx, after flow.Position, most
 	}
 }
 
-// first returns the first flows of a source that match.
+// first returns the flows of a source all of which match: it goes one step, of so many.
 func (s source) first(ctx context.Context, tx *sqlx.Tx, n int) ([]flow.Summary, error) {
-	found, _, err := s.walk(ctx, tx, flow.Position{}, n)
-	return found[:min(len(found), n)], err
+	var rows []listedRow
+	text, args := s.listSQL(flow.Position{}, n)
+	if err := tx.SelectContext(ctx, &rows, text, args...); err != nil {
+		return nil, err
+	}
+	var found []flow.Summary
+	for _, r := range rows {
+		if r.FlowID != nil { // as in walk: the last one is there in any case
+			found = append(found, r.summary())
+		}
+	}
+	return found, nil
 }
 
 // FlowCounts counts the flows that match a filter by each word, up to flow.MaxCount of each.

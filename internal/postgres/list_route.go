@@ -31,6 +31,17 @@ func flowRoute(q *query, f flow.Filter, after flow.Position, most int) string {
     LIMIT  ` + strconv.Itoa(most) + `)`
 }
 
+// lastRoute goes along the last flows of some workflows, so many of each.
+func lastRoute(workflows []string) route {
+	return func(q *query, _ flow.Filter, _ flow.Position, most int) string {
+		return `WITH walk AS MATERIALIZED (
+    SELECT e.registered_ts, e.task_flow_id, row_number() OVER (ORDER BY e.registered_ts DESC, e.task_flow_id DESC) AS n
+    FROM   unnest(` + q.arg(pq.Array(workflows)) + `::text[]) AS w (id)
+    CROSS  JOIN LATERAL (SELECT registered_ts, task_flow_id FROM kr_flow WHERE task_id = w.id
+                         ORDER BY registered_ts DESC, task_flow_id DESC LIMIT ` + strconv.Itoa(most) + `) e)`
+	}
+}
+
 // finishedRoute goes along kr_flow and leaves out what is in the queue, which may be long
 // and all of it younger than whatever has finished. The last flow that it has looked at is
 // there in any case, with its number: the walk goes on from there.

@@ -104,15 +104,32 @@ func (d *DB) workflowStates(ctx context.Context, tx *sqlx.Tx, ids []string, last
 				s.Description, s.MaxRunningFlows, s.MaxRunningTasks = r.Description, r.MaxRunningFlows, r.MaxRunningTasks
 			}
 		}
-		if last > 0 {
-			var err error
-			if s.Last, err = along(flowRoute, flow.Filter{WorkflowID: w.ID}).first(ctx, tx, last); err != nil {
-				return nil, err
-			}
-		}
 		states = append(states, s)
 	}
-	return states, nil
+	return states, addLast(ctx, tx, states, last)
+}
+
+// addLast adds to workflows their last flows, so many of each, all in one statement.
+func addLast(ctx context.Context, tx *sqlx.Tx, states []flow.WorkflowState, most int) error {
+	if most == 0 || len(states) == 0 {
+		return nil
+	}
+	ids := make([]string, len(states))
+	for i, s := range states {
+		ids[i] = string(s.ID)
+	}
+	flows, err := along(lastRoute(ids), flow.Filter{}).first(ctx, tx, most)
+	if err != nil {
+		return err
+	}
+	last := map[flow.WorkflowID][]flow.Summary{}
+	for _, f := range flows {
+		last[f.WorkflowID] = append(last[f.WorkflowID], f)
+	}
+	for i := range states {
+		states[i].Last = last[states[i].ID]
+	}
+	return nil
 }
 
 // problems says why a workflow cannot be registered.

@@ -146,7 +146,7 @@ func (s *Site) pickGroup(ctx context.Context, p *picked, key flow.FailureKey, q 
 		return err
 	}
 	groups, err := s.store.FailureGroups(ctx, flow.FailureFilter{
-		WorkflowID: key.WorkflowID, Program: key.Program, Reason: key.Reason, Fingerprint: key.Fingerprint, Since: since, Limit: mostFlows,
+		WorkflowID: key.WorkflowID, Program: key.Program, Reason: key.Reason, Fingerprint: key.Fingerprint, Since: since, CountTo: flow.MaxCount, Limit: mostFlows,
 	})
 	if err != nil {
 		return err

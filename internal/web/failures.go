@@ -16,7 +16,7 @@ const (
 // showFailures is GET /failures: what is failed now, in groups that look alike.
 func (s *Site) showFailures(r *http.Request, sh *shell) (any, error) {
 	ctx, q := r.Context(), query{r.URL.Query()}.without("did")
-	f := flow.FailureFilter{WorkflowID: flow.WorkflowID(q.get("taskId")), Program: q.get("program"), Limit: groupsShown}
+	f := flow.FailureFilter{WorkflowID: flow.WorkflowID(q.get("taskId")), Program: q.get("program"), CountTo: flow.MaxCount, Limit: groupsShown}
 	var err error
 	if f.Since, err = momentOf(q, "since"); err != nil {
 		return nil, err

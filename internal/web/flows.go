@@ -34,7 +34,7 @@ func (s *Site) showFlows(r *http.Request, sh *shell) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	counts, err := s.store.FlowCounts(ctx, f)
+	counts, err := s.countFlows(ctx, f, q)
 	if err != nil {
 		return nil, err
 	}

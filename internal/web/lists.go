@@ -17,8 +17,9 @@ type Lists interface {
 	// effect is returned as well, *flow.GuardError, flow.ErrTooMany, flow.ErrKeyReused.
 	ActAll(ctx context.Context, b flow.BulkAction) (flow.BulkEffect, error)
 
-	// Stats returns how everything stands, and how it went within a window.
-	Stats(ctx context.Context, window, bucket time.Duration) (flow.Stats, error)
+	// Throughput returns how everything stands, and how it went within a window, without
+	// counts of flows.
+	Throughput(ctx context.Context, window, bucket time.Duration) (flow.Stats, error)
 
 	// Running returns tasks that run, the longest first.
 	Running(ctx context.Context, limit int) ([]flow.RunningTask, error)

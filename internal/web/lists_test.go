@@ -15,6 +15,7 @@ import (
 type fakeLists struct {
 	page      func(flow.Filter, flow.Position, int) (flow.Page, error)
 	counts    flow.FlowCounts
+	count     func() (flow.FlowCounts, error)
 	actAll    func(flow.BulkAction) (flow.BulkEffect, error)
 	stats     flow.Stats
 	running   []flow.RunningTask
@@ -37,6 +38,9 @@ func (f *fakeStore) Flows(_ context.Context, filter flow.Filter, after flow.Posi
 }
 
 func (f *fakeStore) FlowCounts(context.Context, flow.Filter) (flow.FlowCounts, error) {
+	if f.lists.count != nil {
+		return f.lists.count()
+	}
 	return f.lists.counts, nil
 }
 
@@ -47,7 +51,7 @@ func (f *fakeStore) ActAll(_ context.Context, b flow.BulkAction) (flow.BulkEffec
 	return f.lists.actAll(b)
 }
 
-func (f *fakeStore) Stats(context.Context, time.Duration, time.Duration) (flow.Stats, error) {
+func (f *fakeStore) Throughput(context.Context, time.Duration, time.Duration) (flow.Stats, error) {
 	return f.lists.stats, nil
 }
 

@@ -43,11 +43,15 @@ func windowOf(q query) window {
 func (s *Site) showNow(r *http.Request, sh *shell) (any, error) {
 	ctx, q := r.Context(), query{r.URL.Query()}.without("did")
 	win := windowOf(q)
-	stats, err := s.store.Stats(ctx, 2*win.Span, win.Bucket)
+	stats, err := s.store.Throughput(ctx, 2*win.Span, win.Bucket)
 	if err != nil {
 		return nil, err
 	}
-	v := nowView{Query: q, Window: win, Stats: stats}
+	some, err := s.store.Flows(ctx, flow.Filter{}, flow.Position{}, 1)
+	if err != nil {
+		return nil, err
+	}
+	v := nowView{Query: q, Window: win, Stats: stats, First: len(some.Flows) == 0}
 	a, err := s.attention(ctx)
 	if err != nil {
 		return nil, err
@@ -61,7 +65,7 @@ func (s *Site) showNow(r *http.Request, sh *shell) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	groups, err := s.store.FailureGroups(ctx, flow.FailureFilter{Limit: groupsNow})
+	groups, err := s.store.FailureGroups(ctx, flow.FailureFilter{CountTo: flow.MaxCount, Limit: groupsNow})
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,8 @@ func TestNow_Numbers(t *testing.T) {
 func TestNow(t *testing.T) {
 	t.Parallel()
 	store := &fakeStore{}
-	store.lists.stats = flow.Stats{Workers: 5, Running: 4, Queue: flow.Count{N: 1000, More: true}, Flows: flow.FlowCounts{All: flow.Count{N: 3}}}
+	store.lists.stats = flow.Stats{Workers: 5, Running: 4, Queue: flow.Count{N: 1000, More: true}}
+	store.flows = []flow.Summary{{Flow: flow.Flow{ID: "f"}}}
 	store.lists.running = []flow.RunningTask{{TaskKey: flow.TaskKey{Flow: "a/b", Seq: 3}, WorkflowID: "nightly", Title: "load", StartedAt: at(0), UsualP50: time.Second, UsualP95: 2 * time.Second}}
 	store.lists.queue = []flow.QueuedTask{{TaskKey: flow.TaskKey{Flow: "q", Seq: 1}, Position: 1, ReadySince: at(20)}, {TaskKey: flow.TaskKey{Flow: "r", Seq: 1}, Position: 2, ReadySince: at(10)}}
 	store.watchers = []flow.WatcherState{

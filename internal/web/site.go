@@ -34,9 +34,10 @@ type Site struct {
 	store Store
 	log   *slog.Logger
 
-	files files
-	pages pages
-	news  news
+	files  files
+	pages  pages
+	news   news
+	counts counts
 
 	// Equal requests at the same time share one rendering. A change made here begins a
 	// new generation, so that whoever made it cannot be shown what was before it.

@@ -13,7 +13,8 @@ import (
 type nowView struct {
 	Query    query
 	Window   window
-	Stats    flow.Stats
+	Stats    flow.Stats // without counts of flows
+	First    bool       // nothing has been registered yet
 	Alerts   []alert
 	Running  []runningRow
 	Unshown  int // running tasks that have no row
@@ -29,9 +30,6 @@ type nowView struct {
 	Chart    ended
 	Tabs     []tab
 }
-
-// First reports whether nothing has been registered yet.
-func (v nowView) First() bool { return v.Stats.Flows.All.N == 0 }
 
 // QueueWords is how many tasks are in the queue.
 func (v nowView) QueueWords() string { return number(v.Stats.Queue) }
