@@ -235,7 +235,7 @@ func TestFailures(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, flow.Filter{Group: &key}, f)
 
-	open := linkOf(page, `<span class="unseen">Suspended: 12 tasks of`)
+	open := linkOf(page, `nightly <span class="muted">/</span> 3 load_orders`)
 	require.Contains(t, get(s, "/failures"+open).Body.String(), "All 9 flows of this group")
 	require.Equal(t, []flow.Filter{{Group: &key}}, listed)
 	require.Contains(t, get(newSite(t, Config{}, &fakeStore{}), "/failures").Body.String(), "Nothing is failed.")

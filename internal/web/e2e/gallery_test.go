@@ -51,7 +51,7 @@ type screen struct {
 // screens are all pages, each in the states in which it looks different.
 func (g *gallery) screens() []screen {
 	drawn := func(b *tab) { b.drawn() }
-	return []screen{
+	return append(g.lists(), []screen{
 		{"flow-failed", flowPath(g.failed), drawn},
 		{"flow-attempts", flowPath(g.failed) + "?task=3&panel=attempts", drawn},
 		{"flow-log", flowPath(g.failed) + "?task=1&panel=log", drawn},
@@ -73,7 +73,7 @@ func (g *gallery) screens() []screen {
 		{"register", "/workflows/nightly/register", nil},
 		{"help", "/help", nil},
 		{"notfound", "/flows/no-such-flow", nil},
-	}
+	}...)
 }
 
 // 33. axe-core finds nothing on any page, in either theme, at any width, and no page
