@@ -193,6 +193,16 @@ func (c Config) migrationSettings() []string {
 	return []string{"statement_timeout=0", "lock_timeout=0"}
 }
 
+// writerSettings are for short statements that come again and again. One that reads the
+// definitions of a workflow is planned in 0.17 ms and run in 0.04: left to itself, the
+// server plans it each time, since it takes the arrays of a plan for all to be longer.
+func (c Config) writerSettings() []string {
+	if c.Pooler {
+		return nil
+	}
+	return append(c.sessionSettings(), "plan_cache_mode=force_generic_plan")
+}
+
 // engineSettings are rails for the planner. The hot statement finds every row by its
 // key, in the order of an index. Whatever the statistics of a queue that was empty a
 // second ago say, sorting or hashing the backlog is never better: planned with empty
