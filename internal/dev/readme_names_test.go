@@ -40,25 +40,28 @@ func TestReadmeHasEverySetting(t *testing.T) {
 	}
 }
 
-// What the README names is there: targets of make, files, and the example of a program.
+// What the pages name is there: targets of make, files, and the example of a program.
 func TestReadmeNamesWhatIsThere(t *testing.T) {
 	t.Parallel()
-	readme, makefile := readTop(t, "README.md"), readTop(t, "Makefile")
-	for _, m := range regexp.MustCompile("(?m)[`^]make ([a-z]+)").FindAllStringSubmatch(readme, -1) {
-		require.Regexp(t, `(?m)^`+m[1]+`:.* ## `, makefile)
-	}
-	files := regexp.MustCompile("\\]\\(([^)#:]+)\\)|`((?:cmd|internal|migrations|docker)/[a-z./]*)`")
-	for _, m := range files.FindAllStringSubmatch(readme, -1) {
-		if path := m[1] + m[2]; path != "internal/program/greet.go" {
-			_, err := os.Stat(filepath.Join(top, path))
-			require.NoError(t, err)
+	makefile := readTop(t, "Makefile")
+	target, file := regexp.MustCompile("(?m)[`^]make ([a-z]+)"), regexp.MustCompile("`((?:cmd|internal|migrations|docker)/[a-z./]*)`")
+	for _, page := range pages(t) {
+		text := readTop(t, page)
+		for _, m := range target.FindAllStringSubmatch(text, -1) {
+			require.Regexp(t, `(?m)^`+m[1]+`:.* ## `, makefile, page)
+		}
+		for _, m := range file.FindAllStringSubmatch(text, -1) {
+			if m[1] != "internal/program/greet.go" {
+				_, err := os.Stat(filepath.Join(top, m[1]))
+				require.NoError(t, err, page)
+			}
 		}
 	}
 	// Without what differs: there it is a comment, and outside of the package.
 	plain := func(text string) string {
 		return strings.Join(strings.Fields(strings.NewReplacer("//", "", "program.", "").Replace(text)), " ")
 	}
-	_, example, found := strings.Cut(readme, "type greet struct{}")
+	_, example, found := strings.Cut(readTop(t, "internal/program/README.md"), "type greet struct{}")
 	require.True(t, found)
 	example, _, _ = strings.Cut(example, "\n```")
 	require.Contains(t, plain(readTop(t, "internal/program/doc.go")), plain(example))

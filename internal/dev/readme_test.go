@@ -22,43 +22,69 @@ import (
 // top is the checkout.
 const top = "../.."
 
-// notRun are the commands of the README that cannot be run here. It says why, in a
-// comment before each; a new block without such a comment is run.
-var notRun = []string{
-	"git clone https://github.com/d-tsuji/flower && cd flower",
-	"make demo",
-	"make test",
-	"docker-compose up --build",
-	"curl -X POST \"$FLOWER_CALLBACK\" -d '{\"rows\": 7}'",
-	"DATABASE_URL=$(cat .flower/database-url) bin/watcher -allow-container -container-mount /srv/in,/srv/out:rw",
+// notRun are the commands of the pages that cannot be run here, by page. It says why, in
+// a comment before each; a new block without such a comment is run.
+var notRun = map[string][]string{
+	"README.md": {
+		"git clone https://github.com/d-tsuji/flower && cd flower",
+		"make demo",
+		"docker-compose up --build",
+		"make test",
+	},
+	"internal/program/README.md": {
+		"curl -X POST \"$FLOWER_CALLBACK\" -d '{\"rows\": 7}'",
+		"DATABASE_URL=$(cat .flower/database-url) bin/watcher -allow-container -container-mount /srv/in,/srv/out:rw",
+	},
 }
 
-// TestReadme does what the README says, in a copy of the checkout, and requires what it
+// TestReadme does what each page says, in a copy of the checkout, and requires what it
 // shows. A sh block goes to a shell, a sql block to psql, a go block into the file that
-// its first line names. A text block is what the block before it prints.
+// its first line names. A text block is what the block before it prints. Each page has a
+// make run of its own, since people begin with the one that they need: README.md starts
+// it, the others say that it must run.
 func TestReadme(t *testing.T) {
 	t.Parallel()
-	r := newReader(t)
-	var skipped []string
-	for _, b := range blocks(t, readTop(t, "README.md")) {
-		if b.notRun {
-			skipped = append(skipped, b.code)
-			continue
+	skipped := map[string][]string{}
+	for _, page := range pages(t) {
+		all := blocks(t, page, readTop(t, page))
+		for _, b := range all {
+			if b.notRun {
+				skipped[page] = append(skipped[page], b.code)
+			}
 		}
-		r.follow(b)
+		all = slices.DeleteFunc(all, func(b block) bool { return b.notRun })
+		if len(all) > 0 {
+			t.Run(page, func(t *testing.T) {
+				t.Parallel()
+				followPage(t, page, all)
+			})
+		}
 	}
 	require.Equal(t, notRun, skipped)
+}
+
+func followPage(t *testing.T, page string, all []block) {
+	t.Helper()
+	r := newReader(t, page)
+	if page != "README.md" {
+		require.Regexp(t, "\\[`make run`\\]\\([./]+/README.md#start\\)(?s:.*)`make psql`", readTop(t, page), "%s does not say what must run", page)
+		all = slices.Concat([]block{{page: page, code: "make run"}, {page: page, code: "make psql"}}, all)
+	}
+	for _, b := range all {
+		r.follow(b)
+	}
 	r.seen, _ = r.psql.do("SELECT 'broken: ' || count(*) FROM v_invariant;\n\\echo " + mark + " 0\n")
 	require.Contains(t, r.seen, "broken: 0\n")
 	r.interrupt()
 }
 
-// block is a fenced part of the README.
+// block is a fenced part of a page.
 type block struct {
+	page   string
 	line   int
 	lang   string
 	code   string
-	shows  string // what it prints; empty: the README does not say
+	shows  string // what it prints; empty: the page does not say
 	notRun bool
 }
 
@@ -66,17 +92,19 @@ type block struct {
 // Flower's functions change something.
 var looks, changes = regexp.MustCompile(`^(SELECT [^;\\]*;$|grep |curl -s "[^"]*"$)`), regexp.MustCompile(`\bflower_`)
 
+func (b block) String() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
+
 func (b block) looks() bool { return looks.MatchString(b.code) && !changes.MatchString(b.code) }
 
-func blocks(t *testing.T, readme string) (all []block) {
+func blocks(t *testing.T, page, text string) (all []block) {
 	t.Helper()
 	var open *block
 	var before string // the last line that is not empty
-	for i, line := range strings.Split(readme, "\n") {
+	for i, line := range strings.Split(text, "\n") {
 		lang, fence := strings.CutPrefix(line, "```")
 		switch {
 		case open == nil && fence:
-			open = &block{line: i + 1, lang: lang, notRun: strings.HasPrefix(before, "<!-- not run: ")}
+			open = &block{page: page, line: i + 1, lang: lang, notRun: strings.HasPrefix(before, "<!-- not run: ")}
 		case open == nil:
 			before = cmp.Or(strings.TrimSpace(line), before)
 		case !fence:
@@ -87,10 +115,10 @@ func blocks(t *testing.T, readme string) (all []block) {
 			case "sh", "sql", "go":
 				all = append(all, *open)
 			case "text":
-				require.NotEmpty(t, all, "line %d", open.line)
+				require.NotEmpty(t, all, open)
 				all[len(all)-1].shows = open.code
 			default:
-				t.Fatalf("README.md:%d: what is to be done with a block of %s?", open.line, open.lang)
+				t.Fatalf("%s: what is to be done with a block of %s?", open, open.lang)
 			}
 			open, before = nil, "```"
 		}
@@ -98,13 +126,14 @@ func blocks(t *testing.T, readme string) (all []block) {
 	return all
 }
 
-// A reader follows the README.
+// A reader follows a page.
 type reader struct {
 	t         *testing.T
+	page      string
 	dir       string // the checkout
 	env       []string
 	port      int
-	second    int       // where the README starts another register
+	second    int       // where a page starts another register
 	run       *exec.Cmd // make run
 	ended     chan struct{}
 	out       *buffer // of make run
@@ -113,13 +142,13 @@ type reader struct {
 	seen      string // what the last command has printed
 }
 
-func newReader(t *testing.T) *reader {
+func newReader(t *testing.T, page string) *reader {
 	t.Helper()
 	for _, name := range []string{"make", "psql", "curl"} {
 		_, err := exec.LookPath(name)
-		require.NoError(t, err, "the README needs it")
+		require.NoError(t, err, "the pages need it")
 	}
-	r := &reader{t: t, dir: checkout(t), env: newcomersEnviron(), port: freePort(t), second: freePort(t), out: &buffer{}, ended: make(chan struct{})}
+	r := &reader{t: t, page: page, dir: checkout(t), env: newcomersEnviron(), port: freePort(t), second: freePort(t), out: &buffer{}, ended: make(chan struct{})}
 	for _, name := range []string{"cmd", "internal", "migrations"} {
 		require.NoError(t, os.CopyFS(filepath.Join(r.dir, name), os.DirFS(filepath.Join(top, name))))
 	}
@@ -132,7 +161,7 @@ func newReader(t *testing.T) *reader {
 	r.env = append(r.env, "CURL_HOME="+home)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("README.md:%d:\n%s\nprinted:\n%s\nmake run printed:\n%s", r.lookingAt.line, r.lookingAt.code, r.seen, r.out)
+			t.Logf("%s:\n%s\nprinted:\n%s\nmake run printed:\n%s", r.lookingAt, r.lookingAt.code, r.seen, r.out)
 		}
 	})
 	r.sh = r.open("sh")
@@ -167,7 +196,7 @@ func (r *reader) follow(b block) {
 	case b.lang == "go":
 		r.write(b)
 	case b.lang == "sql":
-		require.NotNil(r.t, r.psql, "README.md:%d: psql was not opened", b.line)
+		require.NotNil(r.t, r.psql, "%s: psql was not opened", b)
 		r.do(r.psql, b, b.code+"\n\\echo "+mark+" 0\n")
 	default:
 		file := filepath.Join(r.t.TempDir(), "block")
@@ -176,13 +205,13 @@ func (r *reader) follow(b block) {
 	}
 }
 
-// do gives a block to a terminal and requires what the README shows.
+// do gives a block to a terminal and requires what the page shows.
 func (r *reader) do(x *terminal, b block, commands string) {
 	r.t.Helper()
 	var ok bool
 	if b.shows == "" {
 		r.seen, ok = x.do(commands)
-		require.True(r.t, ok && !strings.Contains(r.seen, "ERROR"), "README.md:%d fails", b.line)
+		require.True(r.t, ok && !strings.Contains(r.seen, "ERROR"), "%s fails", b)
 		return
 	}
 	want := pattern(b.shows)
@@ -191,10 +220,10 @@ func (r *reader) do(x *terminal, b block, commands string) {
 		return ok && want.MatchString(strings.TrimSpace(r.seen))
 	}
 	if b.looks() {
-		pgtest.Eventually(r.t, time.Minute, fmt.Sprintf("what README.md:%d shows", b.line), met)
+		pgtest.Eventually(r.t, time.Minute, fmt.Sprintf("what %s shows", b), met)
 		return
 	}
-	require.True(r.t, met(), "README.md:%d prints something else than it shows:\n%s", b.line, b.shows)
+	require.True(r.t, met(), "%s prints something else than it shows:\n%s", b, b.shows)
 }
 
 // write makes the file that a go block is, and the edit that goes with it.
@@ -202,10 +231,10 @@ func (r *reader) write(b block) {
 	r.t.Helper()
 	first, _, _ := strings.Cut(b.code, "\n")
 	file, named := strings.CutPrefix(first, "// ")
-	require.True(r.t, named, "README.md:%d names no file", b.line)
+	require.True(r.t, named, "%s names no file", b)
 	require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, file), []byte(b.code+"\n"), 0o644))
 
-	edit := regexp.MustCompile("Add the line `([^`]+)` to `Default` in `([^`]+)`").FindStringSubmatch(readTop(r.t, "README.md"))
+	edit := regexp.MustCompile("Add the line `([^`]+)` to `Default` in `([^`]+)`").FindStringSubmatch(readTop(r.t, r.page))
 	require.NotNil(r.t, edit)
 	registry := filepath.Join(r.dir, edit[2])
 	text, err := os.ReadFile(registry)

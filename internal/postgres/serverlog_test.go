@@ -15,7 +15,7 @@ import (
 	"github.com/d-tsuji/flower/internal/pgdev"
 )
 
-// What the README says about the server's log, and docker-compose does: with these, no
+// What the page about access says about the server's log, and docker-compose does: with these, no
 // value that somebody has given is in it, not even when everything is logged.
 var discreet = []string{"log_parameter_max_length=0", "log_parameter_max_length_on_error=0", "log_error_verbosity=terse"}
 
@@ -23,7 +23,7 @@ func TestServerLog_SecE3_HasNoParameters(t *testing.T) {
 	t.Parallel()
 	compose, err := os.ReadFile("../../docker-compose.yml")
 	require.NoError(t, err)
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("../access/README.md")
 	require.NoError(t, err)
 	for _, setting := range discreet {
 		require.Contains(t, string(compose), setting)
