@@ -197,7 +197,7 @@ func TestRealEngine_FindsContainersAgain(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(e.dir, "go"), nil, 0o666))
 	output, err := third.end()
 	require.NoError(t, err)
-	require.JSONEq(t, `{"exit_code": 0, "json": {"attempt": "1"}, "stdout": "waiting\n{\"attempt\": \"1\"}\n"}`, output)
+	require.JSONEq(t, `{"exit_code": 0, "json": {"attempt": "1"}, "stdout": "waiting\n{\"attempt\": \"1\"}"}`, output)
 	_, err = second.end()
 	require.Error(t, err)
 	require.Empty(t, e.left())
