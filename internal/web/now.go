@@ -21,12 +21,12 @@ type window struct {
 	Name   string
 	Span   time.Duration
 	Bucket time.Duration // that is read: an hour is a number of them
-	Merge  int           // so many are one bar
+	Bar    time.Duration // of the chart: a number of buckets
 }
 
 var windows = []window{
-	{"24h", 24 * time.Hour, 5 * time.Minute, 3},
-	{"7d", 7 * 24 * time.Hour, 30 * time.Minute, 4},
+	{"24h", 24 * time.Hour, 5 * time.Minute, 15 * time.Minute},
+	{"7d", 7 * 24 * time.Hour, 30 * time.Minute, 2 * time.Hour},
 }
 
 // windowOf returns the one that a URL names, by default the first.

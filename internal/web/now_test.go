@@ -31,6 +31,25 @@ func TestMerged(t *testing.T) {
 	require.Empty(t, merged(nil, 3))
 }
 
+// Bars begin by the clock, so that a bar that is over stays as it is; the last one is under
+// way, and the first is whole.
+func TestBarsOf(t *testing.T) {
+	t.Parallel()
+	win := window{Span: 3 * time.Hour, Bucket: 20 * time.Minute, Bar: time.Hour}
+	half := time.Date(2026, 11, 23, 10, 20, 0, 0, time.UTC)
+	list := make([]flow.Bucket, 20)
+	for i := range list {
+		list[i] = flow.Bucket{At: half.Add(time.Duration(i-19) * win.Bucket), Finished: 1, Failed: i}
+	}
+	got := barsOf(list, win)
+	require.Equal(t, []flow.Bucket{
+		{At: half.Add(-140 * time.Minute), Finished: 3, Failed: 12 + 13 + 14},
+		{At: half.Add(-80 * time.Minute), Finished: 3, Failed: 15 + 16 + 17},
+		{At: half.Add(-20 * time.Minute), Finished: 2, Failed: 18 + 19},
+	}, got)
+	require.Empty(t, barsOf(nil, win))
+}
+
 // The numbers are of the last day and the last hour, whichever window the chart has, and
 // the change is against the day before.
 func TestNow_Numbers(t *testing.T) {
@@ -54,8 +73,8 @@ func TestNow_Numbers(t *testing.T) {
 		require.Equal(t, perDay, v.Failed.Change, win.Name)
 		require.Equal(t, perHour, v.Finished.N, win.Name)
 		require.Len(t, v.Failed.Spark.Bars, 24, win.Name)
-		require.Equal(t, int(win.Span/win.Bucket), v.Chart.Total.Finished, win.Name)
-		require.Equal(t, win.Bucket*time.Duration(win.Merge), v.Chart.Bucket)
+		require.Len(t, v.Chart.Bars, int(win.Span/win.Bar), win.Name)
+		require.Equal(t, win.Bar, v.Chart.Bucket)
 	}
 	require.Equal(t, []string{"▲ 2", "▼ 3", ""}, []string{trend{Change: 2}.Words(), trend{Change: -3}.Words(), trend{}.Words()})
 	v := nowView{Window: windows[0]}

@@ -106,7 +106,7 @@ func (v *nowView) draw() {
 	v.Failed = trend{N: sum(last(day)).Failed, Spark: failedSpark(merged(last(day), int(hour/size)))}
 	v.Failed.Change = v.Failed.N - sum(before(day)).Failed
 	v.Finished = trend{N: sum(last(hour)).Finished, Spark: finishedSpark(merged(last(day), int(hour/size)))}
-	v.Chart = newEnded(merged(last(v.Window.Span), v.Window.Merge), size*time.Duration(v.Window.Merge))
+	v.Chart = newEnded(barsOf(all, v.Window), v.Window.Bar)
 	for _, w := range windows {
 		v.Tabs = append(v.Tabs, tab{Name: w.Name, Href: v.Query.with("window", w.Name).String(), Open: w == v.Window})
 	}
@@ -118,6 +118,25 @@ func sum(buckets []flow.Bucket) (total flow.Bucket) {
 		total.Failed += b.Failed
 	}
 	return total
+}
+
+// barsOf puts buckets into bars that begin when the clock says so, as those of /api/v1/stats
+// do: one that is over never changes again. The last one is under way.
+func barsOf(buckets []flow.Bucket, w window) []flow.Bucket {
+	var all []flow.Bucket
+	for _, b := range buckets {
+		at, until := b.At.Truncate(w.Bar), buckets[len(buckets)-1].At.Truncate(w.Bar).Add(w.Bar)
+		if at.Before(until.Add(-w.Span)) {
+			continue
+		}
+		if len(all) == 0 || !all[len(all)-1].At.Equal(at) {
+			all = append(all, flow.Bucket{At: at})
+		}
+		bar := &all[len(all)-1]
+		bar.Finished += b.Finished
+		bar.Failed += b.Failed
+	}
+	return all
 }
 
 // merged puts so many buckets into one each, from the last ones on.

@@ -175,10 +175,20 @@ func (b *tab) await(what, script string) {
 	})
 }
 
-// goTo loads a path of the site.
+// goTo loads a path of the site, and waits until that is there. What the browser tells of
+// when something is loaded may be the page before, which a form was still on its way to.
 func (b *tab) goTo(path string) {
 	b.Helper()
-	b.do(chromedp.Navigate(b.site + path))
+	to := call(b, page.Navigate, page.NavigateParams{URL: b.site + path})
+	require.Empty(b, to.ErrorText, path)
+	if to.LoaderID == "" {
+		return // it was a fragment of the same page
+	}
+	pgtest.Eventually(b.T, patience, path+" is loaded", func() bool {
+		here := call(b, page.GetFrameTree, cdp.Empty{}).FrameTree.Frame.LoaderID
+		ready, err := tryEval[bool](b, `document.readyState === "complete"`)
+		return here == to.LoaderID && err == nil && ready
+	})
 }
 
 // path returns the path of the page with its query and fragment.
