@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -48,7 +49,8 @@ func (d *DB) Cells(ctx context.Context, flows []flow.ID, most int) (map[flow.ID]
 		ids[i] = string(id)
 	}
 	var rows []cellRow
-	if err := d.pool.SelectContext(ctx, &rows, cellsSQL, pq.Array(ids), most); err != nil {
+	err := d.reading(ctx, func(tx *sqlx.Tx) error { return tx.SelectContext(ctx, &rows, cellsSQL, pq.Array(ids), most) })
+	if err != nil {
 		return nil, translate("read the tasks of flows", err)
 	}
 	cells := make(map[flow.ID][]flow.TaskState, len(flows))

@@ -97,7 +97,7 @@ type checkedRow struct {
 // Checked returns what the last Check found, whoever made it.
 func (d *DB) Checked(ctx context.Context) (flow.Check, error) {
 	var rows []checkedRow
-	if err := d.pool.SelectContext(ctx, &rows, checkedSQL); err != nil || len(rows) == 0 {
+	if err := d.reads.SelectContext(ctx, &rows, checkedSQL); err != nil || len(rows) == 0 {
 		return flow.Check{}, translate("read what the last check found", err)
 	}
 	r := rows[0]

@@ -41,9 +41,11 @@ var usualLimits = limits{
 // the same time, and after a failover all of them lead to the wrong server.
 type network struct {
 	limits
-	host    atomic.Int32 // the number of the one that was found last, of several
-	mu      sync.Mutex
-	trusted time.Time // connections made before are not; guarded by mu
+	host      atomic.Int32 // the number of the one that was found last, of several
+	makeshift atomic.Bool  // there are connections for reading that lead to a server which takes no writes
+	mu        sync.Mutex
+	trusted   time.Time // connections made before are not; guarded by mu
+	writable  time.Time // nor are those made before, but for reading; guarded by mu
 }
 
 // distrust has no connection used again that was made before a moment.
@@ -60,7 +62,8 @@ func (n *network) distrust(before time.Time) {
 const anew = time.Second
 
 // leadsAstray reports whether err says that the server is read-only, so that no
-// connection is to be used again: another host may be the primary by now.
+// connection is to be used again for writing: another host may be the primary by now. To
+// read, the server will do until that one is found (see hosts).
 func (n *network) leadsAstray(err error) bool {
 	if !readOnly(err) {
 		return false
@@ -68,17 +71,18 @@ func (n *network) leadsAstray(err error) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
-	if now.Sub(n.trusted) < anew {
+	if now.Sub(n.writable) < anew {
 		return false
 	}
-	n.trusted = now
+	n.writable = now
 	return true
 }
 
-func (n *network) trusts(made time.Time) bool {
+// trusts reports whether a connection that was made at a moment may be used.
+func (n *network) trusts(made time.Time, reads bool) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return !made.Before(n.trusted)
+	return !made.Before(n.trusted) && (reads || !made.Before(n.writable))
 }
 
 // dialer makes connections on which no answer may take longer than patience; 0 is for as
@@ -86,9 +90,17 @@ func (n *network) trusts(made time.Time) bool {
 type dialer struct {
 	*network
 	silence, patience time.Duration
+	reads             bool // what is read may come from a server that takes no writes
 }
 
-func (n *network) dialer(patience time.Duration) dialer { return dialer{n, n.silence, patience} }
+func (n *network) dialer(patience time.Duration) dialer {
+	return dialer{network: n, silence: n.silence, patience: patience}
+}
+
+// reader is dialer for connections that only read.
+func (n *network) reader(patience time.Duration) dialer {
+	return dialer{network: n, silence: n.silence, patience: patience, reads: true}
+}
 
 var netDialer = net.Dialer{
 	Timeout: 3 * time.Second,
@@ -154,7 +166,7 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 var errDistrusted = fmt.Errorf("the connection is as old as one that was found dead: %w", net.ErrClosed)
 
 func (c *watchedConn) Write(p []byte) (int, error) {
-	if !c.trusts(c.made) {
+	if !c.trusts(c.made, c.reads) {
 		return 0, errDistrusted
 	}
 	deadline := c.until

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,9 +17,13 @@ import (
 // target_session_attrs asks for, beginning with the one that was found last. lib/pq begins
 // with the first each time, and while that is dead every connection takes connect_timeout;
 // with sslmode=prefer it takes it twice.
+//
+// Who only reads takes a server that is not what was asked for, rather than none: what
+// people look at while they wait for a new primary.
 type hosts struct {
-	net  *network
-	each []host
+	net       *network
+	each      []host
+	makeshift []host // the same, whatever they are; empty: nobody may take those
 }
 
 type host struct {
@@ -29,6 +34,16 @@ type host struct {
 
 func newHosts(n *network, cfg pq.Config, d dialer) (*hosts, error) {
 	h := &hosts{net: n}
+	var err error
+	if h.each, err = eachHost(cfg, d); err == nil && d.reads && cfg.TargetSessionAttrs != "" && cfg.TargetSessionAttrs != pq.TargetSessionAttrsAny {
+		cfg.TargetSessionAttrs = pq.TargetSessionAttrsAny
+		h.makeshift, err = eachHost(cfg, d)
+	}
+	return h, err
+}
+
+func eachHost(cfg pq.Config, d dialer) ([]host, error) {
+	var hosts []host
 	all := append([]pq.ConfigMultihost{{Host: cfg.Host, Hostaddr: cfg.Hostaddr, Port: cfg.Port}}, cfg.Multi...)
 	for _, m := range all {
 		one := cfg.Clone()
@@ -38,9 +53,9 @@ func newHosts(n *network, cfg pq.Config, d dialer) (*hosts, error) {
 			return nil, err
 		}
 		c.Dialer(d)
-		h.each = append(h.each, host{c, net.JoinHostPort(m.Host, strconv.Itoa(int(m.Port))), one.ConnectTimeout})
+		hosts = append(hosts, host{c, net.JoinHostPort(m.Host, strconv.Itoa(int(m.Port))), one.ConnectTimeout})
 	}
-	return h, nil
+	return hosts, nil
 }
 
 // Driver is what database/sql wants to be there.
@@ -50,26 +65,48 @@ func (h *hosts) Driver() driver.Driver { return pq.Driver{} }
 // one is gone, or has lost its part, and no connection to it is used any more.
 func (h *hosts) Connect(ctx context.Context) (driver.Conn, error) {
 	begun := time.Now()
-	first := h.net.host.Load()
-	var errs []error
-	for i := range h.each {
-		n := (int(first) + i) % len(h.each)
-		c, err := h.each[n].connect(ctx)
-		if err == nil {
-			if h.net.host.Swap(int32(n)) != int32(n) {
-				h.net.distrust(begun)
-			}
+	c, n, err := h.first(ctx, h.each)
+	switch {
+	case err == nil:
+		if h.net.host.Swap(n) != n || h.net.makeshift.Swap(false) {
+			h.net.distrust(begun)
+		}
+	case len(h.makeshift) > 0 && wrongPart(err):
+		h.net.makeshift.Store(true) // before it is there: it must not be overlooked
+		if c, _, makeshiftErr := h.first(ctx, h.makeshift); makeshiftErr == nil {
 			return c, nil
 		}
-		if len(h.each) > 1 {
-			err = fmt.Errorf("%s: %w", h.each[n].address, err)
+	}
+	return c, err
+}
+
+// first connects to the first of some servers that can be had, and returns its number.
+func (h *hosts) first(ctx context.Context, each []host) (driver.Conn, int32, error) {
+	last := h.net.host.Load()
+	var errs []error
+	for i := range each {
+		n := (int(last) + i) % len(each)
+		c, err := each[n].connect(ctx)
+		if err == nil {
+			return c, int32(n), nil
+		}
+		if len(each) > 1 {
+			err = fmt.Errorf("%s: %w", each[n].address, err)
 		}
 		errs = append(errs, err)
 	}
 	if len(errs) > 1 {
-		return nil, fmt.Errorf("none of the hosts can be used: %w", errors.Join(errs...))
+		return nil, 0, fmt.Errorf("none of the hosts can be used: %w", errors.Join(errs...))
 	}
-	return nil, errs[0]
+	return nil, 0, errs[0]
+}
+
+// wrongPart reports whether one of several servers was there, and not what was asked for.
+func wrongPart(err error) bool {
+	if several, ok := errors.AsType[severalErrors](err); ok {
+		return slices.ContainsFunc(several.Unwrap(), wrongPart)
+	}
+	return readOnly(err)
 }
 
 func (h host) connect(ctx context.Context) (driver.Conn, error) {

@@ -78,7 +78,7 @@ func (l *lanes) selectAll(ctx context.Context, dest any, query string, args ...a
 
 func (ln *lane) connect(ctx context.Context, l *lanes) error {
 	now := time.Now()
-	if ln.conn != nil && now.Before(ln.until) && l.net.trusts(ln.made) {
+	if ln.conn != nil && now.Before(ln.until) && l.net.trusts(ln.made, false) {
 		return nil
 	}
 	_ = ln.disconnect()

@@ -82,7 +82,7 @@ func (d *DB) Listen(ctx context.Context) <-chan struct{} {
 func (d *DB) listen(ctx context.Context, hints chan<- struct{}) {
 	// It is silent by its nature, and pinged often enough not to look dead.
 	patience := d.net.quick
-	l := pq.NewDialListener(dialer{d.net, patience, patience}, d.cfg.dsn(), 100*time.Millisecond, time.Second, nil)
+	l := pq.NewDialListener(dialer{network: d.net, silence: patience, patience: patience}, d.cfg.dsn(), 100*time.Millisecond, time.Second, nil)
 	// Listen waits for the first connection, for ever if need be: not here.
 	go func() { _ = l.Listen(channel) }()
 	// Close may wait for a connection that is being made, and then for somebody who takes

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -320,6 +321,63 @@ func TestReadOnly(t *testing.T) {
 	for name, c := range all {
 		require.NoError(t, eventually(func() error { return c.do(background, d) }), name)
 	}
+}
+
+// Who writes to a read-only database makes connections anew, again and again. Nobody who
+// reads notices, not even on a connection that is made meanwhile.
+func TestReadOnly_ReadsGoOn(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, chain(3)...)
+	setReadOnly(t, w, true)
+	d := through(t, w, w.psql.URL)
+	ctx, cancel := context.WithTimeout(background, 3*anew)
+	defer cancel()
+	var writers sync.WaitGroup
+	var refused atomic.Int32
+	for range 4 {
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := d.Sweep(ctx); err != nil {
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	read := 0
+	for ; ctx.Err() == nil; read++ {
+		_, err := d.Flow(background, id)
+		require.NoError(t, err)
+	}
+	writers.Wait()
+	require.Greater(t, refused.Load(), int32(3))
+	t.Logf("%d reads beside %d refused writes", read, refused.Load())
+}
+
+// Of several servers the one that takes writes is meant; while there is none, another one
+// will do to read from, until there is one again.
+func TestReadOnly_SeveralHosts(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, chain(3)...)
+	d := through(t, w, strings.Replace(w.psql.URL, "@", "@127.0.0.1:1,", 1))
+	_, err := d.Flow(t.Context(), id)
+	require.NoError(t, err)
+	setReadOnly(t, w, true)
+	require.NoError(t, eventually(func() error { _, err := d.Flow(background, id); return err }))
+	_, err = d.Cells(background, []flow.ID{id}, 3)
+	require.NoError(t, err)
+	_, err = d.DefinitionVersions(background, "sample", 0, 10)
+	require.NoError(t, err)
+	require.ErrorIs(t, d.Ready(background), flow.ErrUnavailable)
+	_, err = d.Sweep(background)
+	require.ErrorIs(t, err, flow.ErrUnavailable)
+
+	setReadOnly(t, w, false)
+	require.NoError(t, eventually(func() error { return d.Ready(background) }))
+	require.NoError(t, eventually(func() error { _, err := d.Flow(background, id); return err }))
+	require.False(t, d.net.makeshift.Load(), "those that were makeshift are used no more")
+	require.NoError(t, eventually(func() error { _, err := d.Sweep(background); return err }))
 }
 
 // A standby is read-only in ways of its own; when it is promoted, the same connections

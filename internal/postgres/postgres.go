@@ -154,7 +154,7 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 	d.engine, errs[3] = d.openLanes(engineLanes, quick, cfg.engineSettings()...)
 	d.writer, errs[4] = d.openLanes(writerLanes, quick, cfg.writerSettings()...)
 	d.logs, errs[5] = d.openLanes(1, d.net.dialer(d.net.logs), cfg.logSettings()...)
-	d.reads, errs[6] = d.open(readConns, quick, cfg.readSettings()...)
+	d.reads, errs[6] = d.open(readConns, d.net.reader(d.net.quick), cfg.readSettings()...)
 	for _, err := range errs {
 		if err != nil { // the others say the same
 			return nil, err

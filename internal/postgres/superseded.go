@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -35,7 +37,8 @@ type supersededRow struct {
 // task and number, without errors and output; none if there is no such flow.
 func (d *DB) Superseded(ctx context.Context, id flow.ID) ([]flow.Attempt, error) {
 	var rows []supersededRow
-	if err := d.pool.SelectContext(ctx, &rows, supersededSQL, string(id)); err != nil {
+	err := d.reading(ctx, func(tx *sqlx.Tx) error { return tx.SelectContext(ctx, &rows, supersededSQL, string(id)) })
+	if err != nil {
 		return nil, translate(fmt.Sprintf("read the superseded attempts of flow %q", id), err)
 	}
 	attempts := make([]flow.Attempt, len(rows))

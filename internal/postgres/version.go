@@ -112,7 +112,10 @@ type definitionVersionRow struct {
 func (d *DB) DefinitionVersions(ctx context.Context, id flow.WorkflowID, before, limit int) ([]flow.DefinitionVersion, error) {
 	doing := fmt.Sprintf("read the versions of workflow %q", id)
 	var rows []definitionVersionRow
-	if err := d.pool.SelectContext(ctx, &rows, definitionVersionsSQL, string(id), before, limit); err != nil {
+	err := d.reading(ctx, func(tx *sqlx.Tx) error {
+		return tx.SelectContext(ctx, &rows, definitionVersionsSQL, string(id), before, limit)
+	})
+	if err != nil {
 		return nil, translate(doing, err)
 	}
 	if len(rows) == 0 && before == 0 {
@@ -138,6 +141,6 @@ SELECT DISTINCT unnest(programs) AS program FROM kr_watcher WHERE lease_until > 
 // WatcherPrograms returns the names of the programs that watchers which run now have.
 func (d *DB) WatcherPrograms(ctx context.Context) ([]string, error) {
 	var names []string
-	err := d.pool.SelectContext(ctx, &names, watcherProgramsSQL)
+	err := d.reading(ctx, func(tx *sqlx.Tx) error { return tx.SelectContext(ctx, &names, watcherProgramsSQL) })
 	return names, translate("read which programs watchers have", err)
 }
