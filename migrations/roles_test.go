@@ -93,6 +93,8 @@ var rights = map[string][]string{
 	"UPDATE ms_task_definition SET program = 'NoOp'":                                      {"flower_admin", "flower_register"},
 	"DELETE FROM ms_task_definition":                                                      {"flower_admin", "flower_register"},
 	"INSERT INTO ms_workflow (task_id, max_running_flows) VALUES ('sample', 1)":           {"flower_admin", "flower_register"},
+	"DELETE FROM ms_workflow_version WHERE version < 7":                                   {"flower_admin", "flower_register"},
+	"UPDATE ms_workflow_version SET applied_by = 'somebody else'":                         {},
 
 	"INSERT INTO kr_flow (task_flow_id, task_id) VALUES ('y', 'x')":                                          {"flower_register", "flower_watcher"},
 	"INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq) VALUES ('y', 1, 'sample', 1)": {"flower_register", "flower_watcher"},

@@ -304,6 +304,49 @@ func TestDelete_AChildWhileItsParentFinishes(t *testing.T) {
 	}
 }
 
+// What kr_flow says of a flow can be deleted, and the flow is there as long as its tasks.
+func TestDelete_OfFlowsWhatWasKeptOfThem(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	ids := []flow.ID{register(t, w, chain(2)...), register(t, w, chain(2)...), "by hand"}
+	insert(t, w, ids[2], 0, [2]int{1, 0}, [2]int{2, 1})
+	see := func(what string) {
+		t.Helper()
+		for _, id := range ids {
+			s, err := w.Flow(t.Context(), id)
+			require.NoError(t, err, what)
+			require.Len(t, s.Tasks, 2)
+			require.Empty(t, s.RegisteredBy)
+			require.Equal(t, look(t, w, id, 1).Registered.UnixMicro(), s.RegisteredAt.UnixMicro())
+		}
+		page, err := w.Flows(t.Context(), flow.Filter{}, flow.Position{}, 10)
+		require.NoError(t, err)
+		require.Len(t, page.Flows, len(ids), what)
+	}
+	byHand(t, w, `UPDATE kr_flow SET registered_by = 'somebody', note = 'a secret'`)
+	byHand(t, w, `DELETE FROM kr_flow WHERE task_flow_id = $1`, string(ids[0]))
+	byHand(t, w, `DELETE FROM kr_flow`)
+	see("after a DELETE")
+	require.Zero(t, value[int](t, w, `SELECT count(*) FROM kr_flow WHERE note IS NOT NULL`))
+	byHand(t, w, `TRUNCATE kr_flow`)
+	see("after a TRUNCATE")
+
+	// From a backup, with all of Flower's columns.
+	tx := begin(t, w)
+	mustExec(t, tx, `CREATE TEMP TABLE backup ON COMMIT DROP AS SELECT * FROM kr_task_stat WHERE task_flow_id = 'by hand'`)
+	mustExec(t, tx, `DELETE FROM kr_task_stat WHERE task_flow_id = 'by hand'`)
+	mustExec(t, tx, `INSERT INTO kr_task_stat SELECT * FROM backup`)
+	require.NoError(t, tx.Commit())
+	_, err := w.Sweep(t.Context())
+	require.NoError(t, err)
+	see("after a sweep")
+
+	byHand(t, w, `DELETE FROM kr_task_stat WHERE task_flow_id = $1`, string(ids[0]))
+	require.Equal(t, 2, value[int](t, w, `SELECT count(*) FROM kr_flow`), "with its tasks it goes")
+	byHand(t, w, `TRUNCATE kr_task_stat`)
+	require.Zero(t, value[int](t, w, `SELECT count(*) FROM kr_flow`))
+}
+
 func TestTruncate(t *testing.T) {
 	t.Parallel()
 	w := open(t)

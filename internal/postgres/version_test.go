@@ -154,6 +154,67 @@ func TestVersion_AFlowSaysWhichOneItRuns(t *testing.T) {
 	numbered(t, w)
 }
 
+// At psql, too, a flow is of the version that was read, though there is another one by the
+// time that it is written.
+func TestVersion_EditedWhileAFlowIsRegistered(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "w", chain(1)...)
+	// Between the two it sorts the tasks: here that waits.
+	byHand(t, w, `ALTER FUNCTION flower_topological(integer, integer[], integer[]) RENAME TO flower_sorted`)
+	byHand(t, w, `CREATE FUNCTION flower_topological(n integer, parents integer[], children integer[]) RETURNS integer[] LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN flower_sorted(n, parents, children); END $$`)
+	gate := begin(t, w)
+	mustExec(t, gate, `SELECT pg_advisory_xact_lock(4711)`)
+	var id flow.ID
+	registered := async(func() (err error) {
+		id, err = registerAtPsql(t, w, flow.Registration{WorkflowID: "w"})
+		return err
+	})
+	awaitBlocked(t, w, 1)
+	byHand(t, w, `UPDATE ms_task_definition SET program = 'Test1' WHERE task_id = 'w'`)
+	require.NoError(t, gate.Commit())
+	require.NoError(t, registered())
+	require.Equal(t, "NoOp", look(t, w, id, 1).Program)
+	require.Equal(t, 1, versionOf(t, w, id))
+
+	tx := begin(t, w)
+	mustExec(t, tx, `UPDATE ms_task_definition SET program = 'Test2' WHERE task_id = 'w'`)
+	require.NoError(t, tx.Get(&id, `SELECT flower_register('w')`))
+	require.NoError(t, tx.Commit())
+	require.Equal(t, "Test2", look(t, w, id, 1).Program)
+	require.Equal(t, 3, versionOf(t, w, id), "of what its own transaction has changed")
+	numbered(t, w)
+}
+
+// What has stood in a definition can be made to be gone; the present one stays, and numbers
+// are never given twice.
+func TestVersion_OldOnesCanBeDeleted(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "w", chain(1)...)
+	id := registerOf(t, w, "w")
+	for _, program := range []string{"Test1", "Test2"} {
+		byHand(t, w, `UPDATE ms_task_definition SET program = $1 WHERE task_id = 'w'`, program)
+	}
+	byHand(t, w, `DELETE FROM ms_workflow_version WHERE task_id = 'w' AND version = 2`)
+	require.Equal(t, "1 3", versions(t, w, "w"))
+	byHand(t, w, `DELETE FROM ms_workflow_version`)
+	require.Equal(t, "3", versions(t, w, "w"))
+	require.Equal(t, "1", versions(t, w, "sample"))
+	_, err := w.psql.Exec(`TRUNCATE ms_workflow_version`)
+	require.ErrorContains(t, err, "stays")
+	require.Equal(t, 1, versionOf(t, w, id))
+	list, err := w.DefinitionVersions(t.Context(), "w", 0, 10)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+
+	byHand(t, w, `DELETE FROM ms_task_definition WHERE task_id = 'w'`)
+	byHand(t, w, `DELETE FROM ms_workflow_version`)
+	require.Equal(t, "4-", versions(t, w, "w"))
+	numbered(t, w)
+}
+
 // Whatever people do, in whatever transactions.
 func TestVersion_RandomEdits(t *testing.T) {
 	t.Parallel()

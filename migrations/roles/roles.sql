@@ -122,6 +122,7 @@ BEGIN
             ('flower_operator', 'kr_task_stat', 'UPDATE (exec_status, task_priority, parameters, reason, error, hold, run_after, run_if)'),
             ('flower_admin', 'ms_task_definition', 'INSERT, UPDATE, DELETE'),
             ('flower_admin', 'ms_workflow', 'INSERT, UPDATE, DELETE'),
+            ('flower_admin', 'ms_workflow_version', 'DELETE'),  -- the last one stays
 
             ('flower_register', 'kr_flow', 'INSERT, UPDATE (replayed_ts)'),
             ('flower_register', 'kr_task_stat', 'INSERT'),
