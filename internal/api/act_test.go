@@ -165,6 +165,8 @@ func TestApprove(t *testing.T) {
 	ask()
 	task := get[api.Task](w, base+"/tasks/1")
 	require.True(t, task.Asks)
+	listed := get[api.FlowList](w, "/api/v1/flows?status=held").Items[0]
+	require.Equal(t, []any{1, "close it?"}, []any{listed.Asks, listed.Question.Text})
 	require.Equal(t, "close it?", *task.Error)
 	preview := post[api.Effect](w, http.StatusOK, base+"/tasks/1/approve", `{"dryRun": true}`)
 	require.Equal(t, []int{2}, preview.Follow)

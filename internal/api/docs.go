@@ -99,7 +99,7 @@ func orNullRefs(schemas huma.Registry) {
 }
 
 // nullable are the fields that are an object or null.
-var nullable = []string{"failure"}
+var nullable = []string{"failure", "question"}
 
 // page is the document as one page, without anything that is loaded.
 type page struct {

@@ -90,6 +90,13 @@ type Failure struct {
 	Error       *string `json:"error"`
 }
 
+// Question is what the first task of a flow asks that asks a person.
+type Question struct {
+	TaskExecSeq int    `json:"taskExecSeq"`
+	Title       string `json:"title"`
+	Text        string `json:"text"`
+}
+
 // Flow is a flow. A field's name is the column's in camelCase.
 type Flow struct {
 	TaskFlowID      string     `json:"taskFlowId"`
@@ -97,6 +104,8 @@ type Flow struct {
 	Status          string     `json:"status" enum:"running,failed,held,cancelled,queued,finished"`
 	Counts          Counts     `json:"counts" doc:"Its tasks by state."`
 	Failure         *Failure   `json:"failure" doc:"The task that failed first."`
+	Asks            int        `json:"asks" doc:"How many of its tasks are held until a person approves them."`
+	Question        *Question  `json:"question" doc:"What the first of those asks."`
 	WorkflowVersion *int       `json:"workflowVersion" doc:"Of the workflow, when it was registered; null is not known."`
 	RegisteredBy    *string    `json:"registeredBy" doc:"Null for rows put in by hand."`
 	Note            *string    `json:"note"`
@@ -166,6 +175,7 @@ func (a *API) flow(s flow.Summary) Flow {
 		TaskID:          string(s.WorkflowID),
 		Status:          s.Status,
 		Counts:          Counts(s.Counts),
+		Asks:            s.Asks,
 		WorkflowVersion: orNull(s.Version),
 		RegisteredBy:    orNull(s.RegisteredBy),
 		Note:            orNull(s.Note),
@@ -178,6 +188,9 @@ func (a *API) flow(s flow.Summary) Flow {
 	if !s.StartedAt.IsZero() {
 		ms := max(s.Took, 0).Milliseconds()
 		j.DurationMs = &ms
+	}
+	if q := s.Question; q != nil {
+		j.Question = &Question{q.Seq, q.Title, q.Text}
 	}
 	if f := s.Failure; f != nil {
 		j.Failure = &Failure{f.Seq, f.Title, orNull(string(f.Reason)), orNull(f.Error)}
@@ -205,6 +218,11 @@ func (a *API) detail(s flow.State) FlowDetail {
 	d.Tasks = make([]Task, 0, len(s.Tasks))
 	var counts flow.Counts
 	for _, t := range s.Tasks {
+		if t.Asks {
+			if d.Asks++; d.Question == nil {
+				d.Question = &Question{t.Seq, t.Title(), t.Error}
+			}
+		}
 		counts.Add(t.Status)
 		d.Tasks = append(d.Tasks, newTask(t, s.AsOf))
 	}

@@ -127,8 +127,11 @@ func (l FlowList) table() table {
 	for _, f := range l.Items {
 		c := f.Counts
 		failure := ""
-		if f.Failure != nil {
+		switch {
+		case f.Failure != nil:
 			failure = fmt.Sprintf("%d %s: %s", f.Failure.TaskExecSeq, f.Failure.Title, orZero(f.Failure.Error))
+		case f.Question != nil:
+			failure = fmt.Sprintf("%d asks: %s", f.Question.TaskExecSeq, f.Question.Text)
 		}
 		t.add(f.TaskFlowID, f.TaskID, f.Status, fmt.Sprintf("%d/%d", c.Finished+c.Ignored, c.Waiting+c.Running+c.Suspended+c.Finished+c.Ignored),
 			at(f.RegisteredTs), took(f.DurationMs), orZero(f.RegisteredBy), failure)

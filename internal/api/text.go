@@ -43,6 +43,7 @@ func flowText(s flow.State, v view) string {
 	var b strings.Builder
 	b.WriteString(t.headline())
 	align(&b, rows)
+	t.writeQuestions(&b, v)
 	if s.Recover != "" {
 		b.WriteString(" rerun: " + oneLine(s.Recover) + "\n")
 		if v.site != "" {
@@ -51,6 +52,22 @@ func flowText(s flow.State, v view) string {
 	}
 	return b.String()
 }
+
+// writeQuestions says how to answer what tasks ask.
+func (t tree) writeQuestions(b *strings.Builder, v view) {
+	for _, task := range t.Tasks {
+		if !task.Asks {
+			continue
+		}
+		fmt.Fprintf(b, " approve: SELECT flower_approve(%s, %d);  no: SELECT flower_cancel(%[1]s, 'why', %[2]d);\n", sqlText(oneLine(string(t.ID))), task.Seq)
+		if v.site != "" {
+			fmt.Fprintf(b, "      or: curl -X POST %s%s/tasks/%d/approve  no: …/cancel\n", v.site, flowURL(t.ID), task.Seq)
+		}
+	}
+}
+
+// sqlText writes a text as SQL does.
+func sqlText(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 func newTree(s flow.State) tree {
 	t := tree{s, make(map[int]flow.Status, len(s.Tasks)), make(map[int]int)}
@@ -89,6 +106,9 @@ func (t tree) headline() string {
 		oneLine(string(t.WorkflowID)), oneLine(string(t.ID)), strings.ToUpper(t.Status),
 		fmt.Sprintf("%d of %d finished", done, len(t.Tasks)),
 	}
+	if asks := t.asking(); t.Status == flow.FlowHeld && asks > 0 {
+		parts[2] += ", ASKS"
+	}
 	started, ended := span(t.State)
 	if !started.IsZero() {
 		parts = append(parts, "started "+started.UTC().Format("2006-01-02 15:04:05Z"))
@@ -102,9 +122,18 @@ func (t tree) headline() string {
 	return strings.Join(parts, "  ") + "\n"
 }
 
+func (t tree) asking() (n int) {
+	for _, task := range t.Tasks {
+		if task.Asks {
+			n++
+		}
+	}
+	return n
+}
+
 // The marks, and what stands for them where only ASCII can be shown.
 var marksASCII = map[string]string{
-	"✔": "+", "✖": "x", "⊖": "-", "○": ".", "▶": ">", "‖": "=", "■": "#", "⊘": "/",
+	"✔": "+", "✖": "x", "⊖": "-", "○": ".", "▶": ">", "‖": "=", "■": "#", "⊘": "/", "?": "?",
 }
 
 // describe returns the word and the mark of a task's state.
@@ -117,6 +146,9 @@ func (t tree) describe(task flow.TaskState) (word, mark string) {
 	case flow.Ignored:
 		return "skipped", "⊘"
 	case flow.Suspended:
+		if task.Asks {
+			return "asks", "?"
+		}
 		return describeSuspended(task.Reason)
 	case flow.Waiting:
 		switch {

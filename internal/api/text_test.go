@@ -67,7 +67,7 @@ func TestDetail(t *testing.T) {
 			"error": "POST https://api.example/post: 503 \u001b[31mService Unavailable\nmore"},
 		"registeredBy": "cron", "note": null, "registeredTs": "2026-11-23T03:12:01.123Z",
 		"startedTs": "2026-11-23T03:12:02.123Z", "endedTs": "2026-11-23T03:14:07.323Z", "durationMs": 125200,
-		"parameters": {"DAY": "1", "db_password": "***"}, "url": "/base/flows/7f3c", "workflowVersion": null
+		"asks": 0, "question": null, "parameters": {"DAY": "1", "db_password": "***"}, "url": "/base/flows/7f3c", "workflowVersion": null
 	}`, string(head))
 
 	require.Len(t, tasks, 5)
@@ -98,6 +98,25 @@ func TestDetail_RowsByHand(t *testing.T) {
 	require.Equal(t, []int{}, d.Tasks[0].DependsTaskExecSeqs)
 	require.JSONEq(t, `{}`, string(d.Tasks[0].Parameters))
 	require.NotEmpty(t, d.text(view{}))
+}
+
+// A flow that asks says so, and how to answer.
+func TestFlow_TextOfWhatAsks(t *testing.T) {
+	t.Parallel()
+	s := nightly()
+	s.Status, s.Recover = flow.FlowHeld, ""
+	s.Tasks[2].Reason, s.Tasks[2].Error, s.Tasks[2].Asks = flow.ReasonHeld, "publish?", true
+	text := flowText(s, view{site: "http://h", ascii: true})
+	require.Contains(t, text, "  HELD, ASKS  2 of 5 finished")
+	require.Contains(t, text, "\n ? 3 load 注文       asks       1.2s  attempt 2 of 2  publish?\n")
+	require.Contains(t, text, "\n approve: SELECT flower_approve('7f3c', 3);  no: SELECT flower_cancel('7f3c', 'why', 3);\n"+
+		"      or: curl -X POST http://h/api/v1/flows/7f3c/tasks/3/approve  no: …/cancel\n")
+	d := (&API{}).detail(s)
+	require.Equal(t, 1, d.Asks)
+	require.Equal(t, &Question{3, "load 注文", "publish?"}, d.Question)
+
+	table := FlowList{Items: []Flow{{TaskFlowID: "7f3c", Status: "held", Asks: 1, Question: d.Question}}}.table()
+	require.Equal(t, "3 asks: publish?", table.rows[0][7])
 }
 
 func TestFlow_Text(t *testing.T) {

@@ -92,5 +92,8 @@ func (p progress) summary() string {
 	if len(running) > 0 {
 		text += "  running: " + strings.Join(running, ", ")
 	}
+	if p.Asks > 0 {
+		text += "  asks a person"
+	}
 	return text
 }

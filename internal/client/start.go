@@ -139,6 +139,7 @@ func (w *waiting) add(f *cli.Flags) {
 type progress struct {
 	TaskFlowID, TaskID, Status string
 	Counts                     struct{ Waiting, Running, Suspended, Finished, Ignored int }
+	Asks                       int
 	Tasks                      []struct {
 		TaskExecSeq   int
 		Title, Status string

@@ -76,7 +76,9 @@ type Summary struct {
 	Status       string
 	Counts       Counts
 	Failure      *Failure // nil: none of its tasks has failed
-	RegisteredBy string   // empty for rows inserted by hand
+	Asks         int      // how many of its tasks are held until a person approves them
+	Question     *Question
+	RegisteredBy string // empty for rows inserted by hand
 	Note         string
 	StartedAt    time.Time     // of its first task
 	EndedAt      time.Time     // of its last task; zero while something runs or can
@@ -115,6 +117,13 @@ type Failure struct {
 	Title  string
 	Reason Reason
 	Error  string // in a list its first line, at most 120 characters
+}
+
+// Question is what the first task of a flow asks that asks a person.
+type Question struct {
+	Seq   int
+	Title string
+	Text  string // in a list its first line, at most 120 characters
 }
 
 // MaxCount is how far flows are counted.

@@ -29,6 +29,14 @@ func TestAct_Approve(t *testing.T) {
 	require.Equal(t, []bool{false, true, false}, []bool{s.Tasks[0].Asks, s.Tasks[1].Asks, s.Tasks[2].Asks})
 	require.Equal(t, "deploy it?", s.Tasks[1].Error)
 
+	page, err := w.Flows(t.Context(), flow.Filter{Status: []string{flow.FlowHeld}}, flow.Position{}, 10)
+	require.NoError(t, err)
+	require.Equal(t, 1, page.Flows[0].Asks)
+	require.Equal(t, &flow.Question{Seq: 2, Title: "NoOp", Text: "deploy it?"}, page.Flows[0].Question)
+	require.Equal(t, "held 1", value[string](t, w, `SELECT status || ' ' || asks FROM v_flow`))
+	require.Equal(t, "waits for approval, blocked by task 2 (waits for approval)", value[string](t, w,
+		`SELECT string_agg(why, ', ' ORDER BY task_exec_seq) FROM v_task WHERE task_flow_id = $1`, string(id)))
+
 	approve := flow.Action{Kind: flow.ActionApprove, Flow: id, Seq: 2, Terms: flow.Terms{Actor: "alice", Way: flow.WayUI, Note: "tested", DryRun: true}}
 	preview := act(t, w, approve)
 	require.Equal(t, flow.Effect{
@@ -39,6 +47,10 @@ func TestAct_Approve(t *testing.T) {
 	approve.DryRun, approve.Expect, approve.Plan = false, ptr(1), preview.Plan
 	act(t, w, approve)
 	require.Equal(t, "3 0 0", statuses(t, w, id))
+	page, err = w.Flows(t.Context(), flow.Filter{}, flow.Position{}, 10)
+	require.NoError(t, err)
+	require.Zero(t, page.Flows[0].Asks)
+	require.Nil(t, page.Flows[0].Question)
 	require.Equal(t, "alice ui approve tested flower", value[string](t, w, `SELECT concat_ws(' ', actor, way, kind, note, login) FROM kr_event`))
 
 	// Who comes second is told who was first.

@@ -29,15 +29,20 @@ const flowsHeadSQL = `
 SELECT w.registered_ts AS position_ts, w.task_flow_id AS position_id, w.n, m.*
 FROM   walk w
 LEFT   JOIN LATERAL (
-    SELECT v.task_flow_id, v.task_id, v.status, v.failed_task, v.error, v.waiting, v.running, v.suspended, v.finished, v.ignored,
+    SELECT v.task_flow_id, v.task_id, v.status, v.failed_task, v.error, v.waiting, v.running, v.suspended, v.finished, v.ignored, v.asks,
            v.registered_ts, v.started_ts, v.ended_ts, (extract(epoch FROM v.took) * 1000000)::bigint AS took_us,
            k.workflow_version, coalesce(k.registered_by, '') AS registered_by, left(coalesce(k.note, ''), 2000) AS note,
            CASE WHEN k.parameters IS NULL THEN '{}' WHEN octet_length(k.parameters::text) <= 1000 THEN k.parameters::text END AS parameters,
-           coalesce(x.title, '') AS failed_title, coalesce(x.reason, '') AS failed_reason
+           coalesce(x.title, '') AS failed_title, coalesce(x.reason, '') AS failed_reason,
+           q.task_exec_seq AS asks_task, q.title AS asks_title, q.text AS asks_text
     FROM   kr_flow k
     CROSS  JOIN LATERAL (SELECT * FROM v_flow o WHERE o.task_flow_id = k.task_flow_id OFFSET 0) v
     LEFT   JOIN LATERAL (SELECT flower_title(t.description, t.program) AS title, t.reason FROM kr_task_stat t
                          WHERE t.task_flow_id = k.task_flow_id AND t.task_exec_seq = v.failed_task OFFSET 0) x ON true
+    LEFT   JOIN LATERAL (SELECT t.task_exec_seq, flower_title(t.description, t.program) AS title, left(split_part(t.error, E'\n', 1), 120) AS text
+                         FROM kr_task_stat t
+                         WHERE t.task_flow_id = k.task_flow_id AND t.exec_status = 2 AND t.reason = 'held' AND t.pause ? 'ask'
+                         ORDER BY t.task_exec_seq LIMIT 1) q ON v.asks > 0
     WHERE  k.task_flow_id = w.task_flow_id`
 
 const flowsTailSQL = `
@@ -59,6 +64,7 @@ type listedRow struct {
 	Suspended    *int       `db:"suspended"`
 	Finished     *int       `db:"finished"`
 	Ignored      *int       `db:"ignored"`
+	Asks         *int       `db:"asks"`
 	RegisteredTS *time.Time `db:"registered_ts"`
 	StartedTS    *time.Time `db:"started_ts"`
 	EndedTS      *time.Time `db:"ended_ts"`
@@ -69,6 +75,9 @@ type listedRow struct {
 	Parameters   *string    `db:"parameters"`
 	FailedTitle  *string    `db:"failed_title"`
 	FailedReason *string    `db:"failed_reason"`
+	AsksTask     *int       `db:"asks_task"`
+	AsksTitle    *string    `db:"asks_title"`
+	AsksText     *string    `db:"asks_text"`
 }
 
 func (r listedRow) position() flow.Position {
@@ -83,12 +92,16 @@ func (r listedRow) summary() flow.Summary {
 		},
 		Status:       deref(r.Status),
 		Counts:       flow.Counts{Waiting: deref(r.Waiting), Running: deref(r.Running), Suspended: deref(r.Suspended), Finished: deref(r.Finished), Ignored: deref(r.Ignored)},
+		Asks:         deref(r.Asks),
 		RegisteredBy: deref(r.RegisteredBy),
 		Note:         deref(r.Note),
 		StartedAt:    deref(r.StartedTS),
 		EndedAt:      deref(r.EndedTS),
 		Took:         time.Duration(deref(r.TookUS)) * time.Microsecond,
 		Position:     r.position(),
+	}
+	if r.AsksTask != nil {
+		s.Question = &flow.Question{Seq: *r.AsksTask, Title: deref(r.AsksTitle), Text: deref(r.AsksText)}
 	}
 	if r.FailedTask != nil {
 		s.Failure = &flow.Failure{Seq: *r.FailedTask, Title: deref(r.FailedTitle), Reason: flow.Reason(deref(r.FailedReason)), Error: deref(r.Error)}

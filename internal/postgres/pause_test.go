@@ -271,7 +271,7 @@ func TestPause_Asks(t *testing.T) {
 		require.Equal(t, "deploy it?", r.Error)
 		require.Empty(t, r.Attempts)
 		require.Equal(t, "held|deploy it?", value[string](t, w, `SELECT concat_ws('|', status, error) FROM v_task WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(id)))
-		require.Equal(t, "blocked: blocked by task 1 (held)", whyWaiting(t, w, id, 2))
+		require.Equal(t, "blocked: blocked by task 1 (waits for approval)", whyWaiting(t, w, id, 2))
 		require.Equal(t, "held", value[string](t, w, `SELECT status FROM v_flow WHERE task_flow_id = $1`, string(id)))
 		require.Empty(t, claim(t, w, 9))
 		return id, task

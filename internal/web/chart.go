@@ -146,7 +146,7 @@ func newDurations(last []flow.Summary, usual flow.Quantiles) durations {
 	w := 100 / float64(max(leastBars, len(last)))
 	for i := range last {
 		f := last[len(last)-1-i]
-		bar := durationBar{Summary: f, Look: lookOfFlow(f.Status), X: float64(i) * w, W: w * 0.8, H: 100}
+		bar := durationBar{Summary: f, Look: lookOfSummary(f), X: float64(i) * w, W: w * 0.8, H: 100}
 		if !f.EndedAt.IsZero() {
 			bar.H, bar.Took = max(2, height(f.Took)), took(f.Took)
 		}

@@ -46,7 +46,7 @@ func newGrid(last []flow.Summary, tasks map[flow.ID][]flow.TaskState) grid {
 	n := len(last)
 	for i := range last {
 		f := last[n-1-i]
-		column := gridFlow{Summary: f, Look: lookOfFlow(f.Status)}
+		column := gridFlow{Summary: f, Look: lookOfSummary(f)}
 		column.Day = i == 0 || !sameDay(f.RegisteredAt, last[n-i].RegisteredAt)
 		column.Words = fmt.Sprintf("%s: %s", short(f.ID), column.Look.Label)
 		g.Flows = append(g.Flows, column)

@@ -54,6 +54,15 @@ func lookOfFlow(status string) look {
 	return look{"waiting", "waiting", status}
 }
 
+// lookOfSummary shows a flow of a list: if all that is stopped of it asks, it waits for
+// approval.
+func lookOfSummary(s flow.Summary) look {
+	if s.Status == flow.FlowHeld && s.Asks > 0 && s.Asks == s.Counts.Suspended {
+		return lookApproval
+	}
+	return lookOfFlow(s.Status)
+}
+
 // lookOfState shows the state of a task of which everything is known.
 func lookOfState(t flow.TaskState) look {
 	if t.Asks {

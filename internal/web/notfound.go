@@ -77,7 +77,7 @@ func (s *Site) failUnknown(w http.ResponseWriter, r *http.Request, e *unknownFlo
 	}
 	v := notFoundView{ID: e.id, Candidates: e.candidates}
 	for _, f := range page.Flows {
-		v.Newest = append(v.Newest, summaryView{f, lookOfFlow(f.Status)})
+		v.Newest = append(v.Newest, summaryView{f, lookOfSummary(f)})
 	}
 	sh := s.newShell(r)
 	sh.Title, sh.Active, sh.Search = "Not found", "Flows", string(e.id)

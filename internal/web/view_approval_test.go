@@ -46,6 +46,12 @@ func TestApprovalCards(t *testing.T) {
 	chosen, _ = selected(s, queryOf(""))
 	require.Equal(t, 1, chosen.Seq, "a failure comes before a question")
 
+	listed := flow.Summary{Status: flow.FlowHeld, Asks: 1, Counts: flow.Counts{Finished: 2, Suspended: 1}, Question: &flow.Question{Seq: 3, Title: "c", Text: "publish?"}}
+	row := newFlowRow(listed, queryOf(""), access.Principal{})
+	require.Equal(t, []any{lookApproval, "3 c", lookApproval, "publish?"}, []any{row.Look, row.Failed, row.Reason, row.Error})
+	listed.Counts.Suspended++
+	require.Equal(t, lookHeld, lookOfSummary(listed))
+
 	for range 2 * cardsShown {
 		s.Tasks = append(s.Tasks, s.Tasks[1])
 	}

@@ -174,9 +174,13 @@ func newChips(counts flow.FlowCounts, f flow.Filter, q query) []chip {
 }
 
 func newFlowRow(s flow.Summary, q query, who access.Principal) flowRow {
-	r := flowRow{Summary: s, Look: lookOfFlow(s.Status), Span: span{s.StartedAt, s.EndedAt}, ID: string(s.ID)}
+	r := flowRow{Summary: s, Look: lookOfSummary(s), Span: span{s.StartedAt, s.EndedAt}, ID: string(s.ID)}
 	r.Parts = countParts(s)
 	r.Progress = fmt.Sprintf("%d/%d", s.Counts.Finished+s.Counts.Ignored, s.Counts.Total())
+	if s.Question != nil {
+		r.Failed = fmt.Sprintf("%d %s", s.Question.Seq, s.Question.Title)
+		r.Reason, r.Error = lookApproval, s.Question.Text
+	}
 	if s.Failure != nil {
 		r.Failed = fmt.Sprintf("%d %s", s.Failure.Seq, s.Failure.Title)
 		r.Reason, r.Error = lookOfReason(s.Failure.Reason), s.Failure.Error
@@ -196,7 +200,7 @@ func backQuery(q query) string {
 // countParts is the bar of a flow of which only the counts are known: whatever is suspended
 // is shown as what the flow is, and what waits for it is not told from what can go.
 func countParts(s flow.Summary) []part {
-	suspended := lookOfFlow(s.Status)
+	suspended := lookOfSummary(s)
 	switch {
 	case s.Failure != nil:
 		suspended = lookFailed

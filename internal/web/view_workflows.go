@@ -61,7 +61,7 @@ func newWorkflowsView(states []flow.WorkflowState, q query, who access.Principal
 func marks(last []flow.Summary) []mark {
 	list := make([]mark, 0, len(last))
 	for _, f := range slices.Backward(last) {
-		l := lookOfFlow(f.Status)
+		l := lookOfSummary(f)
 		words := fmt.Sprintf("%s: %s", short(f.ID), l.Label)
 		if !f.EndedAt.IsZero() && !f.StartedAt.IsZero() {
 			words += ", took " + took(f.Took)
