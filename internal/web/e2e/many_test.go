@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -37,7 +38,7 @@ func TestUI_13_AllThatMatch(t *testing.T) {
 	require.Equal(t, 50, b.count("[data-row]"))
 	b.await("the box of the page", `document.querySelector("[data-pick-all]")?.hidden === false`)
 	b.click("[data-pick-all]")
-	require.Equal(t, "50 selected", b.text("[data-picked]"))
+	b.await("fifty are ticked", `document.querySelector("[data-picked]").innerText === "50 selected"`)
 	require.Contains(t, b.text(".bulk .all"), "Select all 64 that match")
 	b.click("[data-pick-match]")
 	b.pressed(".bulk button", "Rerun…")
@@ -196,10 +197,38 @@ func TestUI_23_FiltersAreInTheURL(t *testing.T) {
 	b.await("the time as well", `new URLSearchParams(location.search).get("since") === "1h" && new URLSearchParams(location.search).get("status") === "failed"`)
 	require.Equal(t, 1, strings.Count(b.path(), "since"), "and nothing that was not chosen: %s", b.path())
 	require.NotContains(t, b.path(), "taskId")
+	rows := `[...document.querySelectorAll("[data-row]")].map(r => r.id).join(" ")`
+	require.Equal(t, eval[string](b, rows), eval[string](w.open(b.path()), rows), "the same in another browser")
 	eval[struct{}](b, `history.back(); undefined`)
 	b.await("back", `location.search === "?status=failed"`)
 	eval[struct{}](b, `history.back(); undefined`)
 	b.await("all", `location.search === "" && document.querySelectorAll("[data-row]").length === 2`)
+	eval[struct{}](b, `history.forward(); undefined`)
+	b.await("forward", `location.search === "?status=failed" && document.querySelectorAll("[data-row]").length === 1`)
+	for query, want := range map[string]string{
+		"q=tw": "f-two", "taskId=shapes&status=finished": "f-two", "program=NoOp&reason=failed": "f-one", "since=1h": "f-two f-one",
+		"registeredBy=nobody": "", "until=1h": "", "since=1h&minDuration=2s": "f-two f-one", "since=1h&minDuration=1h": "",
+	} {
+		b.goTo("/flows?" + query)
+		require.Equal(t, want, eval[string](b, rows), query)
+		for name, value := range fields(t, query) {
+			require.Equal(t, value, eval[string](b, `document.querySelector('.filter [name="`+name+`"]').value`), "the field shows it: %s", query)
+		}
+	}
+}
+
+// fields are what a query chooses but for the status, which is a chip.
+func fields(t *testing.T, query string) map[string]string {
+	t.Helper()
+	values, err := url.ParseQuery(query)
+	require.NoError(t, err)
+	all := map[string]string{}
+	for name, list := range values {
+		if name != "status" {
+			all[name] = list[0]
+		}
+	}
+	return all
 }
 
 // 26. The numbers of chips and groups are those of the views.

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
@@ -21,13 +20,24 @@ import (
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
-// pressed clicks on a button or link by its text, as nothing but a browser does.
+// pressed clicks on a button or link by its text, where it is, as nothing but a browser does.
+// What a test would mark it with is gone after the next refresh.
 func (b *tab) pressed(within, text string) {
 	b.Helper()
-	n := eval[int](b, `[...document.querySelectorAll(`+quote(within)+`)].findIndex(e => e.innerText.trim() === `+quote(text)+`)`)
-	require.GreaterOrEqual(b, n, 0, "%s is in %s", text, within)
-	eval[struct{}](b, `[...document.querySelectorAll(`+quote(within)+`)][`+fmt.Sprint(n)+`].setAttribute("id", "pressed-by-test"); undefined`)
-	b.click("#pressed-by-test")
+	var at []float64
+	pgtest.Eventually(b.T, patience, text+" is in "+within, func() bool {
+		var err error
+		at, err = tryEval[[]float64](b, `(() => {
+			const e = [...document.querySelectorAll(`+quote(within)+`)].find(e => e.innerText.trim() === `+quote(text)+`);
+			if (!e) return [];
+			e.scrollIntoView({block: "nearest", behavior: "instant"});
+			const r = e.getBoundingClientRect(), x = r.left + r.width / 2, y = r.top + r.height / 2;
+			const top = document.elementFromPoint(x, y);
+			return top && (e.contains(top) || top.contains(e)) ? [x, y] : [];
+		})()`)
+		return err == nil && len(at) == 2
+	})
+	b.do(chromedp.MouseClickXY(at[0], at[1]))
 }
 
 // 15. Without JavaScript: what failed, and everything that can be done about it.

@@ -45,6 +45,9 @@ func (w *world) open(path string) *tab {
 	return b
 }
 
+// in lets a part of a test use the same tab.
+func (b *tab) in(t *testing.T) *tab { return &tab{T: t, ctx: b.ctx, site: b.site} }
+
 // blank opens a tab with nothing in it yet, for what must be set before.
 func (w *world) blank() *tab {
 	w.Helper()

@@ -47,6 +47,28 @@ func TestUI_01_FailureAtAGlance(t *testing.T) {
 	require.Contains(t, eval[string](b, `document.title`), "Failed · nightly")
 }
 
+// 2. From the first page, from the list and from the failures it is at most two clicks to
+// the text of an error.
+func TestUI_02_TwoClicksToTheError(t *testing.T) {
+	w := newWorld(t)
+	w.watcher()
+	flow := w.nightly(newPeer(t))
+	b := w.blank()
+	for start, clicks := range map[string][]string{
+		"/":         {".short-groups a", ".group-flows .flow-cell a"},
+		"/flows":    {".failed-task"},
+		"/failures": {".group h2 a", ".group-flows .flow-cell a"},
+	} {
+		b.goTo(start)
+		for _, link := range clicks {
+			b.click(link)
+		}
+		b.await("it is there", `document.querySelector(".failure .error .first") !== null && location.pathname === `+quote(flowPath(flow)))
+		require.Contains(t, b.text(".failure .error .first"), "503 Service Unavailable", start)
+		require.True(t, eval[bool](b, inView+`(document.querySelector(".failure .error .first"))`), start)
+	}
+}
+
 // 3. Three failures: a card for each, in the order of their times; n and p go round, the
 // URL follows, and a reload keeps the selection.
 func TestUI_03_ThreeFailures(t *testing.T) {

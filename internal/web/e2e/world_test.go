@@ -109,7 +109,12 @@ func (w *world) until(flow, want string) {
 // much longer as it waits for its turn.
 func (w *world) within(limit time.Duration, since time.Time, what string) {
 	w.Helper()
-	took := time.Since(since)
+	w.atMost(limit, time.Since(since), what)
+}
+
+// atMost is within of what was measured before.
+func (w *world) atMost(limit, took time.Duration, what string) {
+	w.Helper()
 	if commandtest.RaceFlag == "-race" {
 		return
 	}

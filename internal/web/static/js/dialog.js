@@ -5,9 +5,9 @@ import { live } from "./live.js";
 const dialog = document.getElementById("dialog");
 const body = document.getElementById("dialog-body");
 
-/** Opens a page of ours as a dialog. */
+/** Opens a page of ours as a dialog, or shows another choice in it: what was typed, and the focus, stay. */
 export function open(href) {
-  return htmx.ajax("GET", href, { target: body, select: "#sheet", swap: "innerHTML" });
+  return htmx.ajax("GET", href, { source: body, target: body, select: "#sheet", swap: "morph:innerHTML" });
 }
 
 document.addEventListener("click", (e) => {
@@ -29,6 +29,8 @@ document.addEventListener("click", (e) => {
 document.addEventListener("htmx:afterSwap", (e) => {
   if (e.detail.target === body) {
     if (!dialog.open) dialog.showModal();
+    // Once somebody has put the focus somewhere in it, it stays there.
+    else if (body.contains(document.activeElement)) body.querySelector("[autofocus]")?.removeAttribute("autofocus");
   }
   document.querySelectorAll("[data-dismiss]").forEach((b) => (b.hidden = false));
 });

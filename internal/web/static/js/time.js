@@ -43,12 +43,14 @@ export const clock = (at) => format("clock").format(at).replace(",", ".");
 
 const two = (n) => String(n).padStart(2, "0");
 
-/** A duration of so many ms, as the server writes it: 12.4 s, 3 m 07 s. Never negative. */
+/** A duration of so many ms, as the server writes it: 12.4 s, 3 m 07 s. Never negative.
+ * In whole seconds it is one that goes on: a second counts when it is over. */
 export function took(ms, whole = false) {
   ms = Math.max(0, ms);
   if (ms < 1000 && !whole) return `${Math.floor(ms)} ms`;
   if (ms < 59950) return whole ? `${Math.floor(ms / 1000)} s` : `${(ms / 1000).toFixed(1)} s`;
-  const s = Math.floor(ms / 1000), m = Math.floor(s / 60), h = Math.floor(m / 60);
+  const s = whole ? Math.floor(ms / 1000) : Math.round(ms / 1000);
+  const m = Math.floor(s / 60), h = Math.floor(m / 60);
   if (h >= 24) return `${Math.floor(h / 24)} d ${two(h % 24)} h`;
   if (h > 0) return `${h} h ${two(m % 60)} m`;
   return `${m} m ${two(s % 60)} s`;
