@@ -41,7 +41,12 @@ test: ## every test, with the race detector, on a PostgreSQL of its own
 .PHONY: e2e
 e2e: ## the pages in a real browser: all of its tests, of which make test runs a few
 	@$(NEED) postgres chromium
-	FLOWER_E2E=all $(WITH) go test -count=1 ./internal/web/e2e
+	FLOWER_E2E=all $(WITH) go test -count=1 -timeout 30m ./internal/web/e2e
+
+.PHONY: pictures
+pictures: ## those of the README, anew, of what make demo shows
+	@$(NEED) postgres chromium
+	FLOWER_E2E=all FLOWER_PICTURES='$(CURDIR)/.github/images' $(WITH) go test -count=1 -run TestPictures ./internal/web/e2e
 
 .PHONY: lint
 lint: $(LINT) ## the linter; .golangci.yml has the rules

@@ -29,6 +29,14 @@ type endedBar struct {
 	Sentence         string
 }
 
+// Length is that of a bar, in words: 15 minutes.
+func (e ended) Length() string {
+	if e.Bucket%time.Hour == 0 {
+		return plural(int(e.Bucket/time.Hour), "hour", "hours")
+	}
+	return plural(int(e.Bucket/time.Minute), "minute", "minutes")
+}
+
 func newEnded(buckets []flow.Bucket, size time.Duration) ended {
 	c := ended{Bucket: size}
 	for _, b := range buckets {
@@ -109,6 +117,7 @@ type durations struct {
 	Bars           []durationBar
 	Usual          flow.Quantiles
 	Line50, Line95 float64 // in percent from the top
+	Half           float64 // where the word for the first one is: never on that of the other
 	Most           time.Duration
 	Cut            bool // some took longer than Most: their bars are cut
 }
@@ -143,6 +152,7 @@ func newDurations(last []flow.Summary, usual flow.Quantiles) durations {
 		return min(100, 100*float64(max(0, t))/float64(max(1, d.Most)))
 	}
 	d.Line50, d.Line95 = 100-height(usual.P50), 100-height(usual.P95)
+	d.Half = max(d.Line50, d.Line95+12)
 	w := 100 / float64(max(leastBars, len(last)))
 	for i := range last {
 		f := last[len(last)-1-i]

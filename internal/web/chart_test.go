@@ -108,6 +108,7 @@ func TestDurations(t *testing.T) {
 	require.Empty(t, d.Bars[2].Took)
 	require.InDelta(t, 50, d.Line50, 1e-9)
 	require.InDelta(t, 0, d.Line95, 1e-9)
+	require.InDelta(t, 50, d.Half, 1e-9)
 	links := elements(t, partial(t, "durations", d), "a", "")
 	require.Len(t, links, 3)
 	require.Equal(t, "/flower/flows/a", links[0]["href"])

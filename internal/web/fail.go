@@ -19,6 +19,7 @@ type failed struct {
 	Title, Detail string
 	RequestID     string // where the log has more; empty where there is nothing more
 	Retry         bool   // it may work in a moment
+	Again         bool   // it may work if somebody tries again
 }
 
 // titles are for people; every kind has one for programs.
@@ -58,7 +59,7 @@ func wantsHTML(r *http.Request) bool {
 func (s *Site) failPage(w http.ResponseWriter, r *http.Request, f *problem.Failure) {
 	problem.Note(r, f)
 	f.SetHeaders(w.Header())
-	body := failed{Title: titles[f.Status], Detail: sentence(f.Detail)}
+	body := failed{Title: titles[f.Status], Detail: sentence(f.Detail), Again: f.Status >= http.StatusInternalServerError}
 	if body.Title == "" {
 		body.Title = f.Title
 	}
@@ -86,7 +87,7 @@ func sentence(text string) string {
 
 // noSuchPage is any path that there is nothing at.
 func (s *Site) noSuchPage(*http.Request, *shell) (any, error) {
-	return nil, notFound("there is no page at this address; GET / says what there is")
+	return nil, notFound("there is no page at this address")
 }
 
 // refusedForm returns why a form is shown again: something in it, or something that it is

@@ -86,7 +86,7 @@ func groupQuery(k flow.FailureKey) query {
 }
 
 func badFilter(name, value, want string) error {
-	return problem.InvalidFilter.Because("%s=%s in the address is not %s", name, clip(value, 60), want)
+	return problem.InvalidFilter.Because("the address has %s=%s, which is not %s", name, clip(value, 60), want)
 }
 
 // momentOf reads a point in time: 15m, 24h or 7d before now, a day, or RFC 3339.

@@ -21,7 +21,7 @@ func legend() help {
 	return help{
 		Keys: []key{
 			{[]string{"/"}, "search"},
-			{[]string{"g", "n"}, "Now; g f Flows, g x Failures, g w Workflows, g a Watchers, g e Events"},
+			{[]string{"g"}, "then n for Now, f Flows, x Failures, w Workflows, a Watchers, e Events"},
 			{[]string{"j", "k"}, "next and previous row"},
 			{[]string{"Enter"}, "open it"},
 			{[]string{"x"}, "tick it"},

@@ -298,11 +298,11 @@ func newTaskRow(t flow.TaskState, g graph, watchers watchers, q query) taskRow {
 	return row
 }
 
-// attemptText says which attempt it is, where there is more than one to speak of. After a
-// rerun by a person the two numbers say nothing together.
+// attemptText says which attempt it is, where there is more than one to speak of: not of what
+// went well at once. After a rerun by a person the two numbers say nothing together.
 func attemptText(t flow.TaskState) string {
 	switch {
-	case t.Attempt == 0:
+	case t.Attempt == 0, t.Attempt == 1 && t.Status == flow.Finished:
 		return ""
 	case t.MaxAttempts > 1 && t.Attempt <= t.MaxAttempts:
 		return fmt.Sprintf("%d of %d", t.Attempt, t.MaxAttempts)

@@ -175,6 +175,7 @@ func TestAttemptText(t *testing.T) {
 	}{{0, 3, ""}, {1, 1, ""}, {1, 3, "1 of 3"}, {3, 3, "3 of 3"}, {4, 3, "4"}, {2, 1, "2"}} {
 		require.Equal(t, c.want, attemptText(flow.TaskState{Attempt: c.attempt, MaxAttempts: c.most}))
 	}
+	require.Empty(t, attemptText(flow.TaskState{Attempt: 1, MaxAttempts: 3, Status: flow.Finished}))
 }
 
 func TestWhy(t *testing.T) {
