@@ -26,6 +26,7 @@ type actView struct {
 	WithData string // the field for JSON that it takes: parameters, output or none
 	Question string // that is answered; empty is none
 	Example  string // of a note
+	Params   string // of the task that runs again, where it is one; JSON
 
 	// What the form has.
 	Plan, Key, Note, Back, Parameters, Output string
@@ -73,40 +74,22 @@ func newActView(a flow.Action, s flow.State, e flow.Effect) actView {
 		}
 	}
 	v.Planned = joinInts(changed, " ")
-	name := fmt.Sprintf("%s %s", s.WorkflowID, short(s.ID))
 	task := g.name(a.Seq)
-	n := plural(len(e.Tasks), "task", "tasks")
 	switch a.Kind {
 	case flow.ActionRerun:
-		v.Title, v.Button, v.WithData = "Rerun "+name, "Rerun "+n, "parameters"
-		begin := a.Seq
-		if t, ok := selected(s, query{}); ok && begin == 0 {
-			begin = t.Seq
-		}
-		v.Scopes, v.Tasks = scopes(a.Scope), options(s.Tasks, g, begin)
-		v.Lines = rerunLines(g, e, changed)
-		v.Nothing = nothingToRerun(a)
+		v.rerun(a, g, e, changed)
 	case flow.ActionCancel:
-		v.Title, v.Button = "Cancel "+name, "Cancel "+n
-		v.Lines = cancelLines(g, s.ID, e)
-		v.Nothing = "Nothing of it runs or waits."
-		switch {
-		case v.Question != "":
-			v.Title, v.Button, v.Example = "Reject "+task, "Reject", "not on a Friday"
-			v.Lines = rejectLines(g, a.Seq)
-		case a.Seq != 0:
-			v.Title, v.Button = "Cancel "+task, "Cancel "+task
-		}
+		v.cancel(a, g, e)
 	case flow.ActionApprove:
 		v.Title, v.Button, v.Example = "Approve "+task, "Approve", "the figures are right"
 		v.Lines = approveLines(g, e, changed)
 		v.Nothing = "It asks nothing."
 	case flow.ActionSkip:
-		v.Title, v.Button = "Skip "+task+" of "+name, "Skip "+task
+		v.Title, v.Button = "Skip "+task+" of "+v.name(), "Skip "+task
 		v.Lines = satisfyLines(g, e, changed, lookSkipped, "is left out, and counts as done")
 		v.Nothing = "It is skipped already."
 	case flow.ActionFinish:
-		v.Title, v.Button, v.WithData = "Mark "+task+" of "+name+" finished", "Mark it finished", "output"
+		v.Title, v.Button, v.WithData = "Mark "+task+" of "+v.name()+" finished", "Mark it finished", "output"
 		v.Lines = satisfyLines(g, e, changed, lookFinished, "counts as done by hand; its program is not run")
 		v.Nothing = "It is finished already."
 	}
@@ -114,6 +97,37 @@ func newActView(a flow.Action, s flow.State, e flow.Effect) actView {
 		v.Nothing = ""
 	}
 	return v
+}
+
+// name is the flow's, for people.
+func (v *actView) name() string { return fmt.Sprintf("%s %s", v.Flow.WorkflowID, short(v.Flow.ID)) }
+
+func (v *actView) rerun(a flow.Action, g graph, e flow.Effect, changed []int) {
+	v.Title, v.Button, v.WithData = "Rerun "+v.name(), "Rerun "+plural(len(e.Tasks), "task", "tasks"), "parameters"
+	begin := a.Seq
+	if t, ok := selected(v.Flow, query{}); ok && begin == 0 {
+		begin = t.Seq
+	}
+	v.Scopes, v.Tasks = scopes(a.Scope), options(v.Flow.Tasks, g, begin)
+	v.Lines = rerunLines(g, e, changed)
+	v.Nothing = nothingToRerun(a)
+	if len(changed) == 1 {
+		v.Params = pretty(g.bySeq[changed[0]].Parameters)
+	}
+}
+
+func (v *actView) cancel(a flow.Action, g graph, e flow.Effect) {
+	v.Title, v.Button = "Cancel "+v.name(), "Cancel "+plural(len(e.Tasks), "task", "tasks")
+	v.Lines = cancelLines(g, v.Flow.ID, e)
+	v.Nothing = "Nothing of it runs or waits."
+	task := g.name(a.Seq)
+	switch {
+	case v.Question != "":
+		v.Title, v.Button, v.Example = "Reject "+task, "Reject", "not on a Friday"
+		v.Lines = rejectLines(g, a.Seq)
+	case a.Seq != 0:
+		v.Title, v.Button = "Cancel "+task, "Cancel "+task
+	}
 }
 
 func scopes(chosen flow.Scope) []scopeView {

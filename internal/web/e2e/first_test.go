@@ -3,6 +3,7 @@ package e2e
 import (
 	"testing"
 
+	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 )
@@ -50,4 +51,32 @@ func TestUI_37_FirstSteps(t *testing.T) {
 	require.True(t, eval[bool](b, `window.same`), "by itself")
 	require.Equal(t, "sample", b.text("h1"))
 	require.Equal(t, "1", w.value(`SELECT count(*) FROM kr_flow`))
+}
+
+// Somebody who sees the pages for the first time runs the sample that fails, sees why it did,
+// and brings it to its end.
+func TestUI_OperatorMendsTheSample(t *testing.T) {
+	w := newWorld(t)
+	w.watcher()
+	b := w.open("/")
+	b.pressed("main a.button", "Workflows")
+	b.await("the workflows", `document.querySelector("#w-sample-fails") !== null`)
+	b.pressed("#w-sample-fails a.button", "Register…")
+	b.await("the form", `document.querySelector("dialog[open] #sheet button.primary") !== null`)
+	b.pressed("dialog button.primary", "Register")
+	b.badge("Failed")
+	require.Contains(t, b.text(".failure h2"), "3 invoice")
+	require.Contains(t, b.text(".failure .first"), "it did not end within its timeout of 1s")
+	require.True(t, eval[bool](b, inView+`([...document.querySelectorAll(".failure a.button")].find(a => a.innerText.trim() === "Rerun from here"))`))
+	b.pressed(".failure a.button", "Rerun from here")
+	b.sheet("Rerun 1 task")
+	b.pressed("dialog summary", "Change parameters")
+	require.Contains(t, b.text("dialog details pre"), `"SLEEP_TIME_SECOND": 60`)
+	b.click("dialog #parameters")
+	b.do(chromedp.KeyEvent(`{"SLEEP_TIME_SECOND": 0.5}`))
+	b.picture("TestUI_OperatorMendsTheSample_Dialog")
+	b.pressed("dialog button.primary", "Rerun 1 task")
+	b.closed()
+	b.badge("Finished")
+	require.Contains(t, b.text("#t-3"), "1 failed attempt")
 }

@@ -83,6 +83,8 @@ type (
 	}
 )
 
+func id(f flowOf) string { return f.TaskFlowID }
+
 func (c countOf) String() string {
 	if c.Exact {
 		return fmt.Sprint(c.Count)
@@ -156,136 +158,139 @@ func TestUI_42_PagesAreTheAPI(t *testing.T) {
 	running := []string{w.registered("slow"), w.registered("slow"), w.registered("slow")}
 	w.until(running[1], "1")
 	b := w.blank()
-	id := func(f flowOf) string { return f.TaskFlowID }
+	for name, same := range map[string]func(*world, *tab){
+		"now": sameNow, "flows": sameFlows, "failures": sameFailures, "workflows": sameWorkflows, "watchers and events": sameWatchersAndEvents, "flow": sameFlow,
+	} {
+		t.Run(name, func(t *testing.T) { same(w.in(t), b.in(t)) })
+	}
+}
 
-	t.Run("now", func(t *testing.T) {
-		w, b := w.in(t), b.in(t)
-		b.goTo("/")
-		s := answer[statsOf](w, "/stats?window=24h&bucket=5m")
-		require.Equal(t, []string{fmt.Sprint(s.Running), s.Queue.String()}, b.texts(".number strong")[:2])
-		require.Contains(t, b.text(".number.s-running"), fmt.Sprintf("of %d workers", s.Workers))
-		failed := 0
-		for _, k := range s.Buckets {
-			failed += k.Failed
+func sameNow(w *world, b *tab) {
+	b.goTo("/")
+	s := answer[statsOf](w, "/stats?window=24h&bucket=5m")
+	require.Equal(w, []string{fmt.Sprint(s.Running), s.Queue.String()}, b.texts(".number strong")[:2])
+	require.Contains(w, b.text(".number.s-running"), fmt.Sprintf("of %d workers", s.Workers))
+	failed := 0
+	for _, k := range s.Buckets {
+		failed += k.Failed
+	}
+	require.Equal(w, fmt.Sprint(failed), b.texts(".number strong")[2])
+	type task struct {
+		TaskFlowID  string
+		TaskExecSeq int
+		Position    int
+	}
+	require.Equal(w, items(w, "/running", func(r task) string { return fmt.Sprintf("r-%s-%d", r.TaskFlowID, r.TaskExecSeq) }), b.ids(`[id^="r-"]`))
+	require.Equal(w, items(w, "/queue?limit=10", func(r task) string { return fmt.Sprintf("q-%s-%d", r.TaskFlowID, r.TaskExecSeq) }), b.ids(`[id^="q-"]`))
+	require.ElementsMatch(w, items(w, "/failures?limit=5", func(g struct{ Tasks int }) string { return fmt.Sprintf("%d×", g.Tasks) }), b.texts(".often"))
+}
+
+func sameFlows(w *world, b *tab) {
+	s := answer[statsOf](w, "/stats")
+	b.goTo("/flows")
+	require.Equal(w, s.Flows["all"].String(), b.text(".chip .n"))
+	for status, n := range s.Flows {
+		if status != "all" {
+			require.Equal(w, n.String(), b.text(".chip.s-"+status+" .n"), status)
 		}
-		require.Equal(t, fmt.Sprint(failed), b.texts(".number strong")[2])
+	}
+	for _, filter := range []string{"", "status=failed", "status=running", "status=held,cancelled", "taskId=nightly", "taskId=nightly&status=failed", "q=i/o", "since=24h", "registeredBy=carol", "program=HTTPPostRequest&status=failed", "reason=lost", "since=7d&minDuration=5m"} {
+		b.goTo("/flows?" + filter)
+		require.Equal(w, items(w, "/flows?limit=50&"+filter, id), eval[[]string](b, `[...document.querySelectorAll("#picks [name=flow]")].map(e => e.value)`), filter)
+		require.Equal(w, items(w, "/flows?limit=50&"+filter, func(f flowOf) string {
+			all := 0
+			for _, n := range f.Counts {
+				all += n
+			}
+			return fmt.Sprintf("%d/%d", f.Counts["finished"]+f.Counts["ignored"], all)
+		}), b.texts(".flows .tasks-cell .muted"), filter)
+		require.Equal(w, items(w, "/flows?limit=50&"+filter, func(f flowOf) string {
+			if f.Failure.TaskExecSeq == 0 {
+				return ""
+			}
+			return fmt.Sprintf("%d %s", f.Failure.TaskExecSeq, f.Failure.Title)
+		}), eval[[]string](b, `[...document.querySelectorAll(".flows .failure-cell")].map(e => e.querySelector("strong")?.firstChild.data ?? "")`), filter)
+	}
+}
+
+func sameFailures(w *world, b *tab) {
+	for _, filter := range []string{"", "taskId=reports", "program=EchoParamTimeSleep", "since=24h"} {
+		b.goTo("/failures?" + filter)
+		require.Equal(w, items(w, "/failures?"+filter, func(g struct{ Tasks, Flows int }) string { return fmt.Sprintf("%d tasks, %d flows", g.Tasks, g.Flows) }),
+			eval[[]string](b, `[...document.querySelectorAll(".group")].map(g => g.querySelector(".group-count strong").innerText + " tasks, " + /All (\d+) flow|The flow|Its flow/.exec(g.querySelector(".menu a").textContent)?.[1].concat(" flows"))`), filter)
+	}
+}
+
+func sameWorkflows(w *world, b *tab) {
+	b.goTo("/workflows")
+	require.Equal(w, items(w, "/workflows", func(f struct {
+		TaskID string
+		Tasks  []any
+	}) string {
+		return fmt.Sprintf("%s %d", f.TaskID, len(f.Tasks))
+	}), eval[[]string](b, `[...document.querySelectorAll(".workflows tbody tr")].map(r => r.querySelector("strong").innerText + " " + parseInt(r.querySelector(".count-cell").innerText))`))
+
+	b.goTo("/workflows/nightly?window=7d")
+	s := answer[struct {
+		ByStatus    map[string]int
+		SuccessRate float64
+		DurationMs  struct{ P50, P95 int64 }
+		Tasks       []struct{ Runs, Failed int }
+	}](w, "/workflows/nightly/stats?window=7d")
+	all := 0
+	for _, n := range s.ByStatus {
+		all += n
+	}
+	numbers := b.texts(".numbers strong")
+	require.Equal(w, []string{fmt.Sprintf("%.0f %%", 100*s.SuccessRate), fmt.Sprint(all), b.took(s.DurationMs.P50), b.took(s.DurationMs.P95)}, numbers)
+	var went []string
+	for _, one := range s.Tasks {
+		went = append(went, fmt.Sprintf("%d %d", one.Runs, one.Failed))
+	}
+	require.Equal(w, went, eval[[]string](b, `[...document.querySelectorAll(".went tbody tr")].map(r => r.cells[1].innerText + " " + parseInt(r.cells[2].innerText))`))
+}
+
+func sameWatchersAndEvents(w *world, b *tab) {
+	b.goTo("/watchers")
+	require.Equal(w, items(w, "/watchers", func(one struct {
+		Host               string
+		PID, Busy, Workers int
+	}) string {
+		return fmt.Sprintf("%s:%d %d of %d", one.Host, one.PID, one.Busy, one.Workers)
+	}), eval[[]string](b, `[...document.querySelectorAll(".watchers tbody tr")].map(r => r.cells[0].innerText + " " + r.cells[2].innerText.trim())`))
+	for _, filter := range []string{"", "actor=alice", "kind=rerun", "kind=hold"} {
+		b.goTo("/events?" + filter)
+		require.Equal(w, items(w, "/events?limit=50&"+filter, func(e struct{ EventID int64 }) string { return fmt.Sprintf("e-%d", e.EventID) }), b.ids(".all-events tbody tr")[:len(items(w, "/events?limit=50&"+filter, func(struct{}) string { return "" }))], filter)
+	}
+}
+
+func sameFlow(w *world, b *tab) {
+	for _, f := range append(items(w, "/flows?limit=3&status=failed", id), items(w, "/flows?limit=3&taskId=slow", id)...) {
+		b.goTo(flowPath(f))
 		type task struct {
-			TaskFlowID  string
-			TaskExecSeq int
-			Position    int
+			TaskExecSeq   int
+			Status, Title string
+			Reason        *string
+			DurationMs    *int64
 		}
-		require.Equal(t, items(w, "/running", func(r task) string { return fmt.Sprintf("r-%s-%d", r.TaskFlowID, r.TaskExecSeq) }), b.ids(`[id^="r-"]`))
-		require.Equal(t, items(w, "/queue?limit=10", func(r task) string { return fmt.Sprintf("q-%s-%d", r.TaskFlowID, r.TaskExecSeq) }), b.ids(`[id^="q-"]`))
-		require.ElementsMatch(t, items(w, "/failures?limit=5", func(g struct{ Tasks int }) string { return fmt.Sprintf("%d×", g.Tasks) }), b.texts(".often"))
-	})
-	t.Run("flows", func(t *testing.T) {
-		w, b := w.in(t), b.in(t)
-		s := answer[statsOf](w, "/stats")
-		b.goTo("/flows")
-		require.Equal(t, s.Flows["all"].String(), b.text(".chip .n"))
-		for status, n := range s.Flows {
-			if status != "all" {
-				require.Equal(t, n.String(), b.text(".chip.s-"+status+" .n"), status)
+		got := answer[struct {
+			Status string
+			Tasks  []task
+		}](w, flowPath(f))
+		require.Equal(w, strings.ToUpper(got.Status[:1])+got.Status[1:], b.text(".flow-head .badge"), f)
+		rows := map[string]bool{}
+		for _, row := range eval[[]string](b, `[...document.querySelectorAll(".tasks [data-seq]")].map(r => r.dataset.seq + " " + r.dataset.title + " " + (r.dataset.took ?? ""))`) {
+			rows[row] = true
+		}
+		for _, one := range got.Tasks {
+			took := ""
+			if one.DurationMs != nil && one.Status != "running" {
+				took = b.took(*one.DurationMs)
 			}
+			require.Contains(w, rows, fmt.Sprintf("%d %s %s", one.TaskExecSeq, one.Title, took), f)
 		}
-		for _, filter := range []string{"", "status=failed", "status=running", "status=held,cancelled", "taskId=nightly", "taskId=nightly&status=failed", "q=i/o", "since=24h", "registeredBy=carol", "program=HTTPPostRequest&status=failed", "reason=lost", "since=7d&minDuration=5m"} {
-			b.goTo("/flows?" + filter)
-			require.Equal(t, items(w, "/flows?limit=50&"+filter, id), eval[[]string](b, `[...document.querySelectorAll("#picks [name=flow]")].map(e => e.value)`), filter)
-			require.Equal(t, items(w, "/flows?limit=50&"+filter, func(f flowOf) string {
-				all := 0
-				for _, n := range f.Counts {
-					all += n
-				}
-				return fmt.Sprintf("%d/%d", f.Counts["finished"]+f.Counts["ignored"], all)
-			}), b.texts(".flows .tasks-cell .muted"), filter)
-			require.Equal(t, items(w, "/flows?limit=50&"+filter, func(f flowOf) string {
-				if f.Failure.TaskExecSeq == 0 {
-					return ""
-				}
-				return fmt.Sprintf("%d %s", f.Failure.TaskExecSeq, f.Failure.Title)
-			}), eval[[]string](b, `[...document.querySelectorAll(".flows .failure-cell")].map(e => e.querySelector("strong")?.firstChild.data ?? "")`), filter)
-		}
-	})
-	t.Run("failures", func(t *testing.T) {
-		w, b := w.in(t), b.in(t)
-		for _, filter := range []string{"", "taskId=reports", "program=EchoParamTimeSleep", "since=24h"} {
-			b.goTo("/failures?" + filter)
-			require.Equal(t, items(w, "/failures?"+filter, func(g struct{ Tasks, Flows int }) string { return fmt.Sprintf("%d tasks, %d flows", g.Tasks, g.Flows) }),
-				eval[[]string](b, `[...document.querySelectorAll(".group")].map(g => g.querySelector(".group-count strong").innerText + " tasks, " + /All (\d+) flow|The flow|Its flow/.exec(g.querySelector(".menu a").textContent)?.[1].concat(" flows"))`), filter)
-		}
-	})
-	t.Run("workflows", func(t *testing.T) {
-		w, b := w.in(t), b.in(t)
-		b.goTo("/workflows")
-		require.Equal(t, items(w, "/workflows", func(f struct {
-			TaskID string
-			Tasks  []any
-		}) string {
-			return fmt.Sprintf("%s %d", f.TaskID, len(f.Tasks))
-		}), eval[[]string](b, `[...document.querySelectorAll(".workflows tbody tr")].map(r => r.querySelector("strong").innerText + " " + parseInt(r.querySelector(".count-cell").innerText))`))
-
-		b.goTo("/workflows/nightly?window=7d")
-		s := answer[struct {
-			ByStatus    map[string]int
-			SuccessRate float64
-			DurationMs  struct{ P50, P95 int64 }
-			Tasks       []struct{ Runs, Failed int }
-		}](w, "/workflows/nightly/stats?window=7d")
-		all := 0
-		for _, n := range s.ByStatus {
-			all += n
-		}
-		numbers := b.texts(".numbers strong")
-		require.Equal(t, []string{fmt.Sprintf("%.0f %%", 100*s.SuccessRate), fmt.Sprint(all), b.took(s.DurationMs.P50), b.took(s.DurationMs.P95)}, numbers)
-		var went []string
-		for _, one := range s.Tasks {
-			went = append(went, fmt.Sprintf("%d %d", one.Runs, one.Failed))
-		}
-		require.Equal(t, went, eval[[]string](b, `[...document.querySelectorAll(".went tbody tr")].map(r => r.cells[1].innerText + " " + parseInt(r.cells[2].innerText))`))
-	})
-	t.Run("watchers and events", func(t *testing.T) {
-		w, b := w.in(t), b.in(t)
-		b.goTo("/watchers")
-		require.Equal(t, items(w, "/watchers", func(one struct {
-			Host               string
-			PID, Busy, Workers int
-		}) string {
-			return fmt.Sprintf("%s:%d %d of %d", one.Host, one.PID, one.Busy, one.Workers)
-		}), eval[[]string](b, `[...document.querySelectorAll(".watchers tbody tr")].map(r => r.cells[0].innerText + " " + r.cells[2].innerText.trim())`))
-		for _, filter := range []string{"", "actor=alice", "kind=rerun", "kind=hold"} {
-			b.goTo("/events?" + filter)
-			require.Equal(t, items(w, "/events?limit=50&"+filter, func(e struct{ EventID int64 }) string { return fmt.Sprintf("e-%d", e.EventID) }), b.ids(".all-events tbody tr")[:len(items(w, "/events?limit=50&"+filter, func(struct{}) string { return "" }))], filter)
-		}
-	})
-	t.Run("flow", func(t *testing.T) {
-		w, b := w.in(t), b.in(t)
-		for _, f := range append(items(w, "/flows?limit=3&status=failed", id), running[0], running[2]) {
-			b.goTo(flowPath(f))
-			type task struct {
-				TaskExecSeq   int
-				Status, Title string
-				Reason        *string
-				DurationMs    *int64
-			}
-			got := answer[struct {
-				Status string
-				Tasks  []task
-			}](w, flowPath(f))
-			require.Equal(t, strings.ToUpper(got.Status[:1])+got.Status[1:], b.text(".flow-head .badge"), f)
-			rows := map[string]bool{}
-			for _, row := range eval[[]string](b, `[...document.querySelectorAll(".tasks [data-seq]")].map(r => r.dataset.seq + " " + r.dataset.title + " " + (r.dataset.took ?? ""))`) {
-				rows[row] = true
-			}
-			for _, one := range got.Tasks {
-				took := ""
-				if one.DurationMs != nil && one.Status != "running" {
-					took = b.took(*one.DurationMs)
-				}
-				require.Contains(t, rows, fmt.Sprintf("%d %s %s", one.TaskExecSeq, one.Title, took), f)
-			}
-			require.Len(t, rows, len(got.Tasks))
-		}
-	})
+		require.Len(w, rows, len(got.Tasks))
+	}
 }
 
 // in lets a part of a test use the same world.
