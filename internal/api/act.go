@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/flow"
@@ -216,7 +217,7 @@ func (a *API) act(ctx context.Context, kind flow.ActionKind, p FlowPath, seq int
 	e, err := a.store.Act(ctx, act)
 	problem.Answered(ctx, err)
 	if err != nil {
-		return Effect{}, a.actError(err)
+		return Effect{}, a.begunID(ctx, id, a.actError(err))
 	}
 	if !terms.DryRun && e.Changed() > 0 && !e.Replayed {
 		a.log.InfoContext(ctx, "action", "action", kind, "flow", id, "seq", seq, "changed", e.Changed(), "by", terms.Actor,
@@ -225,6 +226,24 @@ func (a *API) act(ctx context.Context, kind flow.ActionKind, p FlowPath, seq int
 	answer := newEffect(e)
 	answer.action, answer.flow = string(kind), id
 	return answer, nil
+}
+
+// begunID adds to the failure for a flow that does not exist those whose ids begin like that:
+// for reading the beginning would do.
+func (a *API) begunID(ctx context.Context, id string, err error) error {
+	f, ok := errors.AsType[*problem.Failure](err)
+	if !ok || f.Code != problem.FlowNotFound.Code || utf8.RuneCountInString(id) < minPrefix {
+		return err
+	}
+	ids, lookErr := a.store.FindFlow(ctx, id, maxCandidates)
+	if lookErr != nil || len(ids) == 0 {
+		return err
+	}
+	f.Detail = fmt.Sprintf("there is no flow %q: an action takes the whole id, and candidates has those that begin so", request.ShortID(id))
+	for _, c := range ids {
+		f.Extra.Candidates = append(f.Extra.Candidates, string(c))
+	}
+	return f
 }
 
 // terms says who acts, and with which key.
@@ -242,20 +261,28 @@ func way(ctx context.Context) flow.Way {
 	return flow.WayAPI
 }
 
+// maxPreviewed is how many flows of a bulk action a failure has: what counts there is how
+// many tasks they are, and the plan.
+const maxPreviewed = 100
+
 // actError makes answers of what kept an action from being carried out. A preview is in the
 // form that every other answer has.
 func (a *API) actError(err error) error {
 	if changed, ok := errors.AsType[*flow.PlanChangedError](err); ok {
 		f := problem.Of(context.Background(), err, 0)
+		changed.Effect.DryRun = true // nothing has changed
 		f.Extra.Preview = newEffect(changed.Effect)
 		if changed.Bulk != nil {
-			f.Extra.Preview = newBulkEffect(*changed.Bulk)
+			preview := *changed.Bulk
+			preview.DryRun, preview.Flows = true, preview.Flows[:min(len(preview.Flows), maxPreviewed)]
+			f.Extra.Preview = newBulkEffect(preview)
 		}
 		return f
 	}
 	if refused, ok := errors.AsType[*flow.RefusedError](err); ok {
 		f := problem.Of(context.Background(), err, 0)
 		if f.Status == http.StatusConflict {
+			refused.Effect.DryRun = true
 			f.Extra.Preview = newEffect(refused.Effect)
 		}
 		return f

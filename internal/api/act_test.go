@@ -46,6 +46,7 @@ func TestRerun(t *testing.T) {
 
 	p := w.fails("plan-changed", "POST", path, `{"plan": "another"}`)
 	require.Equal(t, preview.Plan, p.Preview.(map[string]any)["plan"])
+	require.True(t, p.Preview.(map[string]any)["dryRun"].(bool), "nothing has changed")
 	p = w.fails("plan-changed", "POST", path, `{"expect": 2}`)
 	require.InDelta(t, 1, p.Preview.(map[string]any)["changed"], 0)
 	require.Equal(t, "3 2 0", w.statuses(id))
@@ -150,6 +151,21 @@ func TestActions(t *testing.T) {
 	rec := w.send("GET", base+"/cancel", "")
 	require.Equal(t, http.StatusMethodNotAllowed, rec.Code, rec.Body)
 	require.Equal(t, "POST", rec.Header().Get("Allow"))
+}
+
+// For reading a flow the beginning of its id will do. An action wants to hear the whole one,
+// and says which these are.
+func TestAct_TheBeginningOfAnID(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.define("nightly", "NoOp")
+	id := w.register("nightly")
+	p := w.fails("flow-not-found", "POST", "/api/v1/flows/"+id[:8]+"/cancel", "")
+	require.Equal(t, []string{id}, p.Candidates)
+	require.Contains(t, p.Detail, "an action takes the whole id")
+	require.Empty(t, w.fails("flow-not-found", "POST", "/api/v1/flows/"+id[:5]+"/cancel", "").Candidates, "too short")
+	require.Empty(t, w.fails("flow-not-found", "POST", "/api/v1/flows/nobodys/cancel", "").Candidates)
+	require.Equal(t, "0", w.statuses(id))
 }
 
 // A person answers a task that asks: yes once, or no, which is the end of that task alone.

@@ -72,7 +72,7 @@ type BulkEffect struct {
 	Replayed     bool         `json:"replayed"`
 	Changed      int          `json:"changed" doc:"How many tasks."`
 	CanGo        int          `json:"canGo" doc:"How many tasks can go at once then, and could not before."`
-	Flows        []FlowChange `json:"flows" nullable:"false" doc:"In which something changes."`
+	Flows        []FlowChange `json:"flows" nullable:"false" doc:"In which something changes; in the preview of a failure the first hundred."`
 	Refused      []Refusal    `json:"refused" nullable:"false" doc:"At most a hundred: one for each flow that is left alone."`
 	RefusedCount int          `json:"refusedCount" doc:"Flows."`
 	Plan         string       `json:"plan"`

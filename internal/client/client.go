@@ -139,6 +139,7 @@ func (r *refusal) Error() string { return r.detail }
 func newRefusal(answer *http.Response) *refusal {
 	var p struct {
 		Code, Detail, Title string
+		Candidates          []string
 		Errors              []struct{ Location, Message string }
 	}
 	text, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<20)) // what there is of it
@@ -155,6 +156,9 @@ func newRefusal(answer *http.Response) *refusal {
 			continue
 		}
 		r.detail += fmt.Sprintf("\n  %s: %s", e.Location, e.Message)
+	}
+	for _, id := range p.Candidates {
+		r.detail += "\n  " + id
 	}
 	switch answer.StatusCode {
 	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout, http.StatusTooManyRequests:

@@ -80,6 +80,7 @@ func flows(f *cli.Flags) command {
 	q.add("reason", "WORD", "with a task that is suspended for: failed, timeout, lost, invalid, cancelled, held")
 	q.add("by", "NAME", "registered by")
 	q.add("limit", "N", "at most so many, else 50")
+	q.add("cursor", "CURSOR", "where to go on: what stands at the end of a list that has more")
 	return command{
 		summary:  "lists flows, the newest first",
 		examples: []string{"register flows -status failed -since 24h"},
