@@ -1,14 +1,20 @@
 package api_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/api"
 )
 
 // fuzzed are the paths that are asked, with places for whatever comes.
@@ -24,6 +30,30 @@ var fuzzed = []string{
 	"POST /api/v1/flows/{id}/tasks/{seq}/approve", "POST /api/v1/bulk/rerun", "POST /api/v1/bulk/cancel", "POST /api/v1/bulk/hold",
 	"POST /api/v1/bulk/resume", "POST /api/v1/bulk/skip", "POST /api/v1/bulk/finish", "DELETE /api/v1/flows/{id}", "HEAD /api/v1/flows/{id}",
 	"PUT /api/v1/workflows/{id}", "POST /api/v1/workflows", "GET /api/v1/workflows/{id}/definition", "GET /api/v1/workflows/{id}/versions",
+	"POST /api/v1/flows/{id}/tasks/{seq}/cancel", "DELETE /api/v1/workflows/{id}", "GET /api/v1/schema/workflow.json",
+}
+
+// Every route of the document is asked.
+func TestFuzzed(t *testing.T) {
+	t.Parallel()
+	var doc struct {
+		Paths map[string]map[string]any
+	}
+	text, err := os.ReadFile("openapi.json")
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &doc))
+	places := strings.NewReplacer("{taskFlowId}", "{id}", "{taskId}", "{id}", "{taskExecSeq}", "{seq}")
+	asked := 0
+	for path, methods := range doc.Paths {
+		if !strings.HasPrefix(path, api.Prefix) {
+			continue // the server's own, which has fuzz tests, too
+		}
+		for method := range methods {
+			require.Contains(t, fuzzed, strings.ToUpper(method)+" "+places.Replace(path))
+			asked++
+		}
+	}
+	require.Greater(t, asked, 40)
 }
 
 // Whatever comes, to whichever route, is answered as the document says, and never with a
@@ -84,8 +114,10 @@ func FuzzRequests(f *testing.F) {
 		request := func() *http.Request {
 			r := newRequest(t, method, "/", body)
 			r.URL, r.RequestURI = target, target.RequestURI()
-			if key != "" {
-				r.Header["Idempotency-Key"] = []string{key}
+			if key != "" { // whatever is read of what a header has
+				for _, name := range []string{"Idempotency-Key", "If-Match", "Accept"} {
+					r.Header[name] = []string{key}
+				}
 			}
 			return r
 		}
@@ -98,5 +130,59 @@ func FuzzRequests(f *testing.F) {
 		require.NotContains(t, rec.Body.String(), "pq: ")
 		require.True(t, utf8.Valid(rec.Body.Bytes()))
 		one.fits(request(), rec)
+	})
+}
+
+// looks are all that is read of rows.
+var looks = []string{
+	"/flows?count=1", "/flows?status=running,failed,held,cancelled,queued", "/flows?q={id}", "/flows/{id}?include=tasks,events", "/flows/{id}/tasks",
+	"/flows/{id}/graph", "/flows/{id}/tasks/{seq}", "/flows/{id}/tasks/{seq}/attempts", "/flows/{id}/tasks/{seq}/log", "/workflows", "/workflows/{task}",
+	"/workflows/{task}/graph", "/workflows/{task}/stats", "/workflows/{task}/definition", "/workflows/{task}/versions", "/failures", "/queue", "/running",
+	"/events", "/stats",
+}
+
+// Rows by hand have whatever the tables take: each look at them, and each preview, is as good
+// as at others.
+func FuzzRowsByHand(f *testing.F) {
+	w := open(f)
+	f.Add("f", "w", "NoOp", "title\nmore", `{"a": 1}`, "boom", uint8(2), 1, 0, int64(0))
+	f.Add("a/b %2F\x01日本", "'; DROP TABLE kr_task_stat; --", "\x1b[31m", "\u2028\u202e", `{"token": "x", "n": 1e300, "s": "\\ud83d"}`, "${{ x }}", uint8(0), 2147483647, -2147483648, int64(1)<<40)
+	f.Add("..", ".", "", "", `{"a": [[[[]]]]}`, strings.Repeat("e", 5000), uint8(1), -7, -7, int64(-1)<<40)
+	f.Add("%", "_", "\\", "<script>", `{}`, "`", uint8(9), 0, 2147483647, int64(1))
+	f.Add("x", "x", "Command", "\t", `{"": null}`, "", uint8(3), 1, 1, int64(-62135596800))
+	formats := []string{"", "format=text", "format=csv"}
+	f.Fuzz(func(t *testing.T, id, task, program, description, parameters, failure string, status uint8, seq, after int, offset int64) {
+		one := *w
+		one.t = t
+		when := time.Unix(1_764_000_000, 0).Add(time.Duration(offset%1e9) * time.Second)
+		// What the tables refuse nobody meets.
+		_, err := one.psql.Exec(`INSERT INTO ms_task_definition (task_id, task_seq, program, description, parameters, task_priority) VALUES ($1, $2, $3, $4, $5, $6)`,
+			task, seq, program, description, parameters, int(status)%40-20)
+		_, rowErr := one.psql.Exec(`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, program, description, parameters, error,
+			exec_status, registered_ts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			id, seq, after, task, seq, program, description, parameters, failure, []int{0, 1, 2, 3, 9}[status%5], when)
+		if err != nil && rowErr != nil {
+			return
+		}
+		defer func() {
+			_, _ = one.psql.Exec(`DELETE FROM kr_task_stat WHERE task_flow_id = $1`, id)
+			_, _ = one.psql.Exec(`DELETE FROM ms_task_definition WHERE task_id = $1`, task)
+		}()
+		places := strings.NewReplacer("{id}", url.QueryEscape(id), "{seq}", strconv.Itoa(seq), "{task}", url.QueryEscape(task))
+		for i, look := range looks {
+			path, query, _ := strings.Cut(look, "?")
+			path = strings.NewReplacer("{id}", url.PathEscape(id), "{seq}", strconv.Itoa(seq), "{task}", url.PathEscape(task)).Replace(path)
+			query = places.Replace(query)
+			if format := formats[(i+int(status))%3]; format != "" {
+				query += "&" + format
+			}
+			rec := one.send("GET", "/api/v1"+path+"?"+query, "")
+			require.Less(t, rec.Code, 500, "%s: %s", look, rec.Body)
+			require.True(t, utf8.Valid(rec.Body.Bytes()), look)
+		}
+		for _, action := range []string{"rerun", "cancel", "hold", "tasks/" + strconv.Itoa(seq) + "/skip"} {
+			rec := one.send("POST", "/api/v1/flows/"+url.PathEscape(id)+"/"+action, `{"dryRun": true}`)
+			require.Less(t, rec.Code, 500, "%s: %s", action, rec.Body)
+		}
 	})
 }

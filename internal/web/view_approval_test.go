@@ -49,6 +49,10 @@ func TestApprovalCards(t *testing.T) {
 	listed := flow.Summary{Status: flow.FlowHeld, Asks: 1, Counts: flow.Counts{Finished: 2, Suspended: 1}, Question: &flow.Question{Seq: 3, Title: "c", Text: "publish?"}}
 	row := newFlowRow(listed, queryOf(""), access.Principal{})
 	require.Equal(t, []any{lookApproval, "3 c", lookApproval, "publish?"}, []any{row.Look, row.Failed, row.Reason, row.Error})
+	site := newSite(t, Config{}, &fakeStore{flows: []flow.Summary{listed}, watchers: []flow.WatcherState{{}}})
+	page := serve(site, access.Operator, sent(http.MethodGet, "/flows", nil))
+	require.Equal(t, http.StatusOK, page.Code)
+	require.Contains(t, page.Body.String(), `?task=3" title="3 c: publish?"`)
 	listed.Counts.Suspended++
 	require.Equal(t, lookHeld, lookOfSummary(listed))
 

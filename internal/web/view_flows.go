@@ -46,11 +46,15 @@ type flowRow struct {
 	Span     span
 	Parts    []part // of its tasks, as a bar
 	Progress string // "2/5"
-	Failed   string // "3 load_orders"; empty: none has
-	Reason   look   // in what way it failed
-	Error    string // the first line
-	Rerun    *button
-	ID       string
+
+	// The task that failed first; or if none has, one that asks a person.
+	Failed    string // "3 load_orders"; empty: neither
+	FailedSeq int
+	Reason    look   // in what way it failed
+	Error     string // the first line
+
+	Rerun *button
+	ID    string
 }
 
 // filterForm has what the fields of the form show.
@@ -178,11 +182,11 @@ func newFlowRow(s flow.Summary, q query, who access.Principal) flowRow {
 	r.Parts = countParts(s)
 	r.Progress = fmt.Sprintf("%d/%d", s.Counts.Finished+s.Counts.Ignored, s.Counts.Total())
 	if s.Question != nil {
-		r.Failed = fmt.Sprintf("%d %s", s.Question.Seq, s.Question.Title)
+		r.Failed, r.FailedSeq = fmt.Sprintf("%d %s", s.Question.Seq, s.Question.Title), s.Question.Seq
 		r.Reason, r.Error = lookApproval, s.Question.Text
 	}
 	if s.Failure != nil {
-		r.Failed = fmt.Sprintf("%d %s", s.Failure.Seq, s.Failure.Title)
+		r.Failed, r.FailedSeq = fmt.Sprintf("%d %s", s.Failure.Seq, s.Failure.Title), s.Failure.Seq
 		r.Reason, r.Error = lookOfReason(s.Failure.Reason), s.Failure.Error
 	}
 	if s.Failure != nil || s.Status == flow.FlowCancelled {
