@@ -2,9 +2,11 @@ package program
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -14,9 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/program/secret"
 )
 
 // conformity is what a program needs to be held to what the package's documentation
@@ -32,6 +36,10 @@ type conformity struct {
 
 	// fails fails at the place where it would use a secret; nil: it has no use for any.
 	fails func(t *testing.T, secret string) string
+
+	// repeats returns, and prints if the program does that, what it was given; nil: it does
+	// not.
+	repeats func(t *testing.T, text string) string
 }
 
 // TestConformance holds every program of Default to it. A new program gets an entry here.
@@ -50,8 +58,20 @@ func TestConformance(t *testing.T) {
 					"argv": []string{"false", secret}, "stdin": secret, "env": map[string]string{"TOKEN": secret},
 				})
 			},
+			repeats: func(t *testing.T, text string) string {
+				return mustJSON(t, map[string]any{"argv": []string{"tee", "/dev/stderr"}, "stdin": text})
+			},
 		},
-		"Container":           {long: func(*testing.T, func()) string { return `{"image": "app:1"}` }},
+		"Container": {
+			long: func(*testing.T, func()) string { return `{"image": "app:1"}` },
+			huge: func(*testing.T) string { return `{"image": "huge:1"}` },
+			fails: func(t *testing.T, secret string) string {
+				return mustJSON(t, map[string]any{"image": "fails:1", "command": []string{secret}, "env": map[string]string{"TOKEN": secret}})
+			},
+			repeats: func(t *testing.T, text string) string {
+				return mustJSON(t, map[string]any{"image": "repeats:1", "env": map[string]string{"TEXT": text}})
+			},
+		},
 		"EchoParamTimeSleep":  {long: func(*testing.T, func()) string { return `{"SLEEP_TIME_SECOND": 3600}` }},
 		"EchoRandomTimeSleep": brief,
 		"HTTPPostRequest": {
@@ -64,6 +84,9 @@ func TestConformance(t *testing.T) {
 			fails: func(t *testing.T, secret string) string {
 				url := newServer(t, answers(500, "no")).URL
 				return `{"URL": "` + strings.Replace(url, "://", "://me:"+secret+"@", 1) + `/?t=` + secret + `", "BODY": "` + secret + `"}`
+			},
+			repeats: func(t *testing.T, text string) string {
+				return mustJSON(t, map[string]string{"URL": newServer(t, repeating).URL, "BODY": text})
 			},
 		},
 		"HTTPRequest": {
@@ -83,6 +106,9 @@ func TestConformance(t *testing.T) {
 					"headers": map[string]string{"Authorization": "Bearer " + secret, "X-Api-Key": secret}, "body": secret,
 				})
 			},
+			repeats: func(t *testing.T, text string) string {
+				return mustJSON(t, map[string]string{"url": newServer(t, repeating).URL, "method": "POST", "body": text})
+			},
 		},
 		"SQL": {
 			long: func(t *testing.T, started func()) string {
@@ -92,6 +118,9 @@ func TestConformance(t *testing.T) {
 			huge: func(*testing.T) string { return `{"statement": "SELECT repeat('x', 3000000)"}` },
 			fails: func(t *testing.T, secret string) string {
 				return mustJSON(t, map[string]any{"statement": "SELECT 1 / length(replace($1::text, $1::text, ''))", "args": []string{secret}})
+			},
+			repeats: func(t *testing.T, text string) string {
+				return mustJSON(t, map[string]any{"statement": "SELECT $1::text AS t", "args": []string{text}})
 			},
 		},
 		"Approve": {long: func(*testing.T, func()) string { return `{"message": "go on?"}` }, brief: true},
@@ -113,6 +142,8 @@ func TestConformance(t *testing.T) {
 			if c.fails != nil {
 				conformSecret(t, set, name, c.fails)
 			}
+			conformMasked(t, set, name, c)
+			conformPanics(t, set, name, c.long)
 		})
 	}
 }
@@ -120,9 +151,20 @@ func TestConformance(t *testing.T) {
 // allPrograms is Default with nothing off.
 func allPrograms(t *testing.T, db Database) Set {
 	t.Helper()
+	engine := newEngine(t, forever)
+	engine.images["huge:1"] = func(c *fakeContainer) int {
+		c.print(strings.Repeat("x", 3<<20) + "\n" + strings.Repeat(strings.Repeat("y", 1<<10)+"\n", 3<<10))
+		return 0
+	}
+	engine.images["repeats:1"] = func(c *fakeContainer) int {
+		c.print(c.env("TEXT") + "\n")
+		c.printTo(stdcopy.Stderr, c.env("TEXT")+"\n")
+		return 0
+	}
+	engine.images["fails:1"] = func(*fakeContainer) int { return 1 }
 	set := Default(Config{
 		Command: testCommands, SQL: map[string]Database{OwnDatabase: db}, Flows: fakeFlows{},
-		Container: ContainerConfig{Allow: true, Host: newEngine(t, forever).host(), Ledger: &ledger{}},
+		Container: ContainerConfig{Allow: true, Host: engine.host(), Ledger: &ledger{}},
 	})
 	require.Equal(t, set.Names(), set.Enabled().Names())
 	return set
@@ -136,6 +178,9 @@ func hanging(t *testing.T, started func()) string {
 		<-r.Context().Done()
 	}).URL
 }
+
+// repeating answers what it was sent.
+func repeating(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }
 
 func conformParameters(t *testing.T, set Set, name string) {
 	t.Helper()
@@ -258,6 +303,82 @@ func conformSecret(t *testing.T, set Set, name string, fails func(*testing.T, st
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), canary)
 	require.NotContains(t, log.String(), canary)
+}
+
+// conformMasked gives a program a secret by each of its parameters, as a definition does,
+// and looks for it in all that leaves the program: what it prints, logs and returns.
+func conformMasked(t *testing.T, set Set, name string, c conformity) {
+	t.Helper()
+	const canary, named = "canary7f3a", "${{ secrets.CANARY }}"
+	secrets, _, err := secret.New([]string{"FLOWER_SECRET_CANARY=" + canary}, "")
+	require.NoError(t, err)
+	limit := time.Minute
+	run := func(parameters string) (string, error) {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), limit, errors.New("stop"))
+		defer cancel()
+		var seen lockedBuffer
+		output, err := set.Run(ctx, Attempt{
+			Task: newTask(name, parameters), Log: slog.New(slog.NewTextHandler(&seen, nil)), Stdout: &seen, Stderr: &seen, Secrets: secrets,
+		})
+		fmt.Fprintf(&seen, "%s %v", output, err)
+		if pause, paused := errors.AsType[*flow.Pause](err); paused {
+			fmt.Fprintf(&seen, "%s %s", pause.Why, pause.State)
+		}
+		require.NotContains(t, seen.String(), canary, parameters)
+		require.NotContains(t, seen.String(), base64.StdEncoding.EncodeToString([]byte(canary))[:12], parameters)
+		return seen.String(), err
+	}
+	if c.fails != nil {
+		_, err := run(c.fails(t, named))
+		require.Error(t, err)
+	}
+	if c.repeats != nil {
+		seen, err := run(c.repeats(t, named))
+		require.NoError(t, err)
+		require.Contains(t, seen, "***", "it repeats nothing")
+	}
+	limit = 200 * time.Millisecond // what would go on for long need not
+	for _, p := range set[name].Parameters() {
+		var given map[string]any
+		require.NoError(t, json.Unmarshal([]byte(c.long(t, func() {})), &given))
+		switch p.Type {
+		case Strings, Array:
+			given[p.Name] = []string{named, named}
+		case Map, Object:
+			given[p.Name] = map[string]string{"X": named, "x": "it is " + named}
+		default:
+			given[p.Name] = named
+		}
+		if _, err := run(mustJSON(t, given)); p.Public {
+			require.ErrorAs(t, err, new(*flow.InvalidError), "%s is for all to see", p.Name)
+			require.ErrorContains(t, err, "cannot have a secret in it")
+		}
+	}
+}
+
+// conformPanics gives a program what nobody should, as rows by hand can have it: each value
+// is refused, in a few words, or taken. Nothing panics.
+func conformPanics(t *testing.T, set Set, name string, long func(*testing.T, func()) string) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("stop"))
+	for _, p := range set[name].Parameters() {
+		for _, value := range []string{
+			`null`, `""`, `" "`, `"\u0000"`, `"\ud800"`, `"${{"`, `"` + strings.Repeat("x", 100_000) + `"`, `-1`, `0`, `1e308`, `-1e400`, `99999999999999999999`,
+			`true`, `[]`, `[[]]`, `[null]`, `[""]`, `["\u0000", {}]`, `{}`, `{"": ""}`, `{"a": null}`, `{"a\u0000": "\n"}`, `{"a": [` + strings.Repeat("[", 1000) + strings.Repeat("]", 1001) + `}`,
+		} {
+			var given map[string]json.RawMessage
+			require.NoError(t, json.Unmarshal([]byte(long(t, func() {})), &given))
+			given[p.Name] = json.RawMessage(value)
+			program, params, err := set.prepare(name, json.RawMessage(mustJSON(t, given)))
+			if err != nil {
+				require.ErrorAs(t, err, new(*flow.InvalidError), "%s: %.80s", p.Name, value)
+				require.Less(t, len(err.Error()), 4<<10, "%s: %.80s", p.Name, value)
+				continue
+			}
+			_, _ = program.Run(ctx, Input{Attempt: Attempt{Task: newTask(name, mustJSON(t, given))}.whole(), Params: params})
+		}
+	}
 }
 
 func within(t *testing.T, limit time.Duration, over <-chan struct{}) {
