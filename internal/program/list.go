@@ -1,36 +1,71 @@
 package program
 
 import (
+	"bufio"
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"strings"
+	"unicode/utf8"
 )
+
+// listWidth is that of a terminal, in characters.
+const listWidth = 100
 
 // List writes the programs with their parameters, for people.
 func (s Set) List(w io.Writer) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	out := bufio.NewWriter(w) // it keeps the error of the writes
 	for _, name := range s.Names() {
 		title := name
 		if flag := s.OffWithout(name); flag != "" {
 			title += " (off: the watcher needs " + flag + ")"
 		}
-		fmt.Fprintln(table, title)
+		fmt.Fprintln(out, title)
 		for _, p := range s[name].Parameters() {
-			need := "optional"
-			switch {
-			case p.Required:
-				need = "required"
-			case p.Default != nil:
-				need = "default " + string(p.Default)
-			}
-			if p.Fixed {
-				need += ", fixed"
-			}
-			if p.Public {
-				need += ", public"
-			}
-			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", p.Name, p.Type, need, p.Description)
+			fmt.Fprintf(out, "  %s (%s)\n", p.Name, strings.Join(p.traits(), ", "))
+			writeWrapped(out, "      ", p.Description+p.choice())
 		}
+		fmt.Fprintln(out)
 	}
-	return table.Flush() // it kept the error of the writes
+	fmt.Fprintln(out, "fixed: a request cannot replace what the definition says. public: it cannot have a secret in it.")
+	return out.Flush()
+}
+
+// traits says in words what a parameter is.
+func (p Parameter) traits() []string {
+	traits := []string{string(p.Type)}
+	switch {
+	case p.Required:
+		traits = append(traits, "required")
+	case p.Default != nil:
+		traits = append(traits, "default "+string(p.Default))
+	}
+	if p.Fixed {
+		traits = append(traits, "fixed")
+	}
+	if p.Public {
+		traits = append(traits, "public")
+	}
+	return traits
+}
+
+// choice says which values there are, if it is not any of the type.
+func (p Parameter) choice() string {
+	if len(p.OneOf) == 0 && p.Min == nil && p.Max == nil {
+		return ""
+	}
+	wanted := p.wanted()
+	return " " + strings.ToUpper(wanted[:1]) + wanted[1:] + "."
+}
+
+// writeWrapped writes a text in lines that begin alike.
+func writeWrapped(w io.Writer, indent, text string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && utf8.RuneCountInString(indent+line+" "+word) > listWidth {
+			fmt.Fprintln(w, indent+line)
+			line = ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	fmt.Fprintln(w, indent+line)
 }
