@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -97,9 +98,20 @@ func (f *fakeStore) Watchers(context.Context) ([]flow.WatcherState, error) { ret
 func (f *fakeStore) Attention(context.Context) (flow.Attention, error)           { return f.attention, nil }
 func (f *fakeStore) Superseded(context.Context, flow.ID) ([]flow.Attempt, error) { return nil, nil }
 
+// printed has a site for each path and version: under the race detector, to compress the
+// files and to parse the templates takes longer than what most tests do with them.
+var printed sync.Map
+
+// newSite is New, but that the files and the templates are shared.
 func newSite(t *testing.T, cfg Config, store Store) *Site {
 	t.Helper()
-	return New(cfg, store, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	key := [2]string{cfg.BasePath, cfg.Version}
+	once, _ := printed.LoadOrStore(key, sync.OnceValue(func() *Site {
+		return New(Config{BasePath: key[0], Version: key[1]}, nil, slog.New(slog.DiscardHandler))
+	}))
+	like := once.(func() *Site)()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil)).With("component", "web")
+	return &Site{cfg: cfg, store: store, log: log, files: like.files, pages: like.pages}
 }
 
 // sent is a request as a browser sends it, of a form if there is one.
@@ -127,6 +139,9 @@ func (outside) Fail(w http.ResponseWriter, r *http.Request, err error) {
 	problem.Of(r.Context(), err, 0).Write(w, r)
 }
 
+// handlers are those of the sites that were asked already.
+var handlers sync.Map
+
 // serve answers a request by somebody of a role.
 func serve(s *Site, role access.Role, r *http.Request) *httptest.ResponseRecorder {
 	ctx := problem.With(access.With(r.Context(), access.Principal{Name: "alice", Role: role, Anonymous: true}), outside{})
@@ -135,7 +150,11 @@ func serve(s *Site, role access.Role, r *http.Request) *httptest.ResponseRecorde
 	}
 	r = r.WithContext(ctx)
 	w := httptest.NewRecorder()
-	s.Handler().ServeHTTP(w, r)
+	h, ok := handlers.Load(s)
+	if !ok {
+		h, _ = handlers.LoadOrStore(s, s.Handler())
+	}
+	h.(http.Handler).ServeHTTP(w, r)
 	return w
 }
 
