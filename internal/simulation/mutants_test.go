@@ -23,10 +23,13 @@ type mutant struct {
 	edit   map[string][2]string                       // in a function's text, replaces the first by the second
 	engine func(db *pgtest.DB, e *postgres.DB) engine // wraps the engine
 
+	story    int  // that catches it, as far as we know
 	harmless bool // nothing is wrong with it
 }
 
-// stories are told to a mutant, at most. The first few catch most of them.
+// stories are told to a mutant, at most: its own first, which saves two minutes. When
+// stories have changed and it does not catch it any more, all others are tried; the test
+// says which one does.
 const stories = 200
 
 var mutants = map[string]mutant{
@@ -36,36 +39,36 @@ var mutants = map[string]mutant{
 	"changes by hand release nothing":       {sql: []string{`DROP TRIGGER kr_task_edited ON kr_task_stat`}},
 	"what waits again is not in the queue":  {sql: []string{`DROP TRIGGER kr_task_requeued ON kr_task_stat`}},
 	"inserted rows do not know their flow":  {sql: []string{`DROP TRIGGER kr_tasks_inserted ON kr_task_stat`}},
-	"what is deleted still counts":          {sql: []string{`DROP TRIGGER kr_tasks_deleted ON kr_task_stat`}},
+	"what is deleted still counts":          {story: 2, sql: []string{`DROP TRIGGER kr_tasks_deleted ON kr_task_stat`}},
 	"changed dependencies are not noticed":  {sql: []string{`DROP TRIGGER kr_task_relinked ON kr_task_stat`}},
 	"a parent that is there twice counts 2": {edit: map[string][2]string{"flower_unmet": {"count(DISTINCT d.d)", "count(*)"}}},
 	"no pause after a revocation":           {edit: map[string][2]string{"flower_task_edited": {"clock_timestamp() + interval '5 s'", "NULL"}}},
 	"a parent may be reset under a running child": {
-		edit: map[string][2]string{"flower_task_edited": {"was_met AND state = 1", "false"}},
+		story: 35, edit: map[string][2]string{"flower_task_edited": {"was_met AND state = 1", "false"}},
 	},
 	"a rerun does not count from anew": {
 		edit: map[string][2]string{"flower_task_edited": {"failed_count = CASE WHEN anew THEN 0", "failed_count = CASE WHEN false THEN 0"}},
 	},
-	"a hold misses what runs": {edit: map[string][2]string{"flower_planned": {"t.exec_status IN (0, 1) AND NOT t.hold", "t.exec_status = 0 AND NOT t.hold"}}},
+	"a hold misses what runs": {story: 15, edit: map[string][2]string{"flower_planned": {"t.exec_status IN (0, 1) AND NOT t.hold", "t.exec_status = 0 AND NOT t.hold"}}},
 	"a cancel misses what is blocked": {
-		edit: map[string][2]string{"flower_planned": {"t.meant AND (t.exec_status IN (0, 1) OR", "t.meant AND (t.exec_status = 1 OR t.exec_status = 0 AND t.unmet = 0 OR"}},
+		story: 4, edit: map[string][2]string{"flower_planned": {"t.meant AND (t.exec_status IN (0, 1) OR", "t.meant AND (t.exec_status = 1 OR t.exec_status = 0 AND t.unmet = 0 OR"}},
 	},
 
-	"a pause outlives a rerun":       {sql: []string{`DROP TRIGGER kr_task_unpaused ON kr_task_stat`}},
-	"what was held begins anew":      {edit: map[string][2]string{"flower_task_edited": {"AND NEW.exec_status = 0 AND OLD.failed_count < OLD.max_attempts", "AND false"}}},
-	"a pause that was held is gone":  {edit: map[string][2]string{"flower_task_unpaused": {"held AND NEW.exec_status = 0", "false"}}},
-	"a resume answers what is asked": {edit: map[string][2]string{"flower_planned": {"t.held AND NOT t.asks THEN 0", "t.held THEN 0"}}},
+	"a pause outlives a rerun":       {story: 7, sql: []string{`DROP TRIGGER kr_task_unpaused ON kr_task_stat`}},
+	"what was held begins anew":      {story: 8, edit: map[string][2]string{"flower_task_edited": {"AND NEW.exec_status = 0 AND OLD.failed_count < OLD.max_attempts", "AND false"}}},
+	"a pause that was held is gone":  {story: 39, edit: map[string][2]string{"flower_task_unpaused": {"held AND NEW.exec_status = 0", "false"}}},
+	"a resume answers what is asked": {story: 102, edit: map[string][2]string{"flower_planned": {"t.held AND NOT t.asks THEN 0", "t.held THEN 0"}}},
 	"a cancel leaves what is asked": {
-		edit: map[string][2]string{"flower_planned": {"(t.exec_status IN (0, 1) OR t.asks)", "t.exec_status IN (0, 1)"}},
+		story: 89, edit: map[string][2]string{"flower_planned": {"(t.exec_status IN (0, 1) OR t.asks)", "t.exec_status IN (0, 1)"}},
 	},
 	"a rerun of everything runs what was skipped": {
-		edit: map[string][2]string{"flower_planned": {"ELSE t.exec_status = 2 AND NOT t.held OR t.exec_status = 3 END", "ELSE t.exec_status IN (2, 3, 9) AND NOT t.held END"}},
+		story: 71, edit: map[string][2]string{"flower_planned": {"ELSE t.exec_status = 2 AND NOT t.held OR t.exec_status = 3 END", "ELSE t.exec_status IN (2, 3, 9) AND NOT t.held END"}},
 	},
 	"a rerun from a task leaves what has finished": {
-		edit: map[string][2]string{"flower_planned": {"OR t.after AND (t.exec_status = 2 AND NOT t.held OR t.exec_status = 3)", "OR t.after AND t.exec_status = 2 AND NOT t.held"}},
+		story: 47, edit: map[string][2]string{"flower_planned": {"OR t.after AND (t.exec_status = 2 AND NOT t.held OR t.exec_status = 3)", "OR t.after AND t.exec_status = 2 AND NOT t.held"}},
 	},
 	"a rerun takes what runs": {
-		edit: map[string][2]string{"flower_planned": {"WHEN 'only' THEN t.meant WHEN 'from' THEN t.after ELSE true END THEN 'task-running'", "ELSE false END THEN 'task-running'"}},
+		story: 10, edit: map[string][2]string{"flower_planned": {"WHEN 'only' THEN t.meant WHEN 'from' THEN t.after ELSE true END THEN 'task-running'", "ELSE false END THEN 'task-running'"}},
 	},
 	"a pause uses up an attempt": {engine: func(_ *pgtest.DB, e *postgres.DB) engine { return impatientWithPauses{e} }},
 
@@ -79,10 +82,10 @@ var mutants = map[string]mutant{
 	"a failure counts as a success":          {engine: func(_ *pgtest.DB, e *postgres.DB) engine { return careless{e} }},
 	"results are dropped":                    {engine: func(_ *pgtest.DB, e *postgres.DB) engine { return dropping{e} }},
 	"a heartbeat revives a dead watcher":     {engine: func(_ *pgtest.DB, e *postgres.DB) engine { return reviving{e} }},
-	"tasks of the living are rescued":        {engine: func(db *pgtest.DB, e *postgres.DB) engine { return overeager{e, db} }},
-	"a rescue does not count the loss":       {engine: func(db *pgtest.DB, e *postgres.DB) engine { return forgetful{e, db} }},
+	"tasks of the living are rescued":        {story: 2, engine: func(db *pgtest.DB, e *postgres.DB) engine { return overeager{e, db} }},
+	"a rescue does not count the loss":       {story: 3, engine: func(db *pgtest.DB, e *postgres.DB) engine { return forgetful{e, db} }},
 	"an unanswered claim is not found":       {engine: func(_ *pgtest.DB, e *postgres.DB) engine { return blind{e} }},
-	"a watcher that drains may claim":        {engine: func(_ *pgtest.DB, e *postgres.DB) engine { return undrained{e} }},
+	"a watcher that drains may claim":        {story: 5, engine: func(_ *pgtest.DB, e *postgres.DB) engine { return undrained{e} }},
 	"a task may be claimed before it is due": {engine: func(db *pgtest.DB, e *postgres.DB) engine { return impatient{e, db} }},
 }
 
@@ -103,13 +106,22 @@ func TestMutants(t *testing.T) {
 			if m.engine != nil {
 				e = m.engine(db, store)
 			}
+			if m.harmless {
+				known := map[int]bool{}
+				for _, other := range mutants {
+					known[other.story] = true
+				}
+				for seed := range known {
+					require.Empty(t, story(db, e, seed), "story %d catches what is not wrong", seed)
+				}
+				return
+			}
+			if caught := story(db, e, m.story); caught != "" {
+				return
+			}
 			for seed := range stories {
 				if caught := story(db, e, seed); caught != "" {
-					t.Logf("caught by story %d: %s", seed, caught)
-					require.False(t, m.harmless)
-					return
-				}
-				if m.harmless && seed == 10 {
+					t.Logf("no longer caught by story %d: make it %d, which says: %s", m.story, seed, caught)
 					return
 				}
 			}
