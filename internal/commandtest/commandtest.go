@@ -24,9 +24,10 @@ import (
 // machine, and never reached on a good day.
 const Soon = 60 * time.Second
 
-// Build builds register and watcher into dir, with the race detector if the test has it.
+// Build builds register and watcher into dir, with the race detector if the test has it,
+// and without what only debuggers read.
 func Build(dir string) error {
-	build := exec.CommandContext(context.Background(), "go", "build", RaceFlag, "-o", dir+"/",
+	build := exec.CommandContext(context.Background(), "go", "build", RaceFlag, "-ldflags", "-s -w", "-o", dir+"/",
 		"github.com/d-tsuji/flower/cmd/...")
 	if text, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, text)
