@@ -73,8 +73,8 @@ func (h *hosts) Connect(ctx context.Context) (driver.Conn, error) {
 		}
 	case len(h.makeshift) > 0 && wrongPart(err):
 		h.net.makeshift.Store(true) // before it is there: it must not be overlooked
-		if c, _, makeshiftErr := h.first(ctx, h.makeshift); makeshiftErr == nil {
-			return c, nil
+		if spare, _, makeshiftErr := h.first(ctx, h.makeshift); makeshiftErr == nil {
+			return spare, nil
 		}
 	}
 	return c, err

@@ -364,7 +364,7 @@ func TestReadOnly_SeveralHosts(t *testing.T) {
 	_, err := d.Flow(t.Context(), id)
 	require.NoError(t, err)
 	setReadOnly(t, w, true)
-	require.NoError(t, eventually(func() error { _, err := d.Flow(background, id); return err }))
+	require.NoError(t, eventually(func() error { _, lookErr := d.Flow(background, id); return lookErr }))
 	_, err = d.Cells(background, []flow.ID{id}, 3)
 	require.NoError(t, err)
 	_, err = d.DefinitionVersions(background, "sample", 0, 10)
