@@ -6,7 +6,7 @@ import (
 
 // look is how a state is shown, the same on every page.
 type look struct {
-	Class string // s-CLASS in app.css has its colours
+	Class string // s-CLASS in css/base.css has its colours
 	Icon  string // in icons.svg
 	Label string // one word, or two
 }

@@ -33,7 +33,7 @@ func parseColour(t *testing.T, hex string) colour {
 // palettes reads the tokens of the stylesheet: for light and for dark, colour by name.
 func palettes(t *testing.T) [2]map[string]colour {
 	t.Helper()
-	css, err := os.ReadFile("static/app.css")
+	css, err := os.ReadFile("static/css/base.css")
 	require.NoError(t, err)
 	all := [2]map[string]colour{{}, {}}
 	for _, m := range regexp.MustCompile(`--([a-z-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);`).FindAllStringSubmatch(string(css), -1) {
@@ -192,7 +192,7 @@ func TestStatesAreFarApart(t *testing.T) {
 // Everything that has a state has a class, an icon and a word of it.
 func TestEveryLookIsDrawn(t *testing.T) {
 	t.Parallel()
-	css, err := os.ReadFile("static/app.css")
+	css, err := os.ReadFile("static/css/base.css")
 	require.NoError(t, err)
 	icons, err := os.ReadFile("static/icons.svg")
 	require.NoError(t, err)

@@ -35,18 +35,29 @@ type file struct {
 	zipped []byte // nil where that saves nothing
 }
 
-// newFiles reads all files, and compresses each once.
+// newFiles reads all files, and compresses each once. Stylesheets are one: a browser asks
+// once, and what repeats is compressed once.
 func newFiles(root fs.FS, build string) files {
 	all := files{build: build, byName: map[string]file{}}
+	var sheet []byte
 	walk(root, func(name string, text []byte) {
-		text = lean(name, text)
-		f := file{kind: mime.TypeByExtension(path.Ext(name)), plain: text}
-		if zipped := zip(text, gzip.BestCompression); len(zipped) < len(text)*9/10 {
-			f.zipped = zipped
+		if path.Ext(name) == ".css" {
+			sheet = append(sheet, text...)
+			return
 		}
-		all.byName[name] = f
+		all.add(name, text)
 	})
+	all.add("app.css", sheet)
 	return all
+}
+
+func (f files) add(name string, text []byte) {
+	text = lean(name, text)
+	one := file{kind: mime.TypeByExtension(path.Ext(name)), plain: text}
+	if zipped := zip(text, gzip.BestCompression); len(zipped) < len(text)*9/10 {
+		one.zipped = zipped
+	}
+	f.byName[name] = one
 }
 
 var (
