@@ -25,7 +25,7 @@ const unseenFocus = `(() => {
 	return shown ? "" : "covered: " + name;
 })()`
 
-// tab goes on with the Tab key until an element has the focus, which is seen wherever it is.
+// tabTo goes on with the Tab key until an element has the focus, which is seen wherever it is.
 func (b *tab) tabTo(css string) {
 	b.Helper()
 	for range 120 {

@@ -40,7 +40,7 @@ func answer[T any](w *world, path string) (v T) {
 	return v
 }
 
-// items asks for a list; F says what of each is of interest.
+// items asks for a list; f says what of each is of interest.
 func items[T any](w *world, path string, f func(T) string) []string {
 	w.Helper()
 	list := []string{}

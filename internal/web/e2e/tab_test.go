@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -155,8 +156,10 @@ func eval[T any](b *tab, script string) T {
 	return value
 }
 
-func tryEval[T any](b *tab, script string) (T, error) {
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+func tryEval[T any](b *tab, script string) (T, error) { return evalWithin[T](b, patience, script) }
+
+func evalWithin[T any](b *tab, limit time.Duration, script string) (T, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
 	defer cancel()
 	return chromedp.Run(ctx, chromedp.Evaluate[T](script, func(p *runtime.EvaluateParams) { p.AwaitPromise = new(true) }))
 }
