@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/access"
@@ -35,7 +36,7 @@ func TestPages_OfMany(t *testing.T) {
 		FROM generate_series(date_trunc('minute', now()) - interval '14 days', now(), interval '1 minute') ts`)
 	mustExec(t, w.psql, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, depends_task_exec_seqs, task_id, task_seq, exec_status,
 			reason, error, attempt, started_ts, finished_ts, suspended_ts, program, description)
-		SELECT 'large', s, 0, CASE WHEN s > 20 THEN ARRAY[s - 20] ELSE '{}' END, 'w0', s, st, CASE st WHEN 2 THEN 'failed' END, CASE st WHEN 2 THEN 'it did not work' END, (st <> 0)::int,
+		SELECT 'large', s, greatest(s - 20, 0), CASE WHEN s > 20 THEN ARRAY[s - 20] ELSE '{}' END, 'w0', s, st, CASE st WHEN 2 THEN 'failed' END, CASE st WHEN 2 THEN 'it did not work' END, (st <> 0)::int,
 			CASE WHEN st <> 0 THEN now() - interval '9 s' END, CASE st WHEN 3 THEN now() END, CASE st WHEN 2 THEN now() END, 'Test1', 'task ' || s
 		FROM generate_series(1, 500) s, LATERAL (SELECT CASE WHEN s < 300 THEN 3 WHEN s < 306 THEN 2 ELSE 0 END AS st) x`)
 	mustExec(t, w.psql, `ANALYZE`)
@@ -77,7 +78,7 @@ func TestPages_OfMany(t *testing.T) {
 		}
 		name, _, _ := strings.Cut(path, "&newer=")
 		t.Logf("%-60s work: half %6.1f ms, p95 %6.1f ms; one waits: least %6.1f ms, p95 %6.1f ms", fmt.Sprintf("%.60s", name), ms(work[10]), ms(work[18]), ms(wait[0]), ms(wait[18]))
-		require.Less(t, work[18], limit, path)
+		assert.Less(t, work[18], limit, path)
 	}
 }
 

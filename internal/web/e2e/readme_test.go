@@ -60,8 +60,7 @@ func TestPictures(t *testing.T) {
 	})
 	take("now", "dark", "/", func() { b.await("what runs", `document.querySelectorAll(".tasks-now tr").length > 4`) })
 	take("failures", "light", "/failures", func() {})
-	take("workflow", "light", "/workflows/nightly?flows=50", b.drawn)
-	take("flows", "dark", "/flows", func() {})
+	take("workflow", "light", "/workflows/nightly?flows=25", b.drawn)
 }
 
 // demoFlow registers a flow as cron would.
