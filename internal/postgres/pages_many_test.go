@@ -20,10 +20,11 @@ import (
 	"github.com/d-tsuji/flower/internal/web"
 )
 
-// Each list answers within 50 ms of work, nearly always, with a million flows, and the page of
-// a flow of 500 tasks within 150 ms: go test ./internal/postgres -run Pages_OfMany -lists.flows
-// 1000000 -v. Work is the time that a processor was at it, here and in the database, which is
-// the same whatever else a machine has to do; how long one waits is only told.
+// Each list answers within 50 ms, nearly always, with a million flows, and the page of a flow
+// of 500 tasks within 150 ms, on a machine that has nothing else to do: go test
+// ./internal/postgres -run Pages_OfMany -lists.flows 1000000 -v. On another one the work is worth
+// a look: how long processors were at it, here and in the database, with what goes on behind a
+// page (the counts of flows, anew).
 func TestPages_OfMany(t *testing.T) {
 	if *manyFlows == 0 {
 		t.Skip("measures with -lists.flows")
@@ -77,8 +78,9 @@ func TestPages_OfMany(t *testing.T) {
 			limit *= 3
 		}
 		name, _, _ := strings.Cut(path, "&newer=")
-		t.Logf("%-60s work: half %6.1f ms, p95 %6.1f ms; one waits: least %6.1f ms, p95 %6.1f ms", fmt.Sprintf("%.60s", name), ms(work[10]), ms(work[18]), ms(wait[0]), ms(wait[18]))
-		assert.Less(t, work[18], limit, path)
+		t.Logf("%-60s least %6.1f ms, half %6.1f ms, p95 %6.1f ms; work: least %6.1f ms, half %6.1f ms",
+			fmt.Sprintf("%.60s", name), ms(wait[0]), ms(wait[10]), ms(wait[18]), ms(work[0]), ms(work[10]))
+		assert.Less(t, wait[18], limit, path)
 	}
 }
 

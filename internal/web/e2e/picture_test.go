@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 )
@@ -45,12 +44,11 @@ func (b *tab) keep(name string, image []byte) {
 // themes are what every page must look good in.
 var themes = []string{"light", "dark"}
 
-// whole keeps the whole page, as wide as the window: without the scroll bar.
+// whole keeps the whole page, in a window as high as it is.
 func (b *tab) whole(name string) {
 	b.Helper()
-	call(b, emulation.SetScrollbarsHidden, emulation.SetScrollbarsHiddenParams{Hidden: true})
-	defer call(b, emulation.SetScrollbarsHidden, emulation.SetScrollbarsHiddenParams{})
-	image, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-	require.NoError(b, err)
-	b.keep(name, image)
+	now := eval[[]int64](b, `[innerWidth, innerHeight, document.documentElement.scrollHeight]`)
+	b.size(now[0], now[2])
+	b.picture(name)
+	b.size(now[0], now[1])
 }
