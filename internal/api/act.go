@@ -28,16 +28,17 @@ var actionTexts = map[flow.ActionKind]string{
 	flow.ActionFinish:  "It was done by hand: what depends on it can go.",
 }
 
+// actionWords are its summaries, of whatever it is for.
 var actionWords = map[flow.ActionKind]string{
-	flow.ActionRerun: "Run again", flow.ActionCancel: "Cancel", flow.ActionHold: "Hold", flow.ActionResume: "Resume", flow.ActionApprove: "Approve",
-	flow.ActionSkip: "Skip", flow.ActionFinish: "Mark as finished",
+	flow.ActionRerun: "Run %s again", flow.ActionCancel: "Cancel %s", flow.ActionHold: "Hold %s", flow.ActionResume: "Resume %s",
+	flow.ActionApprove: "Approve %s", flow.ActionSkip: "Skip %s", flow.ActionFinish: "Mark %s as finished",
 }
 
 // acting makes an operation of an action.
 func acting(kind flow.ActionKind, id, path, what string) operation {
 	return operation{
 		id: id, method: http.MethodPost, path: path, tag: tagAct, need: access.Operator, formats: asText, takesKey: true,
-		summary: actionWords[kind] + " " + what,
+		summary: fmt.Sprintf(actionWords[kind], what),
 		text: actionTexts[kind] + " `dryRun` answers exactly as the real call would, and changes nothing; give its `plan`, or the number " +
 			"of tasks as `expect`, to be refused (plan-changed) if something has changed since.",
 	}
@@ -76,6 +77,7 @@ func (a *API) addActions() {
 	a.addBulk()
 }
 
+// FlowPath is where a flow is.
 type FlowPath struct {
 	TaskFlowID string `path:"taskFlowId"`
 }

@@ -18,7 +18,10 @@ func (a *API) describe() {
 	doc := a.huma.OpenAPI()
 	doc.Info.Description = "Read what Flower has, and act on it. Errors are problem+json: programs go by `code`. Times are RFC 3339 in UTC, " +
 		"ids are strings, lists go on at `nextCursor`. Values whose key looks like a secret's are `***`."
+	doc.Tags = tagTexts
 	a.describeRegister(doc)
+	describeAccess(doc)
+	addExamples(doc)
 	describeProblems(doc.Components.Schemas)
 	orNullRefs(doc.Components.Schemas)
 	var err error
@@ -117,6 +120,7 @@ type pageOperation struct {
 	ID, Method, Path, Summary, Description string
 	Parameters                             []pageField
 	Body                                   []pageField
+	Example                                string // of a body
 	Answer                                 string
 	Fields                                 []pageField
 }
@@ -151,7 +155,7 @@ func (a *API) pageOperation(doc *huma.OpenAPI, o operation) pageOperation {
 		p.Parameters = append(p.Parameters, pageField{param.Name, param.In, typeOf(schemas, param.Schema), param.Description})
 	}
 	if op.RequestBody != nil {
-		p.Body = fields(schemas, op.RequestBody.Content["application/json"].Schema)
+		p.Body, p.Example = fields(schemas, op.RequestBody.Content["application/json"].Schema), examples[o.id]
 	}
 	for _, r := range op.Responses {
 		if m := r.Content["application/json"]; m != nil {
@@ -223,6 +227,7 @@ var pageTemplate = template.Must(template.New("docs").Parse(`<!doctype html>
 <p>{{.Summary}}. {{.Description}}</p>
 {{if .Parameters}}<table><caption>Parameters</caption><tr><th>Name<th>In<th>Type<th></tr>{{range .Parameters}}<tr><td><code>{{.Name}}</code><td>{{.In}}<td>{{.Type}}<td>{{.Text}}</tr>{{end}}</table>{{end}}
 {{if .Body}}<table><caption>Body</caption><tr><th>Field<th>Type<th></tr>{{range .Body}}<tr><td><code>{{.Name}}</code><td>{{.Type}}<td>{{.Text}}</tr>{{end}}</table>{{end}}
+{{if .Example}}<pre>curl -X {{.Method}} localhost:8000{{.Path}} -d '{{.Example}}'</pre>{{end}}
 {{if .Fields}}<table><caption>Answer: {{.Answer}}</caption><tr><th>Field<th>Type<th></tr>{{range .Fields}}<tr><td><code>{{.Name}}</code><td>{{.Type}}<td>{{.Text}}</tr>{{end}}</table>{{end}}
 {{end}}{{end}}
 <h2 id="codes">Codes of errors</h2>

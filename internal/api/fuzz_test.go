@@ -170,6 +170,9 @@ func FuzzRowsByHand(f *testing.F) {
 		}()
 		places := strings.NewReplacer("{id}", url.QueryEscape(id), "{seq}", strconv.Itoa(seq), "{task}", url.QueryEscape(task))
 		for i, look := range looks {
+			if i%5 != int(status)%5 { // some of them each time
+				continue
+			}
 			path, query, _ := strings.Cut(look, "?")
 			path = strings.NewReplacer("{id}", url.PathEscape(id), "{seq}", strconv.Itoa(seq), "{task}", url.PathEscape(task)).Replace(path)
 			query = places.Replace(query)

@@ -136,9 +136,9 @@ type Task struct {
 	Title               string     `json:"title"`
 	Program             string     `json:"program"`
 	TaskPriority        int        `json:"taskPriority" doc:"Smaller is more urgent."`
-	ExecStatus          int        `json:"execStatus" doc:"0 waiting, 1 running, 2 suspended, 3 finished, 9 ignored."`
-	Status              string     `json:"status"`
-	Reason              *string    `json:"reason" doc:"Why it is suspended."`
+	ExecStatus          int        `json:"execStatus" enum:"0,1,2,3,9" doc:"0 waiting, 1 running, 2 suspended, 3 finished, 9 ignored."`
+	Status              string     `json:"status" enum:"waiting,running,suspended,finished,ignored"`
+	Reason              *string    `json:"reason" doc:"Why it is suspended: failed, timeout, lost, invalid, cancelled or held."`
 	Error               *string    `json:"error"`
 	Asks                bool       `json:"asks" doc:"It is held until a person approves it: error is what it asks."`
 	ChildTaskFlowID     *string    `json:"childTaskFlowId" doc:"The flow that it has registered, the last one."`

@@ -3,10 +3,13 @@ package client
 import (
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/cli"
 )
 
 // FuzzCommands has whatever stands on a command line, and whatever a server answers to it:
@@ -26,6 +29,9 @@ func FuzzCommands(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line, answer string, status uint16) {
 		args := strings.Split(line, "\n")
+		if !slices.ContainsFunc(Commands(), func(c cli.Command) bool { return c.Name == args[0] }) {
+			return // it is for the program itself
+		}
 		for _, arg := range args { // what waits, or leads elsewhere
 			if arg == "-f" || arg == "--f" || strings.Contains(arg, "-server") || strings.Contains(arg, "-wait") || strings.HasPrefix(arg, "@") {
 				return

@@ -19,9 +19,9 @@ type Document struct {
 	Title     string `json:"title"`
 	Status    int    `json:"status"`
 	Code      string `json:"code"`
-	Detail    string `json:"detail"`
+	Detail    string `json:"detail" doc:"What happened, to which flow and task, and what to do next: for people."`
 	Instance  string `json:"instance"`
-	RequestID string `json:"requestId"`
+	RequestID string `json:"requestId" doc:"Names the request in the log."`
 	Extra
 }
 

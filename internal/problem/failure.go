@@ -21,10 +21,10 @@ type Failure struct {
 
 // Extra is what an answer may have beside what all have.
 type Extra struct {
-	Errors     []FieldError `json:"errors,omitempty"`     // what is wrong, value by value
-	Candidates []string     `json:"candidates,omitempty"` // ids that were meant, perhaps
-	Preview    any          `json:"preview,omitempty"`    // what would change now
-	Flow       any          `json:"flow,omitempty"`       // the flow that exists already
+	Errors     []FieldError `json:"errors,omitempty" doc:"What is wrong, value by value; or what is in the way."`
+	Candidates []string     `json:"candidates,omitempty" doc:"Ids that were meant, perhaps."`
+	Preview    any          `json:"preview,omitempty" doc:"What would change now: an Effect or a BulkEffect."`
+	Flow       any          `json:"flow,omitempty" doc:"The Flow that exists already."`
 }
 
 // FieldError is what is wrong with one value of a request. It does not repeat the value,
