@@ -31,7 +31,9 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
+	"unicode"
 )
 
 // The exit codes.
@@ -129,18 +131,33 @@ func Exec(ctx context.Context, env *Env, run Run) int {
 		return ExitStopped
 	case errors.As(err, &exit):
 		if exit.Err != nil {
-			fmt.Fprintf(env.Stderr, "%s: %v\n", env.Name, exit.Err)
+			env.complain("%v", exit.Err)
 		}
 		return exit.Code
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return ExitStopped // whatever was interrupted: that is what the signal asked for
 	case errors.As(err, &usage):
-		fmt.Fprintf(env.Stderr, "%s: %s (%s -help lists all settings)\n", env.Name, usage.Problem, env.Name)
+		env.complain("%s (%s -help lists all settings)", usage.Problem, env.Name)
 		return ExitUsage
 	case env.log != nil:
 		env.log.Error("cannot go on", "err", err)
 	default:
-		fmt.Fprintf(env.Stderr, "%s: %v\n", env.Name, err)
+		env.complain("%v", err)
 	}
 	return ExitFailed
+}
+
+func (e *Env) complain(format string, args ...any) {
+	fmt.Fprint(e.Stderr, Printable(e.Name+": "+fmt.Sprintf(format, args...)+"\n"))
+}
+
+// Printable takes away what could command a terminal: much of what is shown was written by
+// somebody else.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) || r == '\n' || r == '\t' {
+			return r
+		}
+		return '?'
+	}, s)
 }

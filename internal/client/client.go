@@ -166,7 +166,7 @@ func newRefusal(answer *http.Response) *refusal {
 	case http.StatusUnauthorized:
 		r.detail += " (FLOWER_TOKEN, or -token-file)"
 	}
-	r.detail = printable(r.detail)
+	r.detail = cli.Printable(r.detail)
 	return r
 }
 

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"strings"
-	"unicode"
 
 	"github.com/d-tsuji/flower/internal/cli"
 )
@@ -151,17 +149,6 @@ func (q query) values() url.Values {
 	return v
 }
 
-// printable takes away what could command a terminal: most of what a register knows was
-// written by somebody else.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsGraphic(r) || r == '\n' || r == '\t' {
-			return r
-		}
-		return '?'
-	}, s)
-}
-
 func say(w io.Writer, format string, args ...any) {
-	fmt.Fprint(w, printable(fmt.Sprintf(format, args...)))
+	fmt.Fprint(w, cli.Printable(fmt.Sprintf(format, args...)))
 }

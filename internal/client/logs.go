@@ -132,7 +132,7 @@ func (l *taskLog) after(ctx context.Context) (ended, next bool, err error) {
 // line prints a line: as it is into a file, without what could command a terminal.
 func (l *taskLog) line(text string) {
 	if cli.IsTerminal(l.env.Stdout) {
-		text = printable(text)
+		text = cli.Printable(text)
 	}
 	_, _ = io.WriteString(l.env.Stdout, text+"\n")
 }

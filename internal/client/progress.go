@@ -60,7 +60,7 @@ func (l *liveLine) show(p progress, since time.Duration) {
 	switch {
 	case l.live:
 		const width = 79
-		line := []rune(printable(fmt.Sprintf("%s  %s", text, since.Round(time.Second))))
+		line := []rune(cli.Printable(fmt.Sprintf("%s  %s", text, since.Round(time.Second))))
 		_, _ = fmt.Fprintf(l.env.Stderr, "\r\x1b[K%s", string(line[:min(len(line), width)]))
 	case text != l.last:
 		say(l.env.Stderr, "%s\n", text)

@@ -7,14 +7,14 @@ import (
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
-// approve asks a person, and finishes with who let it go on. Neither parameter may come
-// with a request: whoever asks for a flow must not say what others approve.
+// approve asks a person, and finishes with who let it go on. Its parameter may not come with
+// a request: whoever asks for a flow must not say what others approve. Who may answer is a
+// matter of roles; whom it is meant for, the message says.
 type approve struct{}
 
 func (approve) Parameters() []Parameter {
 	return []Parameter{
-		{Name: "message", Type: String, Required: true, Fixed: true, Public: true, Description: "What is to be approved, for people to read."},
-		{Name: "approvers", Type: String, Fixed: true, Public: true, Description: "Who should approve it. These are words: nobody checks them."},
+		{Name: "message", Type: String, Required: true, Fixed: true, Public: true, Description: "What is to be approved, and by whom, for people to read."},
 	}
 }
 
@@ -22,9 +22,5 @@ func (approve) Run(_ context.Context, in Input) (json.RawMessage, error) {
 	if p := in.Task.Pause; p != nil && p.Approval != nil {
 		return p.Approval, nil
 	}
-	why := in.Params.String("message")
-	if who := in.Params.String("approvers"); who != "" {
-		why += " (to be approved by " + who + ")"
-	}
-	return nil, &flow.Pause{Ask: true, Why: why}
+	return nil, &flow.Pause{Ask: true, Why: in.Params.String("message")}
 }

@@ -13,8 +13,8 @@ func TestApprove(t *testing.T) {
 	t.Parallel()
 	const at = "2026-11-24T19:30:00Z"
 	for parameters, why := range map[string]string{
-		`{"message": "deploy 1.2?"}`:                                      "deploy 1.2?",
-		`{"message": "deploy 1.2?", "approvers": "anyone of accounting"}`: "deploy 1.2? (to be approved by anyone of accounting)",
+		`{"message": "deploy 1.2?"}`:                  "deploy 1.2?",
+		`{"message": "deploy?\nOwners: the owners."}`: "deploy?\nOwners: the owners.",
 	} {
 		_, err := runAt(t, "Approve", parameters, at, nil)
 		require.Equal(t, &flow.Pause{Ask: true, Why: why}, err)
@@ -27,6 +27,9 @@ func TestApprove(t *testing.T) {
 		require.JSONEq(t, `{"approved_by": "ann"}`, string(output))
 	}
 	requireInvalid(t, Default(Config{}).Check("Approve", nil), `parameter "message": it is missing, and must be a string`)
+	// Words that nobody checks are no promise.
+	w := flow.Workflow{ID: "w", Tasks: []flow.TaskDefinition{{Seq: 1, Program: "Approve", Parameters: json.RawMessage(`{"message": "?", "approvers": "ann"}`)}}}
+	require.ErrorContains(t, Default(Config{}).CheckWorkflow(w, nil), `parameter "approvers"`)
 }
 
 // Whoever asks for a flow does not say what others approve.

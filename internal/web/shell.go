@@ -50,7 +50,7 @@ func (shell) Places() []place {
 func (s shell) EveryMs() int64 { return s.Every.Milliseconds() }
 
 func (s *Site) newShell(r *http.Request) shell {
-	path := r.URL.RequestURI()
+	path := strings.ToValidUTF8(r.URL.RequestURI(), "%EF%BF%BD") // whatever was sent, a page is UTF-8
 	back, _, _ := strings.Cut(path, "?")
 	if rest := (query{r.URL.Query()}).without("did"); len(rest.values) > 0 {
 		back += rest.String()

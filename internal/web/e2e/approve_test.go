@@ -14,14 +14,14 @@ func TestUI_Approve(t *testing.T) {
 	w.define("load", task{title: "load"})
 	w.define("month",
 		task{title: "load it", program: "Flow", parameters: `{"workflow": "load"}`},
-		task{title: "ask", program: "Approve", parameters: `{"message": "close <the> month?", "approvers": "accounting"}`, after: []int32{1}},
+		task{title: "ask", program: "Approve", parameters: `{"message": "close <the> month? (accounting)"}`, after: []int32{1}},
 		task{title: "close", after: []int32{2}})
 	w.watcher()
 	flow := w.registered("month")
 	w.until(flow, "3 2 0")
 	b := w.open(flowPath(flow))
 	require.Equal(t, "Waits for approval", strings.TrimSpace(b.text(".flow-head .badge")))
-	require.Equal(t, "close <the> month? (to be approved by accounting)", b.text(".approval .first"))
+	require.Equal(t, "close <the> month? (accounting)", b.text(".approval .first"))
 	require.Equal(t, "1 task waits for it: 3 close", b.text(".approval .blocks"))
 	require.Less(t, eval[float64](b, `document.querySelector(".approval a.button").getBoundingClientRect().bottom`),
 		eval[float64](b, `innerHeight`), "the answer is seen without scrolling")
