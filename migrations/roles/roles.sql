@@ -54,7 +54,7 @@ BEGIN
 
     -- Nothing for PUBLIC, and no place for a table that hides one of ours.
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
-    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %s', current_database(), people);
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %s, flower_owner', current_database(), people);
     EXECUTE format('REVOKE ALL ON SCHEMA %I FROM PUBLIC', here);
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO %s', here, people);
     EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO flower_owner', here);
