@@ -85,10 +85,26 @@ func newOutput(rows resultRows) *rowOutput {
 	return o
 }
 
+// maxRow is how large a row may come to be looked at, in bytes. As JSON it may be smaller,
+// without spaces; one that is far too large is not copied for that.
+const maxRow = 16 * flow.MaxOutput
+
+func sizeOf(values []driver.Value) (n int) {
+	for _, v := range values {
+		switch v := v.(type) {
+		case []byte:
+			n += len(v)
+		case string:
+			n += len(v)
+		}
+	}
+	return n
+}
+
 // add adds a row, if it has its place.
 func (o *rowOutput) add(values []driver.Value) {
 	o.seen++
-	if o.truncated || o.kept == maxRows {
+	if o.truncated || o.kept == maxRows || sizeOf(values) > maxRow {
 		o.truncated = true
 		return
 	}
