@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
 func promote(t *testing.T, w *world) (int, time.Duration) {
@@ -317,10 +318,11 @@ func TestSweep_WhileTasksRun(t *testing.T) {
 		}
 	})
 	for range 3 {
-		ran := run(t, w)
-		for len(ran) < len(defs) { // a sweep may have a task locked at the moment
+		var ran []flow.TaskKey
+		pgtest.Eventually(t, 2*time.Minute, "all have run", func() bool { // a sweep may have a task locked at the moment
 			ran = append(ran, run(t, w)...)
-		}
+			return len(ran) >= len(defs)
+		})
 		require.Len(t, ran, len(defs))
 		_, err := w.psql.Exec(`UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1`, string(id))
 		require.NoError(t, err)
