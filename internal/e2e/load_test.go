@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,6 +25,8 @@ type load struct {
 	p    *peer
 	stop context.CancelFunc
 	done chan struct{}
+
+	usual time.Duration // until flows progress, on this machine and beside what else it does
 
 	mu      sync.Mutex
 	flows   []string // those that were answered with 201; guarded by mu
@@ -112,6 +115,7 @@ func (l *load) registered() (flows, refused int) {
 // progresses waits until flows are registered and finished that did not exist before.
 func (l *load) progresses(within time.Duration) {
 	l.w.Helper()
+	begun := time.Now()
 	before, _ := l.registered()
 	var last string
 	pgtest.Eventually(l.w.T, within, "new flows are registered and finished", func() bool {
@@ -122,7 +126,24 @@ func (l *load) progresses(within time.Duration) {
 		l.mu.Unlock()
 		return last != "" && l.w.statuses(last) == "3 3 3 3"
 	})
+	l.usual = cmp.Or(l.usual, time.Since(begun))
 }
+
+// resumes waits until flows progress again, now that nothing is in the way any more: as
+// soon as promised.
+func (l *load) resumes() {
+	l.w.Helper()
+	begun := time.Now()
+	l.progresses(promisedHere(l.usual))
+	l.w.Logf("work went on after %s", time.Since(begun).Round(time.Millisecond))
+}
+
+// promised is how soon work goes on when the database can be reached and written again.
+const promised = 5 * time.Second
+
+// promisedHere adds what a busy machine takes, where something took so long before: work
+// that goes on only when a watcher polls comes later than that.
+func promisedHere(usual time.Duration) time.Duration { return promised + min(10*usual, 20*time.Second) }
 
 // verify ends the load and holds what came of it to the promise: each flow that was
 // acknowledged is there, and no other, all have finished, and each effect was had once.
