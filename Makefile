@@ -36,7 +36,7 @@ test: ## every test, with the race detector, on a PostgreSQL of its own
 	@$(NEED) pgbouncer || echo 'Testing without a pooler.' >&2
 	@$(NEED) chromium || echo 'Testing without a browser.' >&2
 	@if $(NEED) gcc; then race=-race; export CGO_ENABLED=1; else echo 'Testing without the race detector.' >&2; fi; \
-	$(WITH) go test $$race -shuffle=on ./...
+	$(WITH) go test $$race -shuffle=on -timeout 30m -p $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) ./...
 
 .PHONY: e2e
 e2e: ## the pages in a real browser: all of its tests, of which make test runs a few
