@@ -42,35 +42,30 @@ func (s *Site) countFlows(ctx context.Context, f flow.Filter, q query) (flow.Flo
 	key := fields.values.Encode()
 	f.Status = nil
 
-	s.counts.mu.Lock()
-	defer s.counts.mu.Unlock()
-	last := s.counts.kept[key]
-	if last == nil || last.took < dearCount || time.Since(last.at) > oldestCount {
-		s.counts.mu.Unlock()
+	last, old := s.counts.find(key)
+	if last == nil {
 		now, err := s.countNow(ctx, f)
-		s.counts.mu.Lock()
 		if err != nil {
 			return flow.FlowCounts{}, err
 		}
 		s.counts.keep(key, now)
 		return now.FlowCounts, nil
 	}
-	if time.Since(last.at) > newCount && !last.renewing {
-		last.renewing = true
-		go func() { // nobody waits for it, and it ends by itself
-			background, cancel := context.WithTimeout(context.WithoutCancel(ctx), renderTimeout)
-			defer cancel()
-			now, err := s.countNow(background, f)
-			s.counts.mu.Lock()
-			defer s.counts.mu.Unlock()
-			if err != nil {
-				delete(s.counts.kept, key) // whoever asks next is told
-				return
-			}
-			s.counts.keep(key, now)
-		}()
+	if old {
+		go s.renew(context.WithoutCancel(ctx), key, f)
 	}
 	return last.FlowCounts, nil
+}
+
+// renew counts anew. Nobody waits for it, and it ends by itself.
+func (s *Site) renew(ctx context.Context, key string, f flow.Filter) {
+	ctx, cancel := context.WithTimeout(ctx, renderTimeout)
+	defer cancel()
+	if now, err := s.countNow(ctx, f); err == nil {
+		s.counts.keep(key, now)
+	} else {
+		s.counts.forget(key) // whoever asks next is told
+	}
 }
 
 func (s *Site) countNow(ctx context.Context, f flow.Filter) (*count, error) {
@@ -79,8 +74,30 @@ func (s *Site) countNow(ctx context.Context, f flow.Filter) (*count, error) {
 	return &count{FlowCounts: c, at: begin, took: time.Since(begin)}, err
 }
 
-// keep remembers counts. Callers hold mu.
+// find returns what was counted last, nil if that is not to be shown, and whether the
+// caller is to count anew: only one does.
+func (c *counts) find(key string) (last *count, old bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last = c.kept[key]
+	if last == nil || last.took < dearCount || time.Since(last.at) > oldestCount {
+		return nil, false
+	}
+	old = time.Since(last.at) > newCount && !last.renewing
+	last.renewing = last.renewing || old
+	return last, old
+}
+
+func (c *counts) forget(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.kept, key)
+}
+
+// keep remembers counts.
 func (c *counts) keep(key string, now *count) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if len(c.kept) >= maxCounts {
 		for other, one := range c.kept {
 			if time.Since(one.at) > oldestCount {
