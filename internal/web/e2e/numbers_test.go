@@ -226,7 +226,8 @@ func sameWorkflows(w *world, b *tab) {
 	require.Equal(w, items(w, "/workflows", func(f struct {
 		TaskID string
 		Tasks  []any
-	}) string {
+	},
+	) string {
 		return fmt.Sprintf("%s %d", f.TaskID, len(f.Tasks))
 	}), eval[[]string](b, `[...document.querySelectorAll(".workflows tbody tr")].map(r => r.querySelector("strong").innerText + " " + parseInt(r.querySelector(".count-cell").innerText))`))
 
@@ -255,7 +256,8 @@ func sameWatchersAndEvents(w *world, b *tab) {
 	require.Equal(w, items(w, "/watchers", func(one struct {
 		Host               string
 		PID, Busy, Workers int
-	}) string {
+	},
+	) string {
 		return fmt.Sprintf("%s:%d %d of %d", one.Host, one.PID, one.Busy, one.Workers)
 	}), eval[[]string](b, `[...document.querySelectorAll(".watchers tbody tr")].map(r => r.cells[0].innerText + " " + r.cells[2].innerText.trim())`))
 	for _, filter := range []string{"", "actor=alice", "kind=rerun", "kind=hold"} {
