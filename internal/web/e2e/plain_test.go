@@ -184,6 +184,7 @@ func TestUI_40_BehindAProxy(t *testing.T) {
 			require.Equal(t, "/flower"+flowPath("a/b c%"), strings.SplitN(b.path(), "?", 2)[0])
 			b.goTo("/flower/flows/a%2Fb%20c%25?task=2")
 			b.click("#set-zone")
+			b.await("it is set", `document.documentElement.dataset.zone === "utc"`)
 			b.goTo("/flower/help")
 			require.Equal(t, "utc", eval[string](b, `document.documentElement.dataset.zone`), "the cookie is for all pages")
 			for _, a := range p.pages() {
