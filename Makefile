@@ -16,7 +16,7 @@ COMPOSE   = FLOWER_PORT=$(PORT) VERSION=$(VERSION) $(shell docker compose versio
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: build ## PostgreSQL, register and watcher in this terminal; runs the sample. PORT=8000, or DATABASE_URL=…

@@ -44,7 +44,7 @@ func TestReadmeHasEverySetting(t *testing.T) {
 func TestReadmeNamesWhatIsThere(t *testing.T) {
 	t.Parallel()
 	makefile := readTop(t, "Makefile")
-	target, file := regexp.MustCompile("(?m)[`^]make ([a-z]+)"), regexp.MustCompile("`((?:cmd|internal|migrations|docker)/[a-z./]*)`")
+	target, file := regexp.MustCompile("(?m)[`^]make ([a-z0-9-]+)"), regexp.MustCompile("`((?:cmd|internal|migrations|docker)/[a-z./]*)`")
 	for _, page := range pages(t) {
 		text := readTop(t, page)
 		for _, m := range target.FindAllStringSubmatch(text, -1) {
