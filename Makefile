@@ -107,6 +107,15 @@ fuzz: ## each fuzz target for FUZZTIME=30s
 		go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$${file%/*}" || exit; \
 	done
 
+SBOM := bin/cyclonedx-gomod
+
+.PHONY: sbom
+sbom: build $(SBOM) ## the modules in each binary, as CycloneDX: bin/register.cdx.json, bin/watcher.cdx.json
+	@for p in register watcher; do $(SBOM) bin -json -std -version '$(VERSION)' -output bin/$$p.cdx.json bin/$$p || exit; done
+
+$(SBOM): internal/tools/sbom/go.sum
+	GOBIN='$(CURDIR)/bin' CGO_ENABLED=0 go -C internal/tools/sbom install tool
+
 .PHONY: clean
 clean: ## remove what was built, and the database of run
 	go run ./internal/dev -forget
