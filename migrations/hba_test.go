@@ -34,8 +34,8 @@ func TestRoles_SecH3_WhoMayCome(t *testing.T) {
 	require.NoError(t, err)
 	defer server.Stop()
 	open := func(dsn string) *sql.DB {
-		db, err := sql.Open("postgres", server.DSN+" "+dsn)
-		require.NoError(t, err)
+		db, failed := sql.Open("postgres", server.DSN+" "+dsn)
+		require.NoError(t, failed)
 		t.Cleanup(func() { _ = db.Close() })
 		return db
 	}
@@ -43,8 +43,8 @@ func TestRoles_SecH3_WhoMayCome(t *testing.T) {
 	admin.SetMaxOpenConns(1) // which stays, whatever the file says
 	exec := func(db *sql.DB, statements ...string) {
 		for _, statement := range statements {
-			_, err := db.ExecContext(t.Context(), statement)
-			require.NoError(t, err, statement)
+			_, failed := db.ExecContext(t.Context(), statement)
+			require.NoError(t, failed, statement)
 		}
 	}
 	exec(admin, `CREATE DATABASE flower`)
