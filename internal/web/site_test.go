@@ -204,7 +204,8 @@ func TestNotModified(t *testing.T) {
 func TestStaticFiles(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, &fakeStore{})
-	for name, f := range s.files.byName {
+	for name, made := range s.files.byName {
+		f := made()
 		path := s.files.url("", name)
 		w := get(s, path)
 		require.Equal(t, http.StatusOK, w.Code, name)
@@ -230,7 +231,8 @@ func TestBudget(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, &fakeStore{})
 	all, graph, list := 0, 0, 0
-	for name, f := range s.files.byName {
+	for name, made := range s.files.byName {
+		f := made()
 		if !strings.HasSuffix(name, ".js") && !strings.HasSuffix(name, ".css") {
 			continue
 		}
@@ -285,7 +287,8 @@ func TestVendoredFiles(t *testing.T) {
 		"vendor/dagre-3.1.3.min.js":         "54a503e346f93ca0bb10abe7999587e037262935687aca45eb4e4b0f64bbb578",
 		"vendor/idiomorph-ext-0.8.0.min.js": "5811b9a7eda14878b7dab4378bf60432e1bb6f11fcfb970cc26540642650181e",
 	}
-	for name, f := range s.files.byName {
+	for name, made := range s.files.byName {
+		f := made()
 		if !strings.HasSuffix(name, ".min.js") {
 			continue
 		}
