@@ -22,7 +22,7 @@ import (
 
 // Soon is how long a test waits for what takes a moment: long enough for a loaded
 // machine, and never reached on a good day.
-const Soon = 60 * time.Second
+const Soon = 2 * time.Minute
 
 // Build builds register and watcher into dir, with the race detector if the test has it,
 // and without what only debuggers read.

@@ -38,7 +38,7 @@ func (w *world) output(flow string, seq int) string {
 // one; nobody has to be rescued for that.
 func TestWait_TheWatcherIsKilled(t *testing.T) {
 	w := newWorld(t)
-	w.define("later", task{program: "NoOp"}, task{program: "Wait", parameters: `{"for": "3s"}`}, task{program: "NoOp"})
+	w.define("later", task{program: "NoOp"}, task{program: "Wait", parameters: `{"for": "10s"}`}, task{program: "NoOp"})
 	s := w.register()
 	victim := w.watcher("-workers", "1")
 	flow := s.post("later")
@@ -56,7 +56,7 @@ func TestWait_TheWatcherIsKilled(t *testing.T) {
 	wait := w.rows(flow)[1]
 	require.Equal(t, 2, wait.Attempt)
 	require.False(t, wait.Started.Before(until), "it went on too early")
-	require.Less(t, wait.Started.Sub(until), 5*time.Second, "although nothing but the time has woken the watcher")
+	require.Less(t, wait.Started.Sub(until), 15*time.Second, "although nothing but the time has woken the watcher")
 	require.Contains(t, w.output(flow, 2), until.UTC().Format("2006-01-02T15:04:05"))
 	w.sound()
 }
