@@ -8,7 +8,7 @@ import (
 	"runtime"
 )
 
-// Run does not run anything where there are no way to end all of it.
+// Run does not run anything where there is no way to end all of it.
 func Run(context.Context, Command) (Exit, error) {
 	return Exit{}, fmt.Errorf("commands cannot be run on %s", runtime.GOOS)
 }
