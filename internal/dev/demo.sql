@@ -101,7 +101,7 @@ SELECT f.*, t.seq, d.program, d.parameters, d.description, d.max_attempts, d.ret
             WHEN how IN ('cancelled', 'held') THEN 2
             WHEN EXISTS (SELECT FROM t o WHERE o.workflow = t.workflow AND o.seq = stopped AND t.starts >= o.starts + o.takes) THEN 0 ELSE 3 END AS status,
        at + CASE WHEN mended AND seq >= stopped THEN interval '23 minutes' WHEN workflow = 'sync-crm' AND seq = stopped THEN '19 s' ELSE '0 s' END + starts * slow * interval '1 s' AS start,
-       CASE WHEN seq = stopped AND how = 'timeout' THEN d.timeout
+       CASE WHEN seq = stopped AND how = 'timeout' AND NOT mended THEN d.timeout
             ELSE takes * slow * (0.8 + 0.2 * ('x' || left(md5(id || seq), 4))::bit(16)::int / 65535.0) * interval '1 s' END AS took,
        CASE WHEN seq = stopped THEN
            CASE workflow WHEN 'nightly' THEN CASE how WHEN 'lost' THEN 'its watcher vanished three times while it ran'
