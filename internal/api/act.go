@@ -28,6 +28,10 @@ var actionTexts = map[flow.ActionKind]string{
 	flow.ActionFinish:  "It was done by hand: what depends on it can go.",
 }
 
+// rerunTaskText says it of a rerun whose path names the task.
+const rerunTaskText = "`from` (the usual scope): the task and everything after it, finished or not. `only`: the task alone. " +
+	"A running task in the scope is refused: nothing changes."
+
 // actionWords are its summaries, of whatever it is for.
 var actionWords = map[flow.ActionKind]string{
 	flow.ActionRerun: "Run %s again", flow.ActionCancel: "Cancel %s", flow.ActionHold: "Hold %s", flow.ActionResume: "Resume %s",
@@ -46,7 +50,7 @@ func acting(kind flow.ActionKind, id, path, what string) operation {
 
 func (a *API) addActions() {
 	const flows, task = "/flows/{taskFlowId}/", "/flows/{taskFlowId}/tasks/{taskExecSeq}/"
-	add(a, acting(flow.ActionRerun, "rerun-flow", flows+"rerun", "a flow, or a part of it"), a.rerunFlow)
+	add(a, acting(flow.ActionRerun, "rerun-flow", flows+"rerun", "a flow or a part of it"), a.rerunFlow)
 	for _, kind := range []flow.ActionKind{flow.ActionCancel, flow.ActionHold, flow.ActionResume} {
 		add(a, acting(kind, string(kind)+"-flow", flows+string(kind), "a flow"), func(ctx context.Context, in *struct {
 			FlowPath
@@ -56,7 +60,9 @@ func (a *API) addActions() {
 			return a.act(ctx, kind, in.FlowPath, 0, orZero(in.Body).terms(), nil)
 		})
 	}
-	add(a, acting(flow.ActionRerun, "rerun-task", task+"rerun", "a task, and what comes after it"), a.rerunTask)
+	again := acting(flow.ActionRerun, "rerun-task", task+"rerun", "a task and what comes after it")
+	again.text = strings.Replace(again.text, actionTexts[flow.ActionRerun], rerunTaskText, 1)
+	add(a, again, a.rerunTask)
 	for _, kind := range []flow.ActionKind{flow.ActionCancel, flow.ActionHold, flow.ActionResume, flow.ActionApprove, flow.ActionSkip} {
 		add(a, acting(kind, string(kind)+"-task", task+string(kind), "a task"), func(ctx context.Context, in *struct {
 			TaskPath
@@ -79,7 +85,7 @@ func (a *API) addActions() {
 
 // FlowPath is where a flow is.
 type FlowPath struct {
-	TaskFlowID string `path:"taskFlowId"`
+	TaskFlowID string `path:"taskFlowId" doc:"The flow's id, the whole of it."`
 }
 
 // Terms are what every action takes.

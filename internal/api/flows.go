@@ -136,7 +136,7 @@ func linkNext(h http.Header, r *http.Request, name string, next *string) {
 }
 
 type getFlowInput struct {
-	TaskFlowID string   `path:"taskFlowId"`
+	TaskFlowID string   `path:"taskFlowId" doc:"The flow's id, or its beginning, from 6 characters on."`
 	Include    []string `query:"include" enum:"tasks,events" doc:"What comes with it; without it the tasks."`
 	Wait       string   `query:"wait" maxLength:"20" doc:"30s, at most 5m."`
 }

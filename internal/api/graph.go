@@ -33,7 +33,7 @@ type Edge struct {
 }
 
 func (a *API) getFlowGraph(ctx context.Context, in *struct {
-	TaskFlowID string `path:"taskFlowId"`
+	TaskFlowID string `path:"taskFlowId" doc:"The flow's id. To read, its beginning will do, from 6 characters on."`
 },
 ) (Graph, error) {
 	id, err := a.flowID(ctx, in.TaskFlowID)

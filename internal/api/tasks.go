@@ -38,8 +38,8 @@ func (a *API) addTasks() {
 
 // TaskPath is where a task is.
 type TaskPath struct {
-	TaskFlowID  string `path:"taskFlowId"`
-	TaskExecSeq string `path:"taskExecSeq"`
+	TaskFlowID  string `path:"taskFlowId" doc:"The flow's id. To read, its beginning will do, from 6 characters on."`
+	TaskExecSeq string `path:"taskExecSeq" doc:"The task's number in the flow, from 1."`
 }
 
 // key finds the task that a path names; whether it exists is seen when it is read.
@@ -68,7 +68,7 @@ type TaskList struct {
 }
 
 func (a *API) listTasks(ctx context.Context, in *struct {
-	TaskFlowID string `path:"taskFlowId"`
+	TaskFlowID string `path:"taskFlowId" doc:"The flow's id. To read, its beginning will do, from 6 characters on."`
 },
 ) (TaskList, error) {
 	id, err := a.flowID(ctx, in.TaskFlowID)

@@ -130,7 +130,7 @@ func title(description, program string) string {
 }
 
 type WorkflowPath struct {
-	TaskID string `path:"taskId"`
+	TaskID string `path:"taskId" doc:"The workflow."`
 }
 
 func (p WorkflowPath) id() (flow.WorkflowID, error) {
