@@ -26,7 +26,7 @@ const module = "github.com/d-tsuji/flower/"
 // passes what has it. Tests may import more, except what no test needs: a main.
 //
 // A broken arrow is mended by moving code; a new room gets a line here, in .golangci.yml
-// if it is one of the rooms that know flow alone, and in the picture in CONTRIBUTING.
+// if it is one of the rooms that know flow alone, and in the pictures of README and CONTRIBUTING.
 var rooms = map[string][]string{
 	"cmd/register": {"internal/access", "internal/api", "internal/cli", "internal/client", "internal/definition", "internal/flow", "internal/metrics", "internal/postgres", "internal/program", "internal/register", "internal/web", "migrations"},
 	"cmd/watcher":  {"internal/cli", "internal/flow", "internal/metrics", "internal/postgres", "internal/process", "internal/program", "internal/program/secret", "internal/watcher", "migrations"},
