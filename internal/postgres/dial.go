@@ -42,7 +42,7 @@ var usualLimits = limits{
 type network struct {
 	limits
 	host      atomic.Int32 // the number of the one that was found last, of several
-	makeshift atomic.Bool  // there are connections for reading that lead to a server which takes no writes
+	makeshift atomic.Bool  // what was asked for is not there: to read, another server will do
 	mu        sync.Mutex
 	trusted   time.Time // connections made before are not; guarded by mu
 	writable  time.Time // nor are those made before, but for reading; guarded by mu
@@ -91,6 +91,7 @@ type dialer struct {
 	*network
 	silence, patience time.Duration
 	reads             bool // what is read may come from a server that takes no writes
+	makeshift         bool // such a server is asked for, as long as there is no other
 }
 
 func (n *network) dialer(patience time.Duration) dialer {
@@ -166,7 +167,7 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 var errDistrusted = fmt.Errorf("the connection is as old as one that was found dead: %w", net.ErrClosed)
 
 func (c *watchedConn) Write(p []byte) (int, error) {
-	if !c.trusts(c.made, c.reads) {
+	if !c.trusts(c.made, c.reads) || c.makeshift && !c.network.makeshift.Load() {
 		return 0, errDistrusted
 	}
 	deadline := c.until

@@ -36,7 +36,7 @@ func newHosts(n *network, cfg pq.Config, d dialer) (*hosts, error) {
 	h := &hosts{net: n}
 	var err error
 	if h.each, err = eachHost(cfg, d); err == nil && d.reads && cfg.TargetSessionAttrs != "" && cfg.TargetSessionAttrs != pq.TargetSessionAttrsAny {
-		cfg.TargetSessionAttrs = pq.TargetSessionAttrsAny
+		cfg.TargetSessionAttrs, d.makeshift = pq.TargetSessionAttrsAny, true
 		h.makeshift, err = eachHost(cfg, d)
 	}
 	return h, err
@@ -68,11 +68,12 @@ func (h *hosts) Connect(ctx context.Context) (driver.Conn, error) {
 	c, n, err := h.first(ctx, h.each)
 	switch {
 	case err == nil:
-		if h.net.host.Swap(n) != n || h.net.makeshift.Swap(false) {
+		h.net.makeshift.Store(false) // which ends the use of those, whenever they were made
+		if h.net.host.Swap(n) != n {
 			h.net.distrust(begun)
 		}
 	case len(h.makeshift) > 0 && wrongPart(err):
-		h.net.makeshift.Store(true) // before it is there: it must not be overlooked
+		h.net.makeshift.Store(true) // before there is one, which is used for as long
 		if spare, _, makeshiftErr := h.first(ctx, h.makeshift); makeshiftErr == nil {
 			return spare, nil
 		}

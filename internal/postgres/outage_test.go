@@ -392,6 +392,36 @@ func TestReadOnly_SeveralHosts(t *testing.T) {
 	require.NoError(t, eventually(func() error { _, err := d.Sweep(background); return err }))
 }
 
+// A makeshift connection is used until the right server is found: even one that was made
+// while somebody was on the way to that. Those to the right server stay.
+func TestHosts_MakeshiftUntilTheRightOneIsFound(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	d := through(t, w, strings.Replace(w.psql.URL, "@", "@127.0.0.1:1,", 1))
+	d.net.makeshift.Store(true)
+	require.NoError(t, d.Ready(background))
+	require.False(t, d.net.makeshift.Load(), "it is found, and on another host than the last one")
+
+	peer, end := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, peer) }()
+	t.Cleanup(func() { _, _ = peer.Close(), end.Close() })
+	reader := d.net.reader(time.Minute)
+	right := &watchedConn{Conn: end, dialer: reader, made: time.Now()}
+	reader.makeshift = true
+	makeshift := &watchedConn{Conn: end, dialer: reader, made: time.Now().Add(time.Minute)}
+	d.net.makeshift.Store(true)
+	for _, c := range []*watchedConn{right, makeshift} {
+		_, err := c.Write([]byte("x"))
+		require.NoError(t, err)
+	}
+	_, err := d.reads.Exec(`SELECT 1`)
+	require.NoError(t, err)
+	_, err = makeshift.Write([]byte("x"))
+	require.ErrorIs(t, err, errDistrusted)
+	_, err = right.Write([]byte("x"))
+	require.NoError(t, err)
+}
+
 // A standby is read-only in ways of its own; when it is promoted, the same connections
 // could be used, and others are.
 func TestReadOnly_Standby(t *testing.T) {
