@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 // for the next refresh. Where it is quick it is counted each time.
 type counts struct {
 	mu   sync.Mutex
-	kept map[string]*count // by filter; guarded by mu
+	kept map[string]*count // by generation and filter; guarded by mu
 }
 
 type count struct {
@@ -39,7 +40,7 @@ func (s *Site) countFlows(ctx context.Context, f flow.Filter, q query) (flow.Flo
 			fields.values[name] = q.values[name]
 		}
 	}
-	key := fields.values.Encode()
+	key := fmt.Sprintf("%d %s", s.generation.Load(), fields.values.Encode())
 	f.Status = nil
 
 	last, old := s.counts.find(key)

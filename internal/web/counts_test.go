@@ -52,15 +52,18 @@ func TestCounts_AreKeptWhereTheyAreDear(t *testing.T) {
 		time.Sleep(2 * oldestCount)
 		check("/flows", "4", takes)
 
+		s.generation.Add(1) // somebody has changed something here
+		check("/flows", "5", takes)
+
 		time.Sleep(2 * newCount)
 		fails = fmt.Errorf("x: %w", flow.ErrUnavailable)
-		check("/flows", "4", 0)
+		check("/flows", "5", 0)
 		time.Sleep(2 * takes)
 		require.Equal(t, http.StatusServiceUnavailable, get(s, "/flows").Code)
 
 		takes, fails = time.Millisecond, nil
-		check("/flows", "7", takes)
-		check("/flows", "8", takes) // cheap ones are always of now
+		check("/flows", "8", takes)
+		check("/flows", "9", takes) // cheap ones are always of now
 	})
 }
 
