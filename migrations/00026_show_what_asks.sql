@@ -98,8 +98,8 @@ LEFT JOIN LATERAL (
     SELECT array_agg(d ORDER BY d) AS waits_for,
            min(d) FILTER (WHERE p.exec_status IS NULL) AS missing,
            min(d) FILTER (WHERE p.exec_status = 2) AS stopped,
-           min(CASE WHEN p.reason = 'held' AND p.pause ? 'ask' THEN 'waits for approval' ELSE coalesce(p.reason, 'suspended') END)
-               FILTER (WHERE p.exec_status = 2) AS stopped_why
+           (array_agg(CASE WHEN p.reason = 'held' AND p.pause ? 'ask' THEN 'waits for approval' ELSE coalesce(p.reason, 'suspended') END ORDER BY d)
+               FILTER (WHERE p.exec_status = 2))[1] AS stopped_why
     FROM   (SELECT DISTINCT unnest(flower_parents(t.depends_task_exec_seq, t.depends_task_exec_seqs))) x(d)
     -- by the key of each: the planner would read the whole flow for each of its tasks
     LEFT   JOIN LATERAL (SELECT p.exec_status, p.reason, p.pause FROM kr_task_stat p

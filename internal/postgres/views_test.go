@@ -186,6 +186,11 @@ func TestViews_WhyWaiting(t *testing.T) {
 	insert(t, w, "half", 0, [2]int{2, 1})
 	require.Equal(t, "dependency: task 1, which it depends on, does not exist", why("half", 2))
 
+	several := register(t, w, def(), def(), def(1, 2))
+	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 2 WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(several))
+	byHand(t, w, `SELECT flower_cancel($1, 'not today', 2)`, string(several))
+	require.Equal(t, "blocked: blocked by task 1 (held)", why(several, 3), "of several the first, with its own reason")
+
 	require.NoError(t, w.Drain(t.Context(), w.watcher))
 	require.Equal(t, "no_watcher: no watcher is running", why(id, 4))
 	require.Zero(t, value[int](t, w, `SELECT count(*) FROM v_why_waiting v JOIN kr_task_stat t USING (task_flow_id, task_exec_seq) WHERE t.exec_status <> 0`))
