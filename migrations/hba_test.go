@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,56 +30,76 @@ import (
 // password, to its database, and nobody else.
 func TestRoles_SecH3_WhoMayCome(t *testing.T) {
 	t.Parallel()
-	cert, key := certificate(t)
-	server, err := pgdev.Start(t.Context(), pgdev.Options{Conf: []string{"ssl=on", "ssl_cert_file=" + cert, "ssl_key_file=" + key}})
-	require.NoError(t, err)
-	defer server.Stop()
-	open := func(dsn string) *sql.DB {
-		db, failed := sql.Open("postgres", server.DSN+" "+dsn)
-		require.NoError(t, failed)
-		t.Cleanup(func() { _ = db.Close() })
-		return db
-	}
-	admin := open("")
-	admin.SetMaxOpenConns(1) // which stays, whatever the file says
-	exec := func(db *sql.DB, statements ...string) {
-		for _, statement := range statements {
-			_, failed := db.ExecContext(t.Context(), statement)
-			require.NoError(t, failed, statement)
-		}
-	}
-	exec(admin, `CREATE DATABASE flower`)
-	flower := open("dbname=flower")
-	require.NoError(t, migrations.Up(t.Context(), flower, silent))
-	require.NoError(t, migrations.Roles(t.Context(), flower, silent))
-	for name, role := range map[string]string{"register_1": "flower_register", "watcher_1": "flower_watcher", "alice": "flower_operator", "rita": "flower_reader", "mig": "flower_owner"} {
-		exec(admin, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'right' IN ROLE %s`, name, role))
-	}
-	exec(admin, `CREATE ROLE nobody LOGIN PASSWORD 'right'`)
-
-	var path string
-	require.NoError(t, admin.QueryRowContext(t.Context(), `SHOW hba_file`).Scan(&path))
+	try, admit := withLogins(t)
 	example, err := os.ReadFile("roles/pg_hba.conf")
 	require.NoError(t, err)
 	here := strings.ReplaceAll(string(example), "10.0.0.0/8", "127.0.0.1/32")
-	require.NoError(t, os.WriteFile(path, []byte(here), 0o600))
-	exec(admin, `SELECT pg_reload_conf()`)
-	var wrong sql.NullString
-	require.NoError(t, admin.QueryRowContext(t.Context(), `SELECT string_agg(error, '; ') FROM pg_hba_file_rules`).Scan(&wrong))
-	require.Empty(t, wrong.String)
-
-	try := func(who, password, database, mode string) error {
-		return open(fmt.Sprintf("user=%s password=%s dbname=%s sslmode=%s", who, password, database, mode)).PingContext(t.Context())
+	admit(here)
+	refused := func(who string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return try(who, "right", "flower", "require") != nil }, 10*time.Second, 10*time.Millisecond, who)
+		require.ErrorContains(t, try(who, "right", "flower", "require"), "pg_hba.conf", who)
 	}
-	require.Eventually(t, func() bool { return try("nobody", "right", "flower", "require") != nil }, 10*time.Second, 10*time.Millisecond)
+	refused("nobody")
 	for _, who := range []string{"register_1", "watcher_1", "alice", "rita", "mig"} {
 		require.NoError(t, try(who, "right", "flower", "require"), who)
 		require.ErrorContains(t, try(who, "wrong", "flower", "require"), "password authentication failed", who)
-		require.ErrorContains(t, try(who, "right", "flower", "disable"), "no pg_hba.conf entry", who)
-		require.ErrorContains(t, try(who, "right", "postgres", "require"), "no pg_hba.conf entry", who)
+		require.ErrorContains(t, try(who, "right", "flower", "disable"), "pg_hba.conf", who)
+		require.ErrorContains(t, try(who, "right", "postgres", "require"), "pg_hba.conf", who)
 	}
-	require.ErrorContains(t, try("nobody", "right", "flower", "require"), "no pg_hba.conf entry")
 	require.ErrorContains(t, try("flower", "right", "flower", "require"), "no pg_hba.conf entry", "a superuser")
+
+	// The programs are readers, too, and come from where their own lines say alone.
+	admit(regexp.MustCompile(`(?m)^(hostssl.*\+flower_(?:register|watcher) +)127\.0\.0\.1/32`).ReplaceAllString(here, "${1}10.0.0.0/8"))
+	refused("register_1")
+	refused("watcher_1")
+	require.NoError(t, try("alice", "right", "flower", "require"))
+}
+
+// withLogins starts a server with somebody for each role. try connects to it; admit gives it
+// a pg_hba.conf, which counts soon.
+func withLogins(t *testing.T) (try func(who, password, database, mode string) error, admit func(text string)) {
+	t.Helper()
+	cert, key := certificate(t)
+	server, err := pgdev.Start(t.Context(), pgdev.Options{Conf: []string{"ssl=on", "ssl_cert_file=" + cert, "ssl_key_file=" + key}})
+	require.NoError(t, err)
+	t.Cleanup(server.Stop)
+	open := func(dsn string) *sql.DB {
+		db, failed := sql.Open("postgres", server.DSN+" "+dsn)
+		require.NoError(t, failed)
+		return db
+	}
+	admin, flower := open(""), open("dbname=flower")
+	t.Cleanup(func() { _, _ = admin.Close(), flower.Close() })
+	admin.SetMaxOpenConns(1) // which stays, whatever the file says
+	exec := func(statement string) {
+		_, failed := admin.ExecContext(t.Context(), statement)
+		require.NoError(t, failed, statement)
+	}
+	exec(`CREATE DATABASE flower`)
+	require.NoError(t, migrations.Up(t.Context(), flower, silent))
+	require.NoError(t, migrations.Roles(t.Context(), flower, silent))
+	for name, role := range map[string]string{"register_1": "flower_register", "watcher_1": "flower_watcher", "alice": "flower_operator", "rita": "flower_reader", "mig": "flower_owner"} {
+		exec(fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'right' IN ROLE %s`, name, role))
+	}
+	exec(`CREATE ROLE nobody LOGIN PASSWORD 'right'`)
+
+	var path string
+	require.NoError(t, admin.QueryRowContext(t.Context(), `SHOW hba_file`).Scan(&path))
+	admit = func(text string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		exec(`SELECT pg_reload_conf()`)
+		var wrong sql.NullString
+		require.NoError(t, admin.QueryRowContext(t.Context(), `SELECT string_agg(error, '; ') FROM pg_hba_file_rules`).Scan(&wrong))
+		require.Empty(t, wrong.String)
+	}
+	try = func(who, password, database, mode string) error {
+		db := open(fmt.Sprintf("user=%s password=%s dbname=%s sslmode=%s", who, password, database, mode))
+		defer func() { _ = db.Close() }()
+		return db.PingContext(t.Context())
+	}
+	return try, admit
 }
 
 // certificate makes one with its key, in files that the server may read.

@@ -54,7 +54,7 @@ type FailureFilter struct {
 	Reason      Reason
 	Fingerprint string
 	Since       Moment // failed at or after: only such tasks are counted
-	CountTo     int    // how far the tasks of a group are counted; 0 is 10,000
+	CountTo     int    // how far the tasks of a group are counted; 0 is 5,000
 	Limit       int
 }
 

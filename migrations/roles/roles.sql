@@ -7,7 +7,7 @@
 --
 --   flower_reader     reads everything but what may hold secrets: no column of jsonb
 --   flower_operator   and reads those, and changes tasks: by hand, and by flower_rerun & co.
---   flower_admin      and changes definitions and limits
+--   flower_admin      and changes definitions and limits, and deletes old versions
 --   flower_register   what the program register needs: an admin's rights, and to make flows
 --   flower_watcher    what the program watcher needs
 --   flower_owner      owns everything; its members may migrate
