@@ -2,7 +2,8 @@
 
 -- A flow is listed by its row in kr_flow, and that may be deleted by hand, for what it says
 -- of who registered it and why. The flow is still there while it has tasks: it then stands
--- as one whose rows were inserted by hand.
+-- as one whose rows were inserted by hand, but that it keeps which task has registered it, and
+-- its version. One of which that is not known must not be given the present one.
 
 INSERT INTO kr_flow (task_flow_id, task_id, registered_ts)
 SELECT DISTINCT ON (t.task_flow_id) t.task_flow_id, t.task_id, t.registered_ts FROM kr_task_stat t
@@ -20,13 +21,17 @@ BEGIN
         INSERT INTO kr_flow (task_flow_id, task_id, registered_ts)
         SELECT DISTINCT ON (task_flow_id) task_flow_id, task_id, registered_ts FROM kr_task_stat ORDER BY task_flow_id, task_exec_seq
         ON CONFLICT DO NOTHING;
+        UPDATE kr_flow SET workflow_version = NULL;
     ELSE
-        INSERT INTO kr_flow (task_flow_id, task_id, registered_ts)
-        SELECT t.task_flow_id, t.task_id, t.registered_ts FROM gone g
+        INSERT INTO kr_flow (task_flow_id, task_id, registered_ts, parent_flow_id, parent_exec_seq, workflow_version)
+        SELECT t.task_flow_id, t.task_id, t.registered_ts, g.parent_flow_id, g.parent_exec_seq, g.workflow_version FROM gone g
         CROSS  JOIN LATERAL (SELECT s.task_flow_id, s.task_id, s.registered_ts FROM kr_task_stat s
                              WHERE s.task_flow_id = g.task_flow_id ORDER BY s.task_exec_seq LIMIT 1) t
         ORDER  BY 1
         ON CONFLICT DO NOTHING;
+        -- By the key of each: a plan for many, which stays, would read the whole table for one.
+        UPDATE kr_flow SET workflow_version = NULL
+        WHERE  task_flow_id = ANY (ARRAY(SELECT g.task_flow_id FROM gone g WHERE g.workflow_version IS NULL)) AND workflow_version IS NOT NULL;
     END IF;
     RETURN NULL;
 END $$;

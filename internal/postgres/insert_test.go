@@ -323,13 +323,20 @@ func TestDelete_OfFlowsWhatWasKeptOfThem(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, page.Flows, len(ids), what)
 	}
+	byHand(t, w, `UPDATE ms_task_definition SET description = 'of another version'`)
+	byHand(t, w, `UPDATE kr_flow SET parent_flow_id = $2, parent_exec_seq = 1 WHERE task_flow_id = $1`, string(ids[0]), string(ids[1]))
+	byHand(t, w, `UPDATE kr_flow SET workflow_version = NULL WHERE task_flow_id = $1`, string(ids[2]))
+	const origin = `SELECT string_agg(concat_ws(' ', task_flow_id, workflow_version, parent_flow_id, parent_exec_seq), ', ' ORDER BY task_flow_id) FROM kr_flow`
+	before := value[string](t, w, origin)
 	byHand(t, w, `UPDATE kr_flow SET registered_by = 'somebody', note = 'a secret'`)
 	byHand(t, w, `DELETE FROM kr_flow WHERE task_flow_id = $1`, string(ids[0]))
 	byHand(t, w, `DELETE FROM kr_flow`)
 	see("after a DELETE")
+	require.Equal(t, before, value[string](t, w, origin), "what it was made of, and by which task")
 	require.Zero(t, value[int](t, w, `SELECT count(*) FROM kr_flow WHERE note IS NOT NULL`))
 	byHand(t, w, `TRUNCATE kr_flow`)
 	see("after a TRUNCATE")
+	require.Zero(t, value[int](t, w, `SELECT count(workflow_version) FROM kr_flow`), "nobody knows any more")
 
 	// From a backup, with all of Flower's columns.
 	tx := begin(t, w)
