@@ -65,7 +65,7 @@ func (h *hosts) Driver() driver.Driver { return pq.Driver{} }
 // one is gone, or has lost its part, and no connection to it is used any more.
 func (h *hosts) Connect(ctx context.Context) (driver.Conn, error) {
 	begun := time.Now()
-	c, n, err := h.first(ctx, h.each)
+	c, n, err := h.first(ctx)
 	switch {
 	case err == nil:
 		h.net.makeshift.Store(false) // which ends the use of those, whenever they were made
@@ -74,32 +74,37 @@ func (h *hosts) Connect(ctx context.Context) (driver.Conn, error) {
 		}
 	case len(h.makeshift) > 0 && wrongPart(err):
 		h.net.makeshift.Store(true) // before there is one, which is used for as long
-		if spare, _, makeshiftErr := h.first(ctx, h.makeshift); makeshiftErr == nil {
+		if spare, makeshiftErr := h.makeshift[n].connect(ctx); makeshiftErr == nil {
 			return spare, nil
 		}
 	}
 	return c, err
 }
 
-// first connects to the first of some servers that can be had, and returns its number.
-func (h *hosts) first(ctx context.Context, each []host) (driver.Conn, int32, error) {
+// first connects to the first of the servers that can be had, and returns its number. Where
+// none can, it is that of one that was there, and not what was asked for.
+func (h *hosts) first(ctx context.Context) (driver.Conn, int32, error) {
 	last := h.net.host.Load()
 	var errs []error
-	for i := range each {
-		n := (int(last) + i) % len(each)
-		c, err := each[n].connect(ctx)
+	var there int
+	for i := range h.each {
+		n := (int(last) + i) % len(h.each)
+		c, err := h.each[n].connect(ctx)
 		if err == nil {
 			return c, int32(n), nil
 		}
-		if len(each) > 1 {
-			err = fmt.Errorf("%s: %w", each[n].address, err)
+		if wrongPart(err) {
+			there = n
+		}
+		if len(h.each) > 1 {
+			err = fmt.Errorf("%s: %w", h.each[n].address, err)
 		}
 		errs = append(errs, err)
 	}
 	if len(errs) > 1 {
-		return nil, 0, fmt.Errorf("none of the hosts can be used: %w", errors.Join(errs...))
+		return nil, int32(there), fmt.Errorf("none of the hosts can be used: %w", errors.Join(errs...))
 	}
-	return nil, 0, errs[0]
+	return nil, int32(there), errs[0]
 }
 
 // wrongPart reports whether one of several servers was there, and not what was asked for.

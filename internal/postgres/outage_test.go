@@ -422,6 +422,24 @@ func TestHosts_MakeshiftUntilTheRightOneIsFound(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Who only reads waits once for a host that is dead: it is known by then which one is there.
+func TestHosts_MakeshiftIsKnown(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, chain(1)...)
+	setReadOnly(t, w, true)
+	silent, _ := w.psql.Proxy(t)
+	silent.Silence()
+	well, _ := w.psql.Proxy(t)
+	const timeout = 4 * time.Second
+	d := limited(t, fmt.Sprintf("postgres://flower@127.0.0.1:%d,127.0.0.1:%d/%s?sslmode=disable&connect_timeout=4", silent.Port, well.Port, w.psql.Name), usualLimits)
+	begun := time.Now()
+	_, err := d.Flow(background, id)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, time.Since(begun), timeout)
+	require.Less(t, time.Since(begun), 2*timeout, "once")
+}
+
 // A standby is read-only in ways of its own; when it is promoted, the same connections
 // could be used, and others are.
 func TestReadOnly_Standby(t *testing.T) {
