@@ -24,7 +24,7 @@ SELECT clock_timestamp() AS as_of,
 // of their length.
 const bucketsSQL = `
 -- flower: buckets
-SELECT to_timestamp(floor(extract(epoch FROM tally_ts) / $3) * $3) AS at, sum(finished) AS finished, sum(failed) AS failed
+SELECT date_bin(make_interval(secs => $3), tally_ts, 'epoch') AS at, sum(finished) AS finished, sum(failed) AS failed
 FROM   kr_tally
 WHERE  tally_ts >= $1 AND tally_ts < $2
 GROUP  BY 1

@@ -1,8 +1,11 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -14,6 +17,9 @@ const (
 	groupsNow   = 5
 	watchersNow = 12
 )
+
+// readsAtOnce leaves connections to others: register has six to read by.
+const readsAtOnce = 3
 
 // window is a time that charts are of. What was counted is read for twice as long, so that
 // there is something to compare with.
@@ -47,36 +53,42 @@ func (s *Site) showNow(r *http.Request, sh *shell) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	some, err := s.store.Flows(ctx, flow.Filter{}, flow.Position{}, 1)
-	if err != nil {
+	v := nowView{Query: q, Window: win, Stats: stats}
+	if err := s.readNow(ctx, &v); err != nil {
 		return nil, err
 	}
-	v := nowView{Query: q, Window: win, Stats: stats, First: len(some.Flows) == 0}
-	a, err := s.attention(ctx)
-	if err != nil {
-		return nil, err
-	}
-	v.Alerts = newAlerts(a)
-	running, err := s.store.Running(ctx, runningNow)
-	if err != nil {
-		return nil, err
-	}
-	queue, _, err := s.store.Queue(ctx, "", queuedNow)
-	if err != nil {
-		return nil, err
-	}
-	groups, err := s.store.FailureGroups(ctx, flow.FailureFilter{CountTo: flow.MaxCount, Limit: groupsNow})
-	if err != nil {
-		return nil, err
-	}
-	list, err := s.store.Watchers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	v.fill(running, queue, groups, list)
 	sh.Title, sh.Active, sh.AsOf, sh.Every = "Now", "Now", stats.AsOf, everyNow
 	if stats.Running > 0 {
 		sh.Icon = "running"
 	}
 	return v, nil
+}
+
+// readNow reads the parts of the page, several at a time: none needs another one.
+func (s *Site) readNow(ctx context.Context, v *nowView) error {
+	var (
+		some    flow.Page
+		a       flow.Attention
+		running []flow.RunningTask
+		queue   []flow.QueuedTask
+		groups  flow.FailureGroups
+		list    []flow.WatcherState
+	)
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(readsAtOnce)
+	all.Go(func() (err error) {
+		groups, err = s.store.FailureGroups(ctx, flow.FailureFilter{CountTo: flow.MaxCount, Limit: groupsNow})
+		return err
+	})
+	all.Go(func() (err error) { running, err = s.store.Running(ctx, runningNow); return err })
+	all.Go(func() (err error) { a, err = s.attention(ctx); return err })
+	all.Go(func() (err error) { queue, _, err = s.store.Queue(ctx, "", queuedNow); return err })
+	all.Go(func() (err error) { some, err = s.store.Flows(ctx, flow.Filter{}, flow.Position{}, 1); return err })
+	all.Go(func() (err error) { list, err = s.store.Watchers(ctx); return err })
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	v.First, v.Alerts = len(some.Flows) == 0, newAlerts(a)
+	v.fill(running, queue, groups, list)
+	return nil
 }
