@@ -122,15 +122,15 @@ func TestUI_38_DatabaseIsAway(t *testing.T) {
 	open := w.open(flowPath("kept"))
 	open.badge("Failed")
 	open.drawn()
+	open.expect("status of 503")
+	open.expect("Failed to load resource")
+	open.expect(`console: "Response Status Error Code 503`) // htmx says which request has failed
 	p.Silence()
 	p.Cut()
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/api/v1/flows/kept": 503, flowPath("kept"): 503} {
 		code, _ := fetch(t, w.url+path)
 		require.Equal(t, want, code, path)
 	}
-	open.expect("status of 503")
-	open.expect("Failed to load resource")
-	open.expect(`console: "Response Status Error Code 503`) // htmx says which request has failed
 	b := w.blank()
 	b.expect("status of 503")
 	b.goTo(flowPath("kept"))

@@ -323,7 +323,8 @@ func (w *world) manyFlows(n int) {
 }
 
 // 24. With 100,000 flows the first page and the twentieth one further back answer within 50
-// ms, nearly always, and nothing reads the table of tasks from end to end.
+// ms, and nothing reads the table of tasks from end to end. That they do so nearly always,
+// also with a million, is seen where nothing else runs: Pages_OfMany in internal/postgres.
 func TestUI_24_ManyFlows(t *testing.T) {
 	w := newWorld(t)
 	w.manyFlows(100_000)
@@ -350,7 +351,7 @@ func TestUI_24_ManyFlows(t *testing.T) {
 			times[i] = time.Since(begin)
 		}
 		slices.Sort(times)
-		w.atMost(50*time.Millisecond, times[18], path)
+		w.atMost(50*time.Millisecond, times[10], path)
 		t.Logf("half in %s, nearly all in %s: %.60s", times[10].Round(time.Millisecond), times[18].Round(time.Millisecond), path)
 	}
 	const scans = `SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'kr_task_stat'`
