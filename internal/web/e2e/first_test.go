@@ -60,7 +60,7 @@ func TestUI_OperatorMendsTheSample(t *testing.T) {
 	w.watcher()
 	b := w.open("/")
 	b.pressed("main a.button", "Workflows")
-	b.await("the workflows", `document.querySelector("#w-sample-fails") !== null`)
+	b.await("the workflows", `document.readyState === "complete" && document.querySelector("#w-sample-fails") !== null`)
 	b.pressed("#w-sample-fails a.button", "Register…")
 	b.await("the form", `document.querySelector("dialog[open] #sheet button.primary") !== null`)
 	b.pressed("dialog button.primary", "Register")
