@@ -29,8 +29,8 @@ document.addEventListener("click", (e) => {
 document.addEventListener("htmx:afterSwap", (e) => {
   if (e.detail.target === body) {
     if (!dialog.open) dialog.showModal();
-    // Once somebody has put the focus somewhere in it, it stays there.
-    else if (body.contains(document.activeElement)) body.querySelector("[autofocus]")?.removeAttribute("autofocus");
+    // Once the focus is somewhere in it, it stays there: htmx would set it again a moment later.
+    if (body.contains(document.activeElement)) body.querySelector("[autofocus]")?.removeAttribute("autofocus");
   }
   document.querySelectorAll("[data-dismiss]").forEach((b) => (b.hidden = false));
 });
