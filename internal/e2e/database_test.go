@@ -32,7 +32,7 @@ func newCluster(t *testing.T) *cluster {
 	dir, err := os.MkdirTemp("", "flower-e2e-db-") // not t.TempDir: PostgreSQL's user must get there
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755))
-	c := &cluster{t: t, o: pgdev.Options{DataDir: filepath.Join(dir, "data"), Port: freePort(t), Conf: []string{"max_connections=60"}}}
+	c := &cluster{t: t, o: pgdev.Options{DataDir: filepath.Join(dir, "data"), Port: freePort(t), Conf: []string{"max_connections=100"}}}
 	t.Cleanup(func() {
 		c.stop()
 		require.NoError(t, os.RemoveAll(dir))
