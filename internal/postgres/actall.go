@@ -35,17 +35,18 @@ const (
 )
 
 // tasksSQL finds failed tasks; $12, if it is not NULL, has the flows that they are of. What is
-// quick to be told of the task itself comes first.
+// quick to be told of the task itself comes first, and its flow is found by its key: left to
+// itself, the server joins all flows of a workflow with all its failed tasks while it does
+// not know how many there are, which took 6 s with 10,000.
 func tasksSQL(which string) string {
 	return `
 -- flower: tasks of a bulk action
 SELECT t.task_flow_id, t.task_exec_seq
 FROM   kr_task_stat t
-JOIN   kr_flow f ON f.task_flow_id = t.task_flow_id
+CROSS  JOIN LATERAL (SELECT FROM kr_flow f WHERE f.task_flow_id = t.task_flow_id AND ` + ofFlow + ` OFFSET 0) f
 WHERE  ` + which + ` AND ($1::text IS NULL OR t.task_id = $1)
        AND ` + ofTask + `
        AND ($12::text[] IS NULL OR t.task_flow_id = ANY ($12))
-       AND ` + ofFlow + `
 ORDER  BY 1, 2
 LIMIT  $13`
 }
