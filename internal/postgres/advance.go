@@ -25,27 +25,31 @@ const claimSet = `exec_status = 1, attempt = t.attempt + 1, claim_id = $6::uuid,
 // update itself, whether it is claimed in the same breath.
 const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t.run_after IS NULL AND t.gate = 0 AND t.program = ANY ($8::text[])`
 
-// taskColumns is what a watcher must know of a task that it claimed.
+// taskColumns is what a watcher must know of a task that it claimed. date_part, whose
+// floating point keeps microseconds until the year 2255: extract is numeric, and takes a
+// microsecond itself.
 const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.parameters::text AS parameters,
        t.attempt, t.attempt_base, t.on_lost, coalesce(t.run_if, '') AS run_if, t.gate > 0 AS limited, t.pause::text AS pause,
-       (extract(epoch FROM t.timeout) * 1000)::bigint AS timeout_ms, (extract(epoch FROM t.started_ts) * 1000000)::bigint AS started_us`
+       (date_part('epoch', t.timeout) * 1000)::bigint AS timeout_ms, (date_part('epoch', t.started_ts) * 1000000)::bigint AS started_us`
 
 // advanceText is the heart of the engine: one statement, one commit, one round trip for a
 // batch. It records finished and skipped tasks, releases what depends on them, and claims
 // as many tasks as there are free workers, in the documented order.
 //
-//	$1 to $4  finished tasks: flow, seq, claim_id, output, sorted by flow and seq
-//	$9        why each was skipped, NULL if it was not
-//	$5, $6    the watcher, and the claim_id for what is claimed now
-//	$7        free workers, those of the finished tasks included
-//	$8        the programs that the watcher has
+//	$1 to $4    finished tasks: flow, seq, claim_id, output, sorted by flow and seq
+//	$9          why each was skipped, NULL if it was not
+//	$5, $6      the watcher, and the claim_id for what is claimed now
+//	$7          free workers, those of the finished tasks included
+//	$8          the programs that the watcher has
+//	$10 to $14  where in the queue to begin, see front
 //
 // Parts: given → done (fenced by claim_id) → released (dependents, counted once per
 // dependent, since an UPDATE … FROM changes a row only once) → predicted (which of them
-// can probably go, in order, by the statement's snapshot) → head (the queue's first rows
-// that nobody holds, task row locked) → chosen (predicted ones that do not overtake the
-// queue) → counted (dependents counted down and, if chosen and still so on their newest
-// version, claimed) → queued (the others that can go) → taken, claimed (from the queue).
+// can probably go, by the statement's snapshot) → head (the queue's first rows that nobody
+// holds, task row locked) → bar (what goes first of all that cannot be claimed directly) →
+// chosen (predicted ones that come before it) → counted (dependents counted down and, if
+// chosen and still so on their newest version, claimed) → queued (the others that can go)
+// → mine, claimed, taken (from the queue).
 //
 // Of the queue one row more than needed is looked at: a dependent may be claimed directly
 // only if it comes before that row. The row must be one that nobody holds: taken from the
@@ -55,6 +59,10 @@ const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.pa
 // Locks: the finished tasks in key order, then rows of the queue without waiting, then
 // dependents in key order. A dependent that was inserted while this statement waited is
 // invisible to its snapshot and comes back as "missed", to be recounted.
+//
+// A task is found by its key, never by its place in the table, unless it is locked: of a
+// row that changed since the snapshot the place is another one. A locked one had changed
+// before; it is then not found, stays in the queue, and "head" counts more than was taken.
 func advanceText(head string) string {
 	return `
 -- flower: Advance
@@ -79,28 +87,23 @@ WITH given AS MATERIALIZED (
                              AND lease_until > clock_timestamp()) THEN $7::int ELSE 0 END AS free
 ), predicted AS MATERIALIZED (
     SELECT r.task_flow_id, r.seq, r.n, t.task_priority, t.registered_ts,
-           row_number() OVER (ORDER BY NOT (t.exec_status = 0 AND t.unmet = r.n AND t.run_after IS NULL AND t.gate = 0
-                                            AND t.program = ANY ($8::text[])),
-                                       t.task_priority, t.registered_ts, t.task_flow_id, t.task_exec_seq) AS rank,
-           count(*) FILTER (WHERE t.exec_status = 0 AND t.unmet = r.n AND t.run_after IS NULL AND t.gate = 0
-                                  AND t.program = ANY ($8::text[])) OVER () AS likely
+           t.exec_status = 0 AND t.unmet = r.n AND t.run_after IS NULL AND t.gate = 0 AND t.program = ANY ($8::text[]) AS likely
     FROM   released r
     JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.seq
 ), room AS MATERIALIZED (
-    SELECT me.free, least(me.free, coalesce((SELECT likely FROM predicted LIMIT 1), 0)) AS direct FROM me
-), head AS MATERIALIZED (
-` + head + `), bar AS MATERIALIZED (  -- the one row more, if the queue has it
-    SELECT h.task_priority, h.registered_ts, h.task_flow_id, h.task_exec_seq
-    FROM   head h, room
-    WHERE  room.direct > 0
-    ORDER  BY ` + order + `
-    OFFSET (SELECT free - direct FROM room)
+    SELECT me.free, p.likely, least(me.free, p.likely) AS direct
+    FROM   me, (SELECT count(*) FILTER (WHERE likely) AS likely FROM predicted) p
+), head AS MATERIALIZED (  -- in order, and read in order by what follows
+` + head + `), bar AS MATERIALIZED (
+    (SELECT ` + order + ` FROM head OFFSET (SELECT free - direct FROM room))  -- the one row more, if the queue has it
+    UNION ALL
+    (SELECT task_priority, registered_ts, task_flow_id, seq FROM predicted  -- there are no workers for more
+     WHERE  likely AND (SELECT likely > direct FROM room) ORDER BY 1, 2, 3, 4 OFFSET (SELECT direct FROM room) LIMIT 1)
 ), chosen AS MATERIALIZED (
-    SELECT p.task_flow_id, p.seq, p.n,
-           p.rank <= room.direct
-           AND (b.task_flow_id IS NULL OR (p.task_priority, p.registered_ts, p.task_flow_id, p.seq)
-                                        < (b.task_priority, b.registered_ts, b.task_flow_id, b.task_exec_seq)) AS direct
-    FROM   predicted p CROSS JOIN room LEFT JOIN bar b ON true
+    SELECT task_flow_id, seq, n,
+           likely AND ((task_priority, registered_ts, task_flow_id, seq)
+                       < (SELECT * FROM bar ORDER BY 1, 2, 3, 4 LIMIT 1)) IS NOT FALSE AS direct
+    FROM   predicted
     ORDER  BY 1, 2
 ), counted AS (
     UPDATE kr_task_stat t
@@ -118,30 +121,33 @@ WITH given AS MATERIALIZED (
     INSERT INTO kr_ready (` + order + `)
     SELECT ` + order + ` FROM counted WHERE exec_status = 0 AND unmet = 0 AND run_after IS NULL AND gate = 0
     ON CONFLICT DO NOTHING
-    RETURNING 1
-), taken AS (
-    DELETE FROM kr_ready r
-    USING  (SELECT place FROM head ORDER BY ` + order + `
-            LIMIT (SELECT room.free - (SELECT count(*) FROM chosen WHERE direct) FROM room)) h
-    WHERE  r.ctid = h.place
-    RETURNING r.task_flow_id, r.task_exec_seq
+    RETURNING ` + order + `
+), mine AS MATERIALIZED (
+    SELECT * FROM head LIMIT (SELECT free - (SELECT count(*) FROM chosen WHERE direct) FROM room)
 ), claimed AS (
     UPDATE kr_task_stat t
     SET    ` + claimSet + `
-    FROM   taken
-    WHERE  t.task_flow_id = taken.task_flow_id AND t.task_exec_seq = taken.task_exec_seq
-           AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
-    RETURNING ` + taskColumns + `
+    FROM   mine
+    WHERE  t.ctid = mine.task AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
+    RETURNING ` + taskColumns + `, mine.place
+), taken AS (
+    DELETE FROM kr_ready r USING claimed c WHERE r.ctid = c.place
+), size AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM head) AS head, (SELECT count(*) FROM mine) AS mine
 )
 SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, pause,
        timeout_ms, started_us
 FROM   counted WHERE exec_status = 1 AND claim_id = $6::uuid
 UNION ALL
-SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, pause,
+SELECT 'taken', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, pause,
        timeout_ms, started_us
 FROM   claimed
 UNION ALL
-SELECT 'queued', '', count(*), '', '', '', 0, 0, '', '', false, NULL, NULL, 0 FROM queued HAVING count(*) > 0
+SELECT 'head', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, '', '', head > mine, NULL, NULL, mine
+FROM   (SELECT * FROM head OFFSET (SELECT greatest(least(mine, head - 1), 0) FROM size) LIMIT 1) until, size
+UNION ALL
+SELECT 'queued', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, '', '', false, NULL, NULL, n
+FROM   (SELECT *, count(*) OVER () AS n FROM queued ORDER BY ` + order + ` LIMIT 1) first
 UNION ALL
 SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', '', false, NULL, NULL, 0
 FROM   released r
@@ -150,34 +156,36 @@ WHERE  (SELECT count(*) FROM released) <> (SELECT count(*) FROM counted)  -- or 
 UNION ALL
 SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', '', false, NULL, NULL, 0
 FROM   given g
-WHERE  (SELECT count(*) FROM given) <> (SELECT count(*) FROM done)
+WHERE  cardinality($2::int[]) <> (SELECT count(*) FROM done)
        AND NOT EXISTS (SELECT FROM done d WHERE d.task_flow_id = g.flow AND d.task_exec_seq = g.seq)`
 }
 
 // The queue must be read in the order of its index, and no further than needed. A plain
 // join does so where engineSettings apply. Behind a pooler they do not, and it goes from
 // all tasks to the queue: there each task is locked in a LATERAL, which fixes the order,
-// at half the speed with two calls at a time.
+// at half the speed with two calls at a time, and always from the beginning.
 var (
 	advanceSQL       = advanceText(headJoin)
 	advancePooledSQL = advanceText(headLateral)
 )
 
 const headJoin = `
-    SELECT r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq, r.ctid AS place
+    SELECT r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq, r.ctid AS place, t.ctid AS task
     FROM   kr_ready r
     JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
-    WHERE  t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.gate IN (0, 3) AND t.program = ANY ($8::text[])
+    WHERE  (r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq) >= ($10::int, $11::timestamptz, $12::text, $13::int)
+           AND ($14::boolean OR r.xmax = 0)
+           AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.gate IN (0, 3) AND t.program = ANY ($8::text[])
     ORDER  BY r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq
     LIMIT  (SELECT CASE WHEN direct > 0 THEN free - direct + 1 ELSE free END FROM room)
     FOR NO KEY UPDATE OF t SKIP LOCKED
 `
 
 const headLateral = `
-    SELECT r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq, r.place
+    SELECT r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq, r.place, t.task
     FROM   (SELECT ` + order + `, ctid AS place FROM kr_ready ORDER BY ` + order + ` OFFSET 0) r
     CROSS  JOIN LATERAL (
-        SELECT FROM kr_task_stat t
+        SELECT t.ctid AS task FROM kr_task_stat t
         WHERE  t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
                AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.gate IN (0, 3)
                AND t.program = ANY ($8::text[])
@@ -191,6 +199,9 @@ type advanceRow struct {
 	Kind string `db:"kind"`
 	taskRow
 }
+
+// place is that of a row which is a place in the queue.
+func (r advanceRow) place() place { return readPlace(r.Attempt, r.Parameters, r.FlowID, r.Seq) }
 
 type taskRow struct {
 	FlowID      string  `db:"task_flow_id"`
@@ -290,37 +301,51 @@ func (d *DB) advance(ctx context.Context, finished []flow.Result, c flow.Claim, 
 			outputs[i] = &text
 		}
 	}
-	query := advanceSQL
+	query, from := advanceSQL, d.front.start(c.Whole)
+	args := []any{keys.flows, keys.seqs, keys.claims, pq.Array(outputs), c.Watcher, c.ID, c.Free, c.Programs, pq.Array(skipped)}
 	if d.cfg.Pooler {
 		query = advancePooledSQL
+	} else {
+		args = append(args, from.args()...)
 	}
-	rows := make([]advanceRow, 0, c.Free+3) // for a full answer
-	err := d.engine.selectAll(ctx, &rows, query, keys.flows, keys.seqs, keys.claims, pq.Array(outputs),
-		c.Watcher, c.ID, c.Free, c.Programs, pq.Array(skipped))
-	if err != nil {
+	rows := make([]advanceRow, 0, c.Free+4) // for a full answer
+	if err := d.engine.selectAll(ctx, &rows, query, args...); err != nil {
+		d.front.ended(from, from.from, true)
 		return translate(fmt.Sprintf("finish %d tasks and claim %d", len(finished), c.Free), err)
 	}
-	return d.readAdvance(ctx, rows, finished, c.ID, adv)
+	return d.readAdvance(ctx, rows, finished, c.ID, from, adv)
 }
 
-func (d *DB) readAdvance(ctx context.Context, rows []advanceRow, finished []flow.Result, claim string, adv *flow.Advanced) error {
+func (d *DB) readAdvance(ctx context.Context, rows []advanceRow, finished []flow.Result, claim string, from *start, adv *flow.Advanced) error {
 	var missed, open []flow.TaskKey
+	taken, until, held, queued := 0, beginning, false, end
 	adv.Claimed = slices.Grow(adv.Claimed, len(rows))
 	for _, r := range rows {
 		switch r.Kind {
-		case "claimed":
+		case "claimed", "taken":
 			r.ClaimID = claim
 			adv.Claimed = append(adv.Claimed, r.task())
-		case "queued":
-			adv.Queued += r.Seq
+			if r.Kind == "taken" {
+				taken++
+			}
+		case "head": // after all that was taken
+			until, held = r.place(), r.Limited
+			if taken < int(r.StartedUS) { // it changed meanwhile, and is still there
+				until, held = from.from, true
+				adv.Queued++
+			}
+		case "queued": // after the head
+			adv.Queued += int(r.StartedUS)
+			queued = r.place()
 		case "missed":
 			missed = append(missed, r.key())
 		case "open":
 			open = append(open, r.key())
 		}
 	}
-	if adv.Queued > 0 {
-		d.hints.notify() // others may have workers for them
+	d.front.ended(from, until, held)
+	if queued != end {
+		d.entered(queued) // others may have workers for them
 	}
 	if err := d.recount(ctx, missed); err != nil {
 		d.log.Error("dependents were not counted down: the sweep will do it", "err", err)

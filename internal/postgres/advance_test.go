@@ -806,7 +806,7 @@ func TestAdvance_CostsLittleBesideManyRows(t *testing.T) {
 	mustExec(t, pooled, `SET plan_cache_mode = force_custom_plan`)
 	mustExec(t, pooled, `PREPARE pooled AS `+advancePooledSQL)
 	mustExec(t, engine, `PREPARE first_day AS `+advanceSQL)
-	mustExec(t, engine, `EXECUTE first_day('{}', '{}', '{}', '{}', gen_random_uuid(), gen_random_uuid(), 5, '{NoOp}', '{}')`)
+	mustExec(t, engine, `EXECUTE first_day('{}', '{}', '{}', '{}', gen_random_uuid(), gen_random_uuid(), 5, '{NoOp}', '{}', 0, '-infinity', '', 0, true)`)
 
 	behind(t, w, `
 		INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, exec_status, unmet, program, dependents)
@@ -825,7 +825,7 @@ func TestAdvance_CostsLittleBesideManyRows(t *testing.T) {
 		if statement == "pooled" {
 			session = pooled
 		}
-		buffers := buffersOf(t, w, session, statement, tasks, 5)
+		buffers := buffersOf(t, w, session, statement, tasks, 5, &start{from: beginning, whole: true})
 		t.Logf("planned on the %s: %d buffers to finish 3 tasks and claim 5", when, buffers)
 		require.Less(t, buffers, 500, when)
 	}
@@ -840,7 +840,7 @@ func TestAdvance_CostsLittleBesideManyRows(t *testing.T) {
 
 // buffersOf returns how many buffers a prepared advanceSQL touches, and undoes what it
 // did.
-func buffersOf(t *testing.T, w *world, engine *sqlx.DB, statement string, tasks []flow.Task, free int) int {
+func buffersOf(t *testing.T, w *world, engine *sqlx.DB, statement string, tasks []flow.Task, free int, from *start) int {
 	t.Helper()
 	tx, err := engine.Beginx()
 	require.NoError(t, err)
@@ -851,10 +851,15 @@ func buffersOf(t *testing.T, w *world, engine *sqlx.DB, statement string, tasks 
 		require.NoError(t, err)
 		return pq.QuoteLiteral(text.(string))
 	}
+	begins := ""
+	if statement != "pooled" {
+		a := from.args()
+		begins = fmt.Sprintf(", %d, '%s', '%s', %d, %t", a...)
+	}
 	var plan string
-	require.NoError(t, tx.Get(&plan, fmt.Sprintf(`EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE %s(%s, %s, %s, %s, %s, %s, %d, %s, %s)`,
+	require.NoError(t, tx.Get(&plan, fmt.Sprintf(`EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE %s(%s, %s, %s, %s, %s, %s, %d, %s, %s%s)`,
 		statement, quote(keys.flows), quote(keys.seqs), quote(keys.claims), quote(make([]*string, len(tasks))),
-		pq.QuoteLiteral(w.watcher), pq.QuoteLiteral(newID()), free, quote(programs), quote(make([]*string, len(tasks))))))
+		pq.QuoteLiteral(w.watcher), pq.QuoteLiteral(newID()), free, quote(programs), quote(make([]*string, len(tasks))), begins)))
 	return buffersIn(t, plan)
 }
 

@@ -57,6 +57,9 @@ func (d *DB) Promote(ctx context.Context) (promoted int, next time.Duration, err
 	}
 	d.writeTally(ctx, false)
 	r := rows[0]
+	if r.Promoted > 0 {
+		d.entered(beginning)
+	}
 	if r.NextMS != nil {
 		next = max(time.Duration(*r.NextMS)*time.Millisecond, time.Millisecond)
 	}
@@ -204,6 +207,9 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0))`); err != 
 	})
 	if err != nil {
 		return flow.Swept{}, translate("sweep", err)
+	}
+	if len(swept.Rescued) > 0 {
+		d.entered(beginning)
 	}
 	// A transaction each, so that no lock is held for long. A task that changed since it
 	// was read is counted anew from what it is now.

@@ -224,6 +224,9 @@ func (d *DB) Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error)
 		_, err = tx.ExecContext(ctx, `DELETE FROM kr_watcher WHERE watcher_id = ANY ($1::text[]::uuid[])`, dead)
 		return err
 	})
+	if len(rescued) > 0 {
+		d.entered(beginning)
+	}
 	return rescued, translate("rescue tasks of vanished watchers", err)
 }
 

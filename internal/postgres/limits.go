@@ -25,6 +25,9 @@ func (d *DB) admit(ctx context.Context, workflows []string) (int, error) {
 	if err != nil || len(admitted) == 0 {
 		return 0, translate("admit tasks of workflows with a limit", err)
 	}
+	if admitted[0] > 0 {
+		d.entered(beginning)
+	}
 	return admitted[0], nil
 }
 
@@ -43,10 +46,7 @@ func (d *DB) admitAfter(ctx context.Context, adv *flow.Advanced) {
 	if err != nil {
 		d.log.Error("tasks that wait for their workflow's limit were not admitted: housekeeping will do it", "err", err)
 	}
-	if admitted > 0 {
-		adv.Queued += admitted
-		d.hints.notify()
-	}
+	adv.Queued += admitted
 }
 
 // admitOf admits the first tasks of flows that were just registered.

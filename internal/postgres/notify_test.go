@@ -84,20 +84,23 @@ func TestNotifier_Coalesces(t *testing.T) {
 	t.Parallel()
 	var sent atomic.Int32
 	release := make(chan struct{})
-	n := newNotifier(func(context.Context) error {
+	var last atomic.Value
+	n := newNotifier(func(_ context.Context, from place) error {
+		last.Store(from)
 		sent.Add(1)
 		<-release
 		return fmt.Errorf("lost")
 	})
-	for range 1000 {
-		n.notify()
+	for i := range 1000 {
+		n.notify(place{priority: i})
 	}
 	pgtest.Eventually(t, soon, "the first is sent", func() bool { return sent.Load() == 1 })
-	for range 1000 {
-		n.notify()
+	for i := range 1000 {
+		n.notify(place{priority: (i + 500) % 1000})
 	}
 	close(release)
 	pgtest.Eventually(t, soon, "one more is sent", func() bool { return sent.Load() == 2 })
 	n.close()
 	require.LessOrEqual(t, sent.Load(), int32(3))
+	require.Equal(t, place{priority: 0}, last.Load(), "the first of all that the second one tells of")
 }

@@ -14,7 +14,8 @@
 // # How runnable tasks are found
 //
 // kr_ready has what can be claimed now, in the order of claims, and nothing else:
-// blocked, finished and not yet due tasks cost a claim nothing. Each task counts what it
+// blocked, finished and not yet due tasks cost a claim nothing. A claim begins where the
+// last one ended, since what was claimed stays in the index for a while (see front.go). Each task counts what it
 // still waits for in unmet, and knows its dependents. Advance, the one hot statement,
 // records a batch of finished tasks, counts their dependents down, claims those that
 // can go for the workers that are free, and fills up from the queue.
@@ -122,6 +123,7 @@ type DB struct {
 	writer     *lanes   // registrations
 	logs       *lanes   // what tasks print: nothing waits behind it
 	hints      *notifier
+	front      *front
 	flows      *registrar
 	tally      *tally
 	check      func(w flow.Workflow, request json.RawMessage) error
@@ -160,10 +162,11 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 			return nil, err
 		}
 	}
-	d.hints = newNotifier(func(ctx context.Context) error {
+	d.hints = newNotifier(func(ctx context.Context, from place) error {
 		var sent []string
-		return d.writer.selectAll(ctx, &sent, notifySQL)
+		return d.writer.selectAll(ctx, &sent, notifySQL, from.hint())
 	})
+	d.front = newFront()
 	d.flows = newRegistrar(d.registerAll)
 	d.tally = newTally()
 	d.check = func(flow.Workflow, json.RawMessage) error { return nil }

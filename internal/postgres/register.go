@@ -157,7 +157,7 @@ func (d *DB) registerAll(ctx context.Context, batch []*registration) {
 		return
 	}
 	d.admitOf(ctx, rows)
-	d.hints.notify()
+	d.entered(firstOf(rows, whole, plans))
 	answerEach(whole, rows)
 }
 

@@ -198,6 +198,8 @@ func (d *DB) readSettled(ctx context.Context, rows []settledRow, results []flow.
 		j := flow.Judged{Result: res, Verdict: flow.VerdictRecorded, Status: flow.Status(*r.Status)}
 		if r.RunAfter != nil {
 			j.RunNext = *r.RunAfter
+		} else if j.Status == flow.Waiting {
+			d.entered(beginning)
 		}
 		adv.Verdicts = append(adv.Verdicts, j)
 	}
@@ -276,6 +278,7 @@ func (d *DB) recount(ctx context.Context, keys []flow.TaskKey) error {
 	if len(keys) == 0 {
 		return nil
 	}
+	defer d.entered(beginning)
 	return d.inTx(ctx, func(tx *sqlx.Tx) error {
 		for _, key := range keys {
 			if _, err := tx.ExecContext(ctx, "SELECT flower_recount($1, $2)", string(key.Flow), key.Seq); err != nil {

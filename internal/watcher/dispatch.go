@@ -36,6 +36,7 @@ type dispatcher struct {
 	calls    int                 // in flight
 	aside    int                 // of these, with locked results: they may take long, and nobody waits for them
 	look     bool                // there may be something in the queue
+	whole    bool                // and it may be anywhere there
 	stopping bool
 	doubts   doubts
 	errs     *errorLog // of calls
@@ -99,7 +100,7 @@ func (d *dispatcher) run(ctx context.Context) error {
 		case <-d.w.wake:
 			d.look = true
 		case <-poll.C:
-			d.look = true
+			d.look, d.whole = true, true
 			poll.Reset(jitter(d.w.cfg.PollInterval))
 		case <-d.resume:
 			d.resume = nil
@@ -204,7 +205,8 @@ func (d *dispatcher) workersOf(results []flow.Result) int {
 }
 
 func (d *dispatcher) send(batch []flow.Result, free int, aside bool) {
-	claim := flow.Claim{ID: newID(), Watcher: d.w.lease.id(), Free: free, Programs: d.w.programs.Names()}
+	claim := flow.Claim{ID: newID(), Watcher: d.w.lease.id(), Free: free, Programs: d.w.programs.Names(), Whole: d.whole && free > 0}
+	d.whole = d.whole && !claim.Whole
 	d.calls++
 	go func() {
 		// Not the context of run: what ended must be recorded after a stop, too. The
@@ -265,7 +267,7 @@ func (d *dispatcher) failed(a answer) {
 	}
 	if a.claim.Free > 0 {
 		d.doubts.add(a.claim, a.adv.Claimed)
-		d.look = true
+		d.look, d.whole = true, true
 	}
 	d.errs.failed(a.err)
 	d.pause = min(max(2*d.pause, 50*time.Millisecond), maxPause)

@@ -1,0 +1,182 @@
+package postgres
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/d-tsuji/flower/internal/flow"
+)
+
+// place is one in the queue: what the order of claims goes by.
+type place struct {
+	priority   int
+	registered time.Time
+	flow       string
+	seq        int
+}
+
+func (p place) before(q place) bool {
+	return cmp.Or(cmp.Compare(p.priority, q.priority), p.registered.Compare(q.registered),
+		cmp.Compare(p.flow, q.flow), cmp.Compare(p.seq, q.seq)) < 0
+}
+
+func earlier(p, q place) place {
+	if q.before(p) {
+		return q
+	}
+	return p
+}
+
+// Before and after everything in the queue.
+var (
+	beginning = place{priority: math.MinInt}
+	end       = place{priority: math.MaxInt}
+)
+
+// front is how far a watcher has claimed the queue. What was claimed stays in the queue's
+// index until the table is vacuumed, which a transaction that somebody forgot puts off for
+// hours; a claim that begins at the beginning goes past all of it, and past what the call
+// beside it is just taking. So it begins where the last one ended, and passes over what
+// somebody is deleting.
+//
+// What enters the queue before that place is told by hints, with the place or without one;
+// a deletion that is rolled back, or a lock that is given up, by nobody. So whoever has free
+// workers looks at the whole queue at each poll (flow.Claim.Whole), and always does while
+// hints do not arrive.
+type front struct {
+	mu     sync.Mutex
+	hinted bool // hints arrive
+	at     place
+	calls  map[*start]bool // in flight
+}
+
+func newFront() *front { return &front{at: beginning, calls: map[*start]bool{}} }
+
+// start is where a claim begins.
+type start struct {
+	from  place
+	whole bool
+	least place // that was told of since then: the claim may not have seen what is there
+}
+
+func (f *front) start(whole bool) *start {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := &start{from: f.at, least: end}
+	if whole || !f.hinted {
+		s.from, s.whole = beginning, true
+	}
+	f.calls[s] = true
+	return s
+}
+
+// ended tells that a claim has left nothing before p, or has found nothing, if p is the
+// beginning. One that has held what is at p, and not claimed it, has kept it from others.
+func (f *front) ended(s *start, p place, held bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.calls, s)
+	if !f.hinted {
+		return
+	}
+	if to := earlier(p, s.least); f.at.before(to) {
+		f.at = to
+	}
+	if held {
+		f.goBack(p)
+	}
+}
+
+// back tells that something entered the queue, or was set free there, at p or behind it.
+func (f *front) back(p place) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.goBack(p)
+}
+
+func (f *front) goBack(p place) {
+	f.at = earlier(f.at, p)
+	for s := range f.calls {
+		s.least = earlier(s.least, p)
+	}
+}
+
+// hear tells whether hints arrive from now on.
+func (f *front) hear(hinted bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hinted = hinted
+	f.goBack(beginning)
+}
+
+// entered tells this process and the others that something has entered the queue, at p or behind it.
+func (d *DB) entered(p place) {
+	d.front.back(p)
+	d.hints.notify(p)
+}
+
+// firstOf is the place of the first task, at most, of new flows.
+func firstOf(rows []flowRow, batch []*registration, plans map[flow.WorkflowID]plan) place {
+	first := place{priority: math.MaxInt}
+	for _, r := range rows {
+		if !r.Replayed && (first.registered.IsZero() || r.RegisteredTS.Before(first.registered)) {
+			first.registered = r.RegisteredTS
+		}
+	}
+	for _, r := range batch {
+		if p := r.request.Priority; p != nil {
+			first.priority = min(first.priority, *p)
+			continue
+		}
+		for _, t := range plans[r.request.WorkflowID].tasks {
+			first.priority = min(first.priority, t.Priority)
+		}
+	}
+	return first
+}
+
+// timeLayout is how a timestamp is written as PostgreSQL understands and writes them, in UTC.
+const timeLayout = "2006-01-02 15:04:05.999999Z07"
+
+// hint writes a place for a notification: whose priority and time tell enough.
+func (p place) hint() string {
+	if p == beginning {
+		return ""
+	}
+	return fmt.Sprintf("%d %s", p.priority, p.registered.UTC().Format(timeLayout))
+}
+
+// readHint reads a notification, which anybody may have sent: whatever it does not
+// understand may be anywhere.
+func readHint(text string) place {
+	priority, registered, _ := strings.Cut(text, " ")
+	p, err := strconv.Atoi(priority)
+	if err != nil {
+		return beginning
+	}
+	return readPlace(p, registered, "", 0)
+}
+
+// readPlace makes a place of a row's columns; of one with a time that is none (people write
+// infinity) it makes the beginning.
+func readPlace(priority int, registered, flow string, seq int) place {
+	at, err := time.Parse(timeLayout, registered)
+	if err != nil {
+		return beginning
+	}
+	return place{priority, at.UTC(), flow, seq}
+}
+
+// args are the place for a statement.
+func (s *start) args() []any {
+	registered := "-infinity"
+	if s.from != beginning {
+		registered = s.from.registered.Format(timeLayout)
+	}
+	return []any{max(s.from.priority, math.MinInt32), registered, s.from.flow, s.from.seq, s.whole}
+}
