@@ -279,9 +279,9 @@ func partition(results []flow.Result) (finished, others []flow.Result) {
 	finished = make([]flow.Result, 0, len(results)) // most finish
 	for _, r := range sorted(results) {
 		if r.Outcome == flow.OutcomeFinished || r.Outcome == flow.OutcomeSkipped {
-			finished = append(finished, r)
+			finished = append(finished, *r)
 		} else {
-			others = append(others, r)
+			others = append(others, *r)
 		}
 	}
 	return finished, others

@@ -312,9 +312,12 @@ func newKeys(results []flow.Result) keys {
 }
 
 // sorted returns results in the order of their keys, in which everybody locks tasks.
-func sorted(results []flow.Result) []flow.Result {
-	s := slices.Clone(results)
-	slices.SortFunc(s, func(a, b flow.Result) int {
+func sorted(results []flow.Result) []*flow.Result {
+	s := make([]*flow.Result, len(results))
+	for i := range results {
+		s[i] = &results[i]
+	}
+	slices.SortFunc(s, func(a, b *flow.Result) int {
 		return cmp.Or(cmp.Compare(a.Task.Flow, b.Task.Flow), cmp.Compare(a.Task.Seq, b.Task.Seq))
 	})
 	return s

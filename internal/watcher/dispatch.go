@@ -3,6 +3,7 @@ package watcher
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -339,7 +340,9 @@ func (w *Watcher) logVerdict(j flow.Judged) {
 	case j.Verdict == flow.VerdictRefused:
 		w.log.Info("late result refused: the task was changed by hand or taken over", attrs(r.Task, "outcome", r.Outcome, "took", took)...)
 	case j.Status == flow.Finished:
-		w.log.Info("task finished", attrs(r.Task, "took", took)...)
+		if w.log.Enabled(context.Background(), slog.LevelInfo) { // or its attributes are made for nothing
+			w.log.Info("task finished", attrs(r.Task, "took", took)...)
+		}
 	case j.Status == flow.Ignored:
 		w.log.Info("task skipped", attrs(r.Task, "why", r.Error)...)
 	case r.Outcome == flow.OutcomePaused && r.Pause.Ask:

@@ -108,7 +108,7 @@ func (p *printed) close() {
 
 // logger returns a logger whose lines go to the log of the watcher and to that of the
 // attempt.
-func (p *printed) logger(of *slog.Logger, t flow.Task) *slog.Logger {
+func (p *printed) logger(of *slog.Logger, t *flow.Task) *slog.Logger {
 	return slog.New(teller{of.Handler(), func() slog.Handler {
 		return tint.NewTextHandler(&p.spoken, &tint.Options{NoColor: true, ReplaceAttr: withoutSame(t)})
 	}})
@@ -116,7 +116,7 @@ func (p *printed) logger(of *slog.Logger, t flow.Task) *slog.Logger {
 
 // withoutSame leaves out what is the same in each line of an attempt, and that a line is
 // no warning.
-func withoutSame(t flow.Task) func(groups []string, a slog.Attr) slog.Attr {
+func withoutSame(t *flow.Task) func(groups []string, a slog.Attr) slog.Attr {
 	same := map[string]string{
 		"component": "program", "flow": string(t.Flow), "seq": strconv.Itoa(t.Seq), "task": string(t.WorkflowID),
 		"program": t.Program, "attempt": strconv.Itoa(t.Attempt), slog.LevelKey: slog.LevelInfo.String(),

@@ -91,7 +91,7 @@ func TestPrinted_WhatTheProgramSays(t *testing.T) {
 	var watchers bytes.Buffer
 	lines := printing(t, func(p *printed) {
 		task := flow.Task{TaskKey: flow.TaskKey{Flow: "f", Seq: 7}, WorkflowID: "w", Program: "P", Attempt: 2}
-		log := p.logger(slog.New(slog.NewTextHandler(&watchers, &slog.HandlerOptions{Level: slog.LevelWarn})), task)
+		log := p.logger(slog.New(slog.NewTextHandler(&watchers, &slog.HandlerOptions{Level: slog.LevelWarn})), &task)
 		log = log.With("component", "program", "flow", task.Flow, "seq", task.Seq, "task", task.WorkflowID, "program", task.Program, "attempt", 2)
 		log.Info("hello", "who", "the world", "flow", "another one")
 		log.With("a", 1).WithGroup("g").Warn("two\nlines", "seq", 7)
@@ -110,7 +110,8 @@ func TestPrinted_Debugging(t *testing.T) {
 	t.Parallel()
 	var watchers bytes.Buffer
 	lines := printing(t, func(p *printed) {
-		p.logger(slog.New(slog.NewTextHandler(&watchers, &slog.HandlerOptions{Level: slog.LevelDebug})), newTask(1, "c")).Debug("detail")
+		task := newTask(1, "c")
+		p.logger(slog.New(slog.NewTextHandler(&watchers, &slog.HandlerOptions{Level: slog.LevelDebug})), &task).Debug("detail")
 	})
 	require.Equal(t, []string{"log DBG detail"}, lines)
 	require.Contains(t, watchers.String(), "msg=detail")

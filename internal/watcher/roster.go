@@ -1,7 +1,6 @@
 package watcher
 
 import (
-	"context"
 	"sync"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -10,7 +9,7 @@ import (
 // roster is the attempts whose programs run, so that they can be cancelled one by one.
 type roster struct {
 	mu      sync.Mutex
-	running map[attemptKey]entry
+	running map[attemptKey]*attempt
 }
 
 // attemptKey tells attempts at one task apart, which may overlap when one was revoked.
@@ -19,23 +18,18 @@ type attemptKey struct {
 	claim string
 }
 
-type entry struct {
-	task   flow.Task
-	cancel context.CancelCauseFunc
-}
+func newRoster() *roster { return &roster{running: make(map[attemptKey]*attempt)} }
 
-func newRoster() *roster { return &roster{running: make(map[attemptKey]entry)} }
-
-func (r *roster) add(t flow.Task, cancel context.CancelCauseFunc) {
+func (r *roster) add(a *attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.running[attemptKey{t.TaskKey, t.ClaimID}] = entry{t, cancel}
+	r.running[keyOf(a.task)] = a
 }
 
 func (r *roster) remove(t flow.Task) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.running, attemptKey{t.TaskKey, t.ClaimID})
+	delete(r.running, keyOf(t))
 }
 
 // size returns how many run.
@@ -50,8 +44,8 @@ func (r *roster) tasks() []flow.Task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	tasks := make([]flow.Task, 0, len(r.running))
-	for _, e := range r.running {
-		tasks = append(tasks, e.task)
+	for _, a := range r.running {
+		tasks = append(tasks, a.task)
 	}
 	return tasks
 }
@@ -60,8 +54,8 @@ func (r *roster) tasks() []flow.Task {
 func (r *roster) cancel(t flow.Task, cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e, ok := r.running[attemptKey{t.TaskKey, t.ClaimID}]; ok {
-		e.cancel(cause)
+	if a, ok := r.running[keyOf(t)]; ok {
+		a.end(cause)
 	}
 }
 
@@ -70,9 +64,9 @@ func (r *roster) cancelAll(match func(flow.Task) bool, cause error) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := 0
-	for _, e := range r.running {
-		if match(e.task) {
-			e.cancel(cause)
+	for _, a := range r.running {
+		if match(a.task) {
+			a.end(cause)
 			n++
 		}
 	}

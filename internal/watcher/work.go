@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -48,106 +49,116 @@ func (w *Watcher) worker(tasks <-chan flow.Task, report chan<- ended) {
 
 // work runs one attempt and reports what it came to, once. The worker is stuck for as
 // long as the program ignores that its context has ended; the attempt's result is
-// reported all the same, by watch.
+// reported all the same, by giveUp.
 func (w *Watcher) work(t flow.Task, report chan<- ended) {
+	a := &attempt{w: w, task: t, begun: time.Now(), report: report, out: newPrinted(w.shipper, t)}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	w.roster.add(t, cancel)
+	a.cancel = cancel
+	w.roster.add(a)
 	if t.Timeout > 0 {
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeoutCause(ctx, t.Timeout, errTimeout)
 		defer stop()
+		late := time.AfterFunc(t.Timeout+grace, func() { a.giveUp(errTimeout) })
+		defer late.Stop()
 	}
-	w.log.Info("task started", attrs(t)...)
-	a := &attempt{begun: time.Now(), over: make(chan struct{}), out: newPrinted(w.shipper, t)}
-	unwatch := context.AfterFunc(ctx, func() { w.watch(ctx, t, a, report) })
+	if w.log.Enabled(ctx, slog.LevelInfo) { // or its attributes are made for nothing
+		w.log.Info("task started", attrs(t)...)
+	}
 
 	// What is left to report where the program ends its goroutine.
-	result := flow.Result{Task: t, Outcome: flow.OutcomeFailed, Error: "the program ended its goroutine"}
-	defer func() {
-		unwatch()
-		close(a.over)
-		result.Took = time.Since(a.begun)
-		reported := a.reported.Swap(true)
-		a.out.close()
-		if reported {
-			report <- ended{free: true}
-			return
-		}
-		w.roster.remove(t)
-		report <- ended{result: &result, free: true}
-	}()
-	result = w.try(ctx, t, a.out)
+	a.result = flow.Result{Task: t, Outcome: flow.OutcomeFailed, Error: "the program ended its goroutine"}
+	defer a.close()
+	a.try(ctx)
 }
 
 // attempt is one that is being worked on.
 type attempt struct {
+	w        *Watcher
+	task     flow.Task
 	begun    time.Time
+	cancel   context.CancelCauseFunc
 	out      *printed
-	over     chan struct{} // closed when its program has returned
-	reported atomic.Bool   // whoever sets it reports
+	result   flow.Result
+	report   chan<- ended
+	reported atomic.Bool // whoever sets it reports
 }
 
-// watch makes up the result of an attempt whose program goes on for too long after its
+// close reports the result, and that the worker can take a task again.
+func (a *attempt) close() {
+	a.result.Took = time.Since(a.begun)
+	reported := a.reported.Swap(true)
+	a.out.close()
+	if reported {
+		a.report <- ended{free: true}
+		return
+	}
+	a.w.roster.remove(a.task)
+	a.report <- ended{result: &a.result, free: true}
+}
+
+// end ends the attempt's context. Its program has some time left to return.
+func (a *attempt) end(cause error) {
+	a.cancel(cause)
+	time.AfterFunc(grace, func() { a.giveUp(cause) })
+}
+
+// giveUp makes up the result of an attempt whose program goes on for too long after its
 // context has ended. It is told by the context alone, since a program may do nothing but
 // compute.
-func (w *Watcher) watch(ctx context.Context, t flow.Task, a *attempt, report chan<- ended) {
-	select {
-	case <-a.over:
-		return
-	case <-time.After(grace):
-	}
+func (a *attempt) giveUp(cause error) {
 	if a.reported.Swap(true) {
 		return
 	}
-	cause, outcome := context.Cause(ctx), flow.OutcomeFailed
+	outcome := flow.OutcomeFailed
 	if errors.Is(cause, errTimeout) {
 		outcome = flow.OutcomeTimeout
 	}
-	w.roster.remove(t)
-	w.log.Error("a program ignores that it was cancelled: its worker is stuck", attrs(t)...)
-	report <- ended{result: &flow.Result{
-		Task: t, Outcome: outcome, Took: time.Since(a.begun),
+	a.w.roster.remove(a.task)
+	a.w.log.Error("a program ignores that it was cancelled: its worker is stuck", attrs(a.task)...)
+	a.report <- ended{result: &flow.Result{
+		Task: a.task, Outcome: outcome, Took: time.Since(a.begun),
 		Error: fmt.Sprintf("%v, and the program went on for %s: it may still be running", cause, grace),
 	}}
 }
 
-// try runs a task's program once and says what it came to.
-func (w *Watcher) try(ctx context.Context, t flow.Task, out *printed) flow.Result {
-	output, err := w.call(ctx, t, out)
-	result := flow.Result{Task: t}
+// try runs the task's program once and notes what it came to.
+func (a *attempt) try(ctx context.Context) {
+	output, err := a.call(ctx)
 	if err == nil {
 		output, err = checkOutput(output)
 	}
+	r := &a.result
 	if err == nil {
-		result.Outcome, result.Output = flow.OutcomeFinished, output
-		return result
+		r.Outcome, r.Error, r.Output = flow.OutcomeFinished, "", output
+		return
 	}
 	if pause, paused := errors.AsType[*flow.Pause](err); paused {
-		if result.Pause, err = checkPause(pause); err == nil {
-			result.Outcome = flow.OutcomePaused
-			return result
+		if r.Pause, err = checkPause(pause); err == nil {
+			r.Outcome, r.Error = flow.OutcomePaused, ""
+			return
 		}
 	}
-	result.Outcome, result.Error = judge(ctx, t, err)
-	return result
+	r.Outcome, r.Error = judge(ctx, a.task, err)
 }
 
 // call runs the program; a panic is an error like others.
-func (w *Watcher) call(ctx context.Context, t flow.Task, out *printed) (output json.RawMessage, err error) {
+func (a *attempt) call(ctx context.Context) (output json.RawMessage, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			stack := debug.Stack()
 			output, err = nil, fmt.Errorf("panic: %v\n%s", p, stack[:min(len(stack), maxStack)])
 		}
 	}()
+	w := a.w
 	return w.programs.Run(ctx, Attempt{
-		Task: t, Log: out.logger(w.log, t), Stdout: &out.stdout, Stderr: &out.stderr,
+		Task: a.task, Log: a.out.logger(w.log, &a.task), Stdout: &a.out.stdout, Stderr: &a.out.stderr,
 		Outputs: func(ctx context.Context, seqs ...int) (map[int]json.RawMessage, error) {
-			return w.outputs(ctx, t.TaskKey, seqs)
+			return w.outputs(ctx, a.task.TaskKey, seqs)
 		},
 		Flow: func(ctx context.Context) (flow.Flow, error) {
-			return untilAnswered(ctx, func() (flow.Flow, error) { return w.store.Registered(ctx, t.TaskKey) })
+			return untilAnswered(ctx, func() (flow.Flow, error) { return w.store.Registered(ctx, a.task.TaskKey) })
 		},
 	})
 }
