@@ -15,11 +15,10 @@ import (
 // The floor is what PostgreSQL itself takes for the same changes of state, durable, in
 // batches, over two connections: the barest table that has a text key and a time, with
 // an index by which waiting rows are found in order, and statements that know no
-// dependencies, owners, fences, retries or errors. Both connections together hold as
-// many rows as two calls of the engine do.
+// dependencies, owners, fences, retries or errors. Each statement has as many rows as a
+// call of the engine: a third of the workers' tasks is in each of two calls, a third in
+// their hands.
 const (
-	floorBatch = defaultWorkers / 3 // a third of the workers' tasks is in each of two calls, a third in their hands
-
 	floorTableSQL = `
 CREATE TABLE floor (flow varchar(256) COLLATE "C" NOT NULL, seq integer NOT NULL, status smallint NOT NULL DEFAULT 0,
 	registered timestamptz NOT NULL, started timestamptz, finished timestamptz, program text NOT NULL DEFAULT 'NoOp',
@@ -37,7 +36,7 @@ FROM generate_series(1, $1) n, generate_series(1, $2) s ORDER BY n, s`
 	// Independent rows must be found: the oldest that nobody holds.
 	floorTakeSQL = `
 UPDATE floor t SET status = 1, started = clock_timestamp()
-FROM (SELECT flow, seq FROM floor WHERE started IS NULL ORDER BY registered, flow, seq LIMIT 200 FOR NO KEY UPDATE SKIP LOCKED) c
+FROM (SELECT flow, seq FROM floor WHERE started IS NULL ORDER BY registered, flow, seq LIMIT %d FOR NO KEY UPDATE SKIP LOCKED) c
 WHERE t.flow = c.flow AND t.seq = c.seq
 RETURNING t.flow, t.seq, t.program, t.parameters::text`
 
@@ -66,7 +65,7 @@ func (b *bench) floor(ctx context.Context, flows, size int) (rate float64, err e
 				return err
 			}
 		}
-		rate, err = perSecond(flows*size, func() error { return floorLanes(ctx, db, size) })
+		rate, err = perSecond(flows*size, func() error { return b.floorLanes(ctx, db, size) })
 		if err != nil {
 			return err
 		}
@@ -82,7 +81,7 @@ func (b *bench) floor(ctx context.Context, flows, size int) (rate float64, err e
 	return rate, err
 }
 
-func floorLanes(ctx context.Context, db *sql.DB, size int) error {
+func (b *bench) floorLanes(ctx context.Context, db *sql.DB, size int) error {
 	var lanes errgroup.Group
 	for lane := range 2 {
 		lanes.Go(func() error {
@@ -92,16 +91,16 @@ func floorLanes(ctx context.Context, db *sql.DB, size int) error {
 			}
 			defer func() { _ = conn.Close() }()
 			if size == 1 {
-				return floorIndependent(ctx, conn)
+				return floorIndependent(ctx, conn, b.workers/3)
 			}
-			return floorChains(ctx, conn, size, lane)
+			return floorChains(ctx, conn, size, lane, b.workers/3)
 		})
 	}
 	return lanes.Wait()
 }
 
-func floorIndependent(ctx context.Context, conn *sql.Conn) error {
-	take, err := conn.PrepareContext(ctx, floorTakeSQL)
+func floorIndependent(ctx context.Context, conn *sql.Conn, batch int) error {
+	take, err := conn.PrepareContext(ctx, fmt.Sprintf(floorTakeSQL, batch))
 	if err != nil {
 		return err
 	}
@@ -122,7 +121,7 @@ func floorIndependent(ctx context.Context, conn *sql.Conn) error {
 	}
 }
 
-func floorChains(ctx context.Context, conn *sql.Conn, size, lane int) error {
+func floorChains(ctx context.Context, conn *sql.Conn, size, lane, batch int) error {
 	all, _, err := keysOf(conn.QueryContext(ctx, `SELECT flow, 1, '', '' FROM floor WHERE seq = 1 ORDER BY flow`))
 	if err != nil {
 		return err
@@ -138,8 +137,8 @@ func floorChains(ctx context.Context, conn *sql.Conn, size, lane int) error {
 		return err
 	}
 	defer func() { _ = finish.Close() }()
-	for ; len(all) > 0; all = all[min(len(all), floorBatch):] {
-		flows := all[:min(len(all), floorBatch)]
+	for ; len(all) > 0; all = all[min(len(all), batch):] {
+		flows := all[:min(len(all), batch)]
 		seqs := slices.Repeat([]int32{1}, len(flows))
 		for range size {
 			if flows, seqs, err = keysOf(claim.QueryContext(ctx, flows, seqs)); err != nil {

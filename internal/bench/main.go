@@ -30,8 +30,8 @@ func main() {
 	}
 }
 
-// defaultWorkers fills calls with 200 tasks.
-const defaultWorkers = 600
+// defaultWorkers are as many as the peers have.
+const defaultWorkers = 1000
 
 // workload measures one thing, some figures, on an empty database of its own.
 type workload struct {

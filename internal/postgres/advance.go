@@ -49,7 +49,7 @@ const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.pa
 // holds, task row locked) → bar (what goes first of all that cannot be claimed directly) →
 // chosen (predicted ones that come before it) → counted (dependents counted down and, if
 // chosen and still so on their newest version, claimed) → queued (the others that can go)
-// → mine, claimed, taken (from the queue).
+// → mine, taken, claimed (from the queue).
 //
 // Of the queue one row more than needed is looked at: a dependent may be claimed directly
 // only if it comes before that row. The row must be one that nobody holds: taken from the
@@ -61,8 +61,8 @@ const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.pa
 // invisible to its snapshot and comes back as "missed", to be recounted.
 //
 // A task is found by its key, never by its place in the table, unless it is locked: of a
-// row that changed since the snapshot the place is another one. A locked one had changed
-// before; it is then not found, stays in the queue, and "head" counts more than was taken.
+// row that changed since the snapshot the place is another one. If a locked one had changed
+// before, it is not found by its place, and comes back as "missed", too.
 func advanceText(head string) string {
 	return `
 -- flower: Advance
@@ -124,26 +124,27 @@ WITH given AS MATERIALIZED (
     RETURNING ` + order + `
 ), mine AS MATERIALIZED (
     SELECT * FROM head LIMIT (SELECT free - (SELECT count(*) FROM chosen WHERE direct) FROM room)
+), taken AS (  -- as soon as may be: until then others try to lock the task
+    DELETE FROM kr_ready r USING mine WHERE r.ctid = mine.place
+    RETURNING r.task_flow_id, r.task_exec_seq, mine.task
 ), claimed AS (
     UPDATE kr_task_stat t
     SET    ` + claimSet + `
-    FROM   mine
-    WHERE  t.ctid = mine.task AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
-    RETURNING ` + taskColumns + `, mine.place
-), taken AS (
-    DELETE FROM kr_ready r USING claimed c WHERE r.ctid = c.place
+    FROM   taken
+    WHERE  t.ctid = taken.task AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
+    RETURNING ` + taskColumns + `
 ), size AS MATERIALIZED (
     SELECT (SELECT count(*) FROM head) AS head, (SELECT count(*) FROM mine) AS mine
 )
 SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, pause,
        timeout_ms, started_us
-FROM   counted WHERE exec_status = 1 AND claim_id = $6::uuid
-UNION ALL
-SELECT 'taken', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, pause,
-       timeout_ms, started_us
 FROM   claimed
 UNION ALL
-SELECT 'head', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, '', '', head > mine, NULL, NULL, mine
+SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, pause,
+       timeout_ms, started_us
+FROM   counted WHERE exec_status = 1 AND claim_id = $6::uuid
+UNION ALL
+SELECT 'head', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, '', '', head > mine, NULL, NULL, 0
 FROM   (SELECT * FROM head OFFSET (SELECT greatest(least(mine, head - 1), 0) FROM size) LIMIT 1) until, size
 UNION ALL
 SELECT 'queued', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, '', '', false, NULL, NULL, n
@@ -153,6 +154,11 @@ SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', '', false, NULL, N
 FROM   released r
 WHERE  (SELECT count(*) FROM released) <> (SELECT count(*) FROM counted)  -- or it would compare all with all, for nothing
        AND NOT EXISTS (SELECT FROM counted c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
+UNION ALL
+SELECT 'missed', x.task_flow_id, x.task_exec_seq, '', '', '', 0, 0, '', '', false, NULL, NULL, 0
+FROM   taken x
+WHERE  (SELECT count(*) FROM taken) <> (SELECT count(*) FROM claimed)
+       AND NOT EXISTS (SELECT FROM claimed c WHERE c.task_flow_id = x.task_flow_id AND c.task_exec_seq = x.task_exec_seq)
 UNION ALL
 SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', '', false, NULL, NULL, 0
 FROM   given g
@@ -318,23 +324,16 @@ func (d *DB) advance(ctx context.Context, finished []flow.Result, c flow.Claim, 
 
 func (d *DB) readAdvance(ctx context.Context, rows []advanceRow, finished []flow.Result, claim string, from *start, adv *flow.Advanced) error {
 	var missed, open []flow.TaskKey
-	taken, until, held, queued := 0, beginning, false, end
+	until, held, queued := beginning, false, end
 	adv.Claimed = slices.Grow(adv.Claimed, len(rows))
 	for _, r := range rows {
 		switch r.Kind {
-		case "claimed", "taken":
+		case "claimed":
 			r.ClaimID = claim
 			adv.Claimed = append(adv.Claimed, r.task())
-			if r.Kind == "taken" {
-				taken++
-			}
-		case "head": // after all that was taken
+		case "head":
 			until, held = r.place(), r.Limited
-			if taken < int(r.StartedUS) { // it changed meanwhile, and is still there
-				until, held = from.from, true
-				adv.Queued++
-			}
-		case "queued": // after the head
+		case "queued":
 			adv.Queued += int(r.StartedUS)
 			queued = r.place()
 		case "missed":

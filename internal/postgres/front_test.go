@@ -248,3 +248,32 @@ func TestAdvance_FindsWhatWasNotDeleted(t *testing.T) {
 	tasks := advance(t, w, nil, flow.Claim{Free: 3, Whole: true}).Claimed
 	require.Equal(t, []flow.TaskKey{{Flow: id, Seq: 1}}, keysOf(tasks))
 }
+
+// A task that was changed after the claim's snapshot, and before the claim locked it, is
+// claimed by the next one at the latest, with the change.
+func TestAdvance_ATaskChangesMeanwhile(t *testing.T) {
+	both(t, func(t *testing.T, w *world) {
+		first := register(t, w, def())
+		task := claimOne(t, w)
+		require.Equal(t, first, task.Flow)
+		id := register(t, w, independent(3)...)
+		tx := begin(t, w)
+		mustExec(t, tx, `SELECT FROM kr_task_stat WHERE task_flow_id = $1 FOR UPDATE`, string(first))
+		var adv flow.Advanced
+		wait := async(func() (err error) {
+			adv, err = w.Advance(t.Context(), finished(task), flow.Claim{ID: newID(), Watcher: w.watcher, Free: 3, Programs: programs})
+			return err
+		})
+		awaitBlocked(t, w, 1)
+		byHand(t, w, `UPDATE kr_task_stat SET parameters = '{"changed": true}' WHERE task_flow_id = $1 AND task_exec_seq = 2`, string(id))
+		require.NoError(t, tx.Commit())
+		require.NoError(t, wait())
+		tasks := append(adv.Claimed, claim(t, w, 3)...)
+		require.ElementsMatch(t, []int{1, 2, 3}, seqsOf(tasks))
+		for _, task := range tasks {
+			require.Equal(t, task.Seq == 2, string(task.Parameters) == `{"changed": true}`, "%d: %s", task.Seq, task.Parameters)
+		}
+		finish(t, w, tasks...)
+		sound(t, w)
+	})
+}
