@@ -93,17 +93,21 @@ func (d *DB) Owned(ctx context.Context, watcher string, claims []string) ([]flow
 	return tasks, nil
 }
 
-// strangersSQL looks past what this watcher could run: the queue has little else when
-// this watcher has free workers.
-const strangersSQL = `
+// firstTasks are the tasks that go first, with their programs. Not all of the queue: whatever
+// nobody can run is among the first of them once the others are taken, and joining a long
+// queue with a long history took a second of every ten. OFFSET: whatever PostgreSQL thinks of
+// the tables' sizes, it goes along the queue, and from there to the tasks.
+var firstTasks = fmt.Sprintf(`
+    (SELECT `+order+` FROM kr_ready ORDER BY `+order+` LIMIT %d) r
+    CROSS JOIN LATERAL (SELECT s.program FROM kr_task_stat s
+                        WHERE s.task_flow_id = r.task_flow_id AND s.task_exec_seq = r.task_exec_seq OFFSET 0) t`, maxAhead)
+
+var strangersSQL = `
 -- flower: strangers
-SELECT DISTINCT coalesce(t.program, '') FROM (
-    SELECT t.program
-    FROM   kr_ready r
-    JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
-    WHERE  (t.program = ANY ($1::text[])) IS NOT TRUE
-    LIMIT  1000) t
-WHERE  NOT EXISTS (SELECT FROM kr_watcher w WHERE w.lease_until > clock_timestamp() AND t.program = ANY (w.programs))`
+SELECT DISTINCT coalesce(t.program, '')
+FROM   ` + firstTasks + `
+WHERE  (t.program = ANY ($1::text[])) IS NOT TRUE
+       AND NOT EXISTS (SELECT FROM kr_watcher w WHERE w.lease_until > clock_timestamp() AND t.program = ANY (w.programs))`
 
 // Strangers returns programs of tasks that could go but for that no watcher has them.
 // "" is a task without any program.
@@ -113,22 +117,27 @@ func (d *DB) Strangers(ctx context.Context, programs []string) ([]string, error)
 	return rows, translate("look for programs that no watcher has", err)
 }
 
-const refuseSQL = `
+var refuseSQL = `
 -- flower: refuse
-WITH stray AS MATERIALIZED (
-    SELECT t.task_flow_id, t.task_exec_seq
-    FROM   kr_ready r
-    JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.task_exec_seq
-    WHERE  t.exec_status = 0 AND coalesce(t.program, '') = $1
+WITH near AS MATERIALIZED (
+    SELECT r.task_flow_id, r.task_exec_seq
+    FROM   ` + firstTasks + `
+    WHERE  coalesce(t.program, '') = $1
            AND NOT EXISTS (SELECT FROM kr_watcher w WHERE w.lease_until > clock_timestamp() AND $1 = ANY (w.programs))
-    ORDER  BY t.task_flow_id, t.task_exec_seq
+    ORDER  BY 1, 2
     LIMIT  1000
-    FOR NO KEY UPDATE OF t SKIP LOCKED
+), stray AS MATERIALIZED (
+    SELECT t.place
+    FROM   near n
+    CROSS  JOIN LATERAL (
+        SELECT t.ctid AS place FROM kr_task_stat t
+        WHERE  t.task_flow_id = n.task_flow_id AND t.task_exec_seq = n.task_exec_seq
+               AND t.exec_status = 0 AND coalesce(t.program, '') = $1
+        FOR NO KEY UPDATE SKIP LOCKED) t
 )
 UPDATE kr_task_stat t
 SET    exec_status = 2, reason = 'invalid', error = $2
-FROM   stray s
-WHERE  t.task_flow_id = s.task_flow_id AND t.task_exec_seq = s.task_exec_seq
+WHERE  t.ctid = ANY (ARRAY(SELECT place FROM stray))  -- locked; one that had just changed is not found, and met again
 RETURNING t.task_flow_id, t.task_exec_seq`
 
 // Refuse suspends tasks whose program no watcher has, as invalid, with a text that says

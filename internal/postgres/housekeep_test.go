@@ -2,9 +2,11 @@ package postgres
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/lib/pq"
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -86,6 +88,39 @@ func TestPromote_ManyAtOnce(t *testing.T) {
 	}
 	require.Equal(t, n, total)
 	require.Len(t, ready(t, w), n)
+}
+
+// However long the history and the queue are, looking for programs that nobody has reads
+// the first tasks of the queue.
+func TestStrangers_BesideManyRows(t *testing.T) {
+	t.Parallel()
+	w := openBroken(t) // reading v_invariant takes long here
+	behind(t, w, `
+		INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status, unmet, program)
+		SELECT 'flow ' || i, 1, 'x', 1, CASE WHEN i < 50000 THEN 3 ELSE 0 END, 0, CASE WHEN i = 50000 THEN 'Unknown' ELSE 'NoOp' END
+		FROM generate_series(0, 69999) i`)
+	behind(t, w, `INSERT INTO kr_ready SELECT task_priority, registered_ts, task_flow_id, task_exec_seq FROM kr_task_stat WHERE exec_status = 0`)
+	for _, analyzed := range []bool{false, true} {
+		if analyzed {
+			mustExec(t, w.psql, `ANALYZE`)
+		}
+		for name, query := range map[string]string{"strangers": strangersSQL, "refuse": refuseSQL} {
+			args := []any{pq.Array(programs)}
+			if name == "refuse" {
+				args = []any{"Unknown", "no watcher has it"}
+			}
+			var plan []string
+			tx := begin(t, w)
+			require.NoError(t, tx.Select(&plan, `EXPLAIN (ANALYZE) `+query, args...))
+			text := strings.Join(plan, "\n")
+			require.NotContains(t, text, "Seq Scan on kr_task_stat", name)
+			require.Contains(t, text, "rows=5000", "it has looked that far")
+			require.NoError(t, tx.Rollback())
+		}
+	}
+	names, err := w.Strangers(t.Context(), programs)
+	require.NoError(t, err)
+	require.Equal(t, []string{"Unknown"}, names)
 }
 
 func TestStrangers(t *testing.T) {
