@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -206,6 +207,16 @@ type advanceRow struct {
 	taskRow
 }
 
+// advanceRows is the answer, in the order of the columns.
+type advanceRows []advanceRow
+
+func (a *advanceRows) scan(rows *sql.Rows) error {
+	*a = append(*a, advanceRow{})
+	r := &(*a)[len(*a)-1]
+	return rows.Scan(&r.Kind, &r.FlowID, &r.Seq, &r.WorkflowID, &r.Program, &r.Parameters, &r.Attempt, &r.AttemptBase, &r.OnLost,
+		&r.RunIf, &r.Limited, &r.Pause, &r.TimeoutMS, &r.StartedUS)
+}
+
 // place is that of a row which is a place in the queue.
 func (r advanceRow) place() place { return readPlace(r.Attempt, r.Parameters, r.FlowID, r.Seq) }
 
@@ -314,7 +325,7 @@ func (d *DB) advance(ctx context.Context, finished []flow.Result, c flow.Claim, 
 	} else {
 		args = append(args, from.args()...)
 	}
-	rows := make([]advanceRow, 0, c.Free+4) // for a full answer
+	rows := make(advanceRows, 0, c.Free+4) // for a full answer
 	if err := d.engine.selectAll(ctx, &rows, query, args...); err != nil {
 		d.front.ended(from, from.from, true)
 		return translate(fmt.Sprintf("finish %d tasks and claim %d", len(finished), c.Free), err)

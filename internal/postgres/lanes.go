@@ -103,6 +103,9 @@ func (ln *lane) disconnect() error {
 
 func (ln *lane) selectAll(ctx context.Context, prepare bool, dest any, query string, args ...any) error {
 	if !prepare {
+		if s, ok := dest.(scanner); ok {
+			return scanAll(s)(ln.conn.QueryContext(ctx, query, args...))
+		}
 		return ln.conn.SelectContext(ctx, dest, query, args...)
 	}
 	stmt := ln.stmts[query]
@@ -113,7 +116,30 @@ func (ln *lane) selectAll(ctx context.Context, prepare bool, dest any, query str
 		}
 		ln.stmts[query] = stmt
 	}
+	if s, ok := dest.(scanner); ok {
+		return scanAll(s)(stmt.QueryContext(ctx, args...))
+	}
 	return stmt.SelectContext(ctx, dest, args...)
+}
+
+// scanner takes the rows of an answer one by one, by the order of its columns: finding the
+// fields for their names costs half a microsecond a row, which is a part of a hot answer.
+type scanner interface {
+	scan(rows *sql.Rows) error
+}
+
+func scanAll(s scanner) func(rows *sql.Rows, err error) error {
+	return func(rows *sql.Rows, err error) error {
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			if err := s.scan(rows); err != nil {
+				return errors.Join(err, rows.Close())
+			}
+		}
+		return errors.Join(rows.Err(), rows.Close())
+	}
 }
 
 // discard closes a connection instead of giving it back to its pool.

@@ -9,7 +9,7 @@ import (
 // roster is the attempts whose programs run, so that they can be cancelled one by one.
 type roster struct {
 	mu      sync.Mutex
-	running map[attemptKey]*attempt
+	running map[*attempt]bool
 }
 
 // attemptKey tells attempts at one task apart, which may overlap when one was revoked.
@@ -18,18 +18,18 @@ type attemptKey struct {
 	claim string
 }
 
-func newRoster() *roster { return &roster{running: make(map[attemptKey]*attempt)} }
+func newRoster() *roster { return &roster{running: make(map[*attempt]bool)} }
 
 func (r *roster) add(a *attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.running[keyOf(a.task)] = a
+	r.running[a] = true
 }
 
-func (r *roster) remove(t flow.Task) {
+func (r *roster) remove(a *attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.running, keyOf(t))
+	delete(r.running, a)
 }
 
 // size returns how many run.
@@ -44,7 +44,7 @@ func (r *roster) tasks() []flow.Task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	tasks := make([]flow.Task, 0, len(r.running))
-	for _, a := range r.running {
+	for a := range r.running {
 		tasks = append(tasks, a.task)
 	}
 	return tasks
@@ -54,8 +54,10 @@ func (r *roster) tasks() []flow.Task {
 func (r *roster) cancel(t flow.Task, cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if a, ok := r.running[keyOf(t)]; ok {
-		a.end(cause)
+	for a := range r.running {
+		if keyOf(a.task) == keyOf(t) {
+			a.end(cause)
+		}
 	}
 }
 
@@ -64,7 +66,7 @@ func (r *roster) cancelAll(match func(flow.Task) bool, cause error) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := 0
-	for _, a := range r.running {
+	for a := range r.running {
 		if match(a.task) {
 			a.end(cause)
 			n++

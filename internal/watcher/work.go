@@ -94,7 +94,7 @@ func (a *attempt) close() {
 		a.report <- ended{free: true}
 		return
 	}
-	a.w.roster.remove(a.task)
+	a.w.roster.remove(a)
 	a.report <- ended{result: &a.result, free: true}
 }
 
@@ -115,7 +115,7 @@ func (a *attempt) giveUp(cause error) {
 	if errors.Is(cause, errTimeout) {
 		outcome = flow.OutcomeTimeout
 	}
-	a.w.roster.remove(a.task)
+	a.w.roster.remove(a)
 	a.w.log.Error("a program ignores that it was cancelled: its worker is stuck", attrs(a.task)...)
 	a.report <- ended{result: &flow.Result{
 		Task: a.task, Outcome: outcome, Took: time.Since(a.begun),
