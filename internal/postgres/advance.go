@@ -48,9 +48,9 @@ const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.pa
 // dependent, since an UPDATE … FROM changes a row only once) → predicted (which of them
 // can probably go, by the statement's snapshot) → head (the queue's first rows that nobody
 // holds, task row locked) → bar (what goes first of all that cannot be claimed directly) →
-// chosen (predicted ones that come before it) → counted (dependents counted down and, if
-// chosen and still so on their newest version, claimed) → queued (the others that can go)
-// → mine, taken, claimed (from the queue).
+// chosen (predicted ones that come before it) → mine, taken, claimed (from the queue), and
+// counted (dependents counted down and, if chosen and still so on their newest version,
+// claimed) → queued (the others that can go).
 //
 // Of the queue one row more than needed is looked at: a dependent may be claimed directly
 // only if it comes before that row. The row must be one that nobody holds: taken from the
@@ -62,8 +62,8 @@ const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.pa
 // invisible to its snapshot and comes back as "missed", to be recounted.
 //
 // A task is found by its key, never by its place in the table, unless it is locked: of a
-// row that changed since the snapshot the place is another one. If a locked one had changed
-// before, it is not found by its place, and comes back as "missed", too.
+// row that changed since the snapshot the place is another one. A locked one that had changed
+// before is not found by its place, and goes back to the queue.
 func advanceText(head string) string {
 	return `
 -- flower: Advance
@@ -118,22 +118,26 @@ WITH given AS MATERIALIZED (
     FROM   chosen p
     WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.seq
     RETURNING t.exec_status, t.unmet, t.run_after, t.gate, t.task_priority, t.registered_ts, t.claim_id, ` + taskColumns + `
-), queued AS (
-    INSERT INTO kr_ready (` + order + `)
-    SELECT ` + order + ` FROM counted WHERE exec_status = 0 AND unmet = 0 AND run_after IS NULL AND gate = 0
-    ON CONFLICT DO NOTHING
-    RETURNING ` + order + `
 ), mine AS MATERIALIZED (
     SELECT * FROM head LIMIT (SELECT free - (SELECT count(*) FROM chosen WHERE direct) FROM room)
 ), taken AS (  -- as soon as may be: until then others try to lock the task
     DELETE FROM kr_ready r USING mine WHERE r.ctid = mine.place
-    RETURNING r.task_flow_id, r.task_exec_seq, mine.task
+    RETURNING r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq, mine.task
 ), claimed AS (
     UPDATE kr_task_stat t
     SET    ` + claimSet + `
     FROM   taken
     WHERE  t.ctid = taken.task AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
     RETURNING ` + taskColumns + `
+), queued AS (
+    INSERT INTO kr_ready (` + order + `)
+    SELECT ` + order + ` FROM counted WHERE exec_status = 0 AND unmet = 0 AND run_after IS NULL AND gate = 0
+    UNION ALL
+    SELECT ` + order + ` FROM taken
+    WHERE  (SELECT count(*) FROM taken) <> (SELECT count(*) FROM claimed)  -- or it would compare all with all, for nothing
+           AND NOT EXISTS (SELECT FROM claimed c WHERE c.task_flow_id = taken.task_flow_id AND c.task_exec_seq = taken.task_exec_seq)
+    ON CONFLICT DO NOTHING
+    RETURNING ` + order + `
 ), size AS MATERIALIZED (
     SELECT (SELECT count(*) FROM head) AS head, (SELECT count(*) FROM mine) AS mine
 )
@@ -153,13 +157,8 @@ FROM   (SELECT *, count(*) OVER () AS n FROM queued ORDER BY ` + order + ` LIMIT
 UNION ALL
 SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', '', false, NULL, NULL, 0
 FROM   released r
-WHERE  (SELECT count(*) FROM released) <> (SELECT count(*) FROM counted)  -- or it would compare all with all, for nothing
+WHERE  (SELECT count(*) FROM released) <> (SELECT count(*) FROM counted)
        AND NOT EXISTS (SELECT FROM counted c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
-UNION ALL
-SELECT 'missed', x.task_flow_id, x.task_exec_seq, '', '', '', 0, 0, '', '', false, NULL, NULL, 0
-FROM   taken x
-WHERE  (SELECT count(*) FROM taken) <> (SELECT count(*) FROM claimed)
-       AND NOT EXISTS (SELECT FROM claimed c WHERE c.task_flow_id = x.task_flow_id AND c.task_exec_seq = x.task_exec_seq)
 UNION ALL
 SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', '', false, NULL, NULL, 0
 FROM   given g

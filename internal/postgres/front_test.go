@@ -249,8 +249,8 @@ func TestAdvance_FindsWhatWasNotDeleted(t *testing.T) {
 	require.Equal(t, []flow.TaskKey{{Flow: id, Seq: 1}}, keysOf(tasks))
 }
 
-// A task that was changed after the claim's snapshot, and before the claim locked it, is
-// claimed by the next one at the latest, with the change.
+// A task that was changed after the claim's snapshot, and before the claim locked it, goes
+// back to the queue, and is claimed by the next one, with the change.
 func TestAdvance_ATaskChangesMeanwhile(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		first := register(t, w, def())
@@ -268,6 +268,9 @@ func TestAdvance_ATaskChangesMeanwhile(t *testing.T) {
 		byHand(t, w, `UPDATE kr_task_stat SET parameters = '{"changed": true}' WHERE task_flow_id = $1 AND task_exec_seq = 2`, string(id))
 		require.NoError(t, tx.Commit())
 		require.NoError(t, wait())
+		require.Equal(t, []int{1, 3}, seqsOf(adv.Claimed))
+		require.Equal(t, 1, adv.Queued, "the watcher looks again")
+		require.Equal(t, []flow.TaskKey{{Flow: id, Seq: 2}}, ready(t, w))
 		tasks := append(adv.Claimed, claim(t, w, 3)...)
 		require.ElementsMatch(t, []int{1, 2, 3}, seqsOf(tasks))
 		for _, task := range tasks {

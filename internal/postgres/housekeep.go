@@ -97,12 +97,12 @@ func (d *DB) Owned(ctx context.Context, watcher string, claims []string) ([]flow
 // nobody can run is among the first of them once the others are taken, and joining a long
 // queue with a long history took a second of every ten. OFFSET: whatever PostgreSQL thinks of
 // the tables' sizes, it goes along the queue, and from there to the tasks.
-var firstTasks = fmt.Sprintf(`
-    (SELECT `+order+` FROM kr_ready ORDER BY `+order+` LIMIT %d) r
-    CROSS JOIN LATERAL (SELECT s.program FROM kr_task_stat s
-                        WHERE s.task_flow_id = r.task_flow_id AND s.task_exec_seq = r.task_exec_seq OFFSET 0) t`, maxAhead)
+const firstTasks = `
+    (SELECT ` + order + ` FROM kr_ready ORDER BY ` + order + ` LIMIT 5000) r
+    CROSS  JOIN LATERAL (SELECT s.program FROM kr_task_stat s
+                         WHERE s.task_flow_id = r.task_flow_id AND s.task_exec_seq = r.task_exec_seq OFFSET 0) t`
 
-var strangersSQL = `
+const strangersSQL = `
 -- flower: strangers
 SELECT DISTINCT coalesce(t.program, '')
 FROM   ` + firstTasks + `
@@ -117,7 +117,7 @@ func (d *DB) Strangers(ctx context.Context, programs []string) ([]string, error)
 	return rows, translate("look for programs that no watcher has", err)
 }
 
-var refuseSQL = `
+const refuseSQL = `
 -- flower: refuse
 WITH near AS MATERIALIZED (
     SELECT r.task_flow_id, r.task_exec_seq

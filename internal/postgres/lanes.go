@@ -102,44 +102,56 @@ func (ln *lane) disconnect() error {
 }
 
 func (ln *lane) selectAll(ctx context.Context, prepare bool, dest any, query string, args ...any) error {
-	if !prepare {
-		if s, ok := dest.(scanner); ok {
-			return scanAll(s)(ln.conn.QueryContext(ctx, query, args...))
+	var q interface { // one statement
+		SelectContext(ctx context.Context, dest any, args ...any) error
+		QueryContext(ctx context.Context, args ...any) (*sql.Rows, error)
+	} = unprepared{ln.conn, query}
+	if prepare {
+		stmt := ln.stmts[query]
+		if stmt == nil {
+			var err error
+			if stmt, err = ln.conn.PreparexContext(ctx, query); err != nil {
+				return err
+			}
+			ln.stmts[query] = stmt
 		}
-		return ln.conn.SelectContext(ctx, dest, query, args...)
+		q = stmt
 	}
-	stmt := ln.stmts[query]
-	if stmt == nil {
-		var err error
-		if stmt, err = ln.conn.PreparexContext(ctx, query); err != nil {
+	s, ok := dest.(scanner)
+	if !ok {
+		return q.SelectContext(ctx, dest, args...)
+	}
+	rows, err := q.QueryContext(ctx, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }() // it has been read to the end, or the error is known
+	for rows.Next() {
+		if err := s.scan(rows); err != nil {
 			return err
 		}
-		ln.stmts[query] = stmt
 	}
-	if s, ok := dest.(scanner); ok {
-		return scanAll(s)(stmt.QueryContext(ctx, args...))
-	}
-	return stmt.SelectContext(ctx, dest, args...)
+	return rows.Err()
+}
+
+// unprepared is a statement that is sent with its text each time.
+type unprepared struct {
+	conn  *sqlx.Conn
+	query string
+}
+
+func (u unprepared) SelectContext(ctx context.Context, dest any, args ...any) error {
+	return u.conn.SelectContext(ctx, dest, u.query, args...)
+}
+
+func (u unprepared) QueryContext(ctx context.Context, args ...any) (*sql.Rows, error) {
+	return u.conn.QueryContext(ctx, u.query, args...)
 }
 
 // scanner takes the rows of an answer one by one, by the order of its columns: finding the
 // fields for their names costs half a microsecond a row, which is a part of a hot answer.
 type scanner interface {
 	scan(rows *sql.Rows) error
-}
-
-func scanAll(s scanner) func(rows *sql.Rows, err error) error {
-	return func(rows *sql.Rows, err error) error {
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			if err := s.scan(rows); err != nil {
-				return errors.Join(err, rows.Close())
-			}
-		}
-		return errors.Join(rows.Err(), rows.Close())
-	}
 }
 
 // discard closes a connection instead of giving it back to its pool.
