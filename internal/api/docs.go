@@ -71,7 +71,7 @@ func (a *API) describeRegister(doc *huma.OpenAPI) {
 		}
 	}
 	named := operation("register-by-path")
-	named.Parameters = []*huma.Param{{Name: "taskId", In: "path", Required: true, Schema: &huma.Schema{Type: text}}}
+	named.Parameters = []*huma.Param{{Name: "taskId", In: "path", Description: "The workflow.", Required: true, Schema: &huma.Schema{Type: text}}}
 	doc.Paths["/register"] = &huma.PathItem{Post: operation("register")}
 	doc.Paths["/register/{taskId}"] = &huma.PathItem{Post: named}
 }

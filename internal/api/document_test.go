@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/access"
@@ -62,6 +63,24 @@ func TestDocument_HasEveryCode(t *testing.T) {
 		require.Contains(t, schema.Description, k.Code)
 	}
 	require.Len(t, problem.Kinds(), 40, "a code stays what it is: one may be added here, none taken away")
+}
+
+// Whoever reads the document is told what each parameter is.
+func TestDocument_DescribesEveryParameter(t *testing.T) {
+	t.Parallel()
+	n := 0
+	for path, item := range newAPI(nil).huma.OpenAPI().Paths {
+		for _, o := range []*huma.Operation{item.Get, item.Post, item.Put, item.Delete, item.Patch} {
+			if o == nil {
+				continue
+			}
+			for _, p := range o.Parameters {
+				n++
+				require.NotEmpty(t, p.Description, "%s %s: %s", o.OperationID, path, p.Name)
+			}
+		}
+	}
+	require.Greater(t, n, 50)
 }
 
 // caller is what the server puts around the API.

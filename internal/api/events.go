@@ -37,11 +37,11 @@ type EventList struct {
 type listEventsInput struct {
 	After       int64  `query:"after" minimum:"0" doc:"The id of an event, or 0: those that came later, in their order."`
 	Before      int64  `query:"before" minimum:"1" doc:"The id of an event: those before it, the latest first."`
-	TaskFlowID  string `query:"taskFlowId" maxLength:"256"`
-	TaskExecSeq int    `query:"taskExecSeq" minimum:"1" maximum:"2000000000"`
-	Actor       string `query:"actor" maxLength:"200"`
-	Kind        string `query:"kind" enum:"rerun,cancel,hold,resume,approve,skip,finish,suspend,edit"`
-	Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	TaskFlowID  string `query:"taskFlowId" maxLength:"256" doc:"The flow."`
+	TaskExecSeq int    `query:"taskExecSeq" minimum:"1" maximum:"2000000000" doc:"One of the flow's tasks."`
+	Actor       string `query:"actor" maxLength:"200" doc:"Who did it."`
+	Kind        string `query:"kind" enum:"rerun,cancel,hold,resume,approve,skip,finish,suspend,edit" doc:"What was done."`
+	Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"At most so many."`
 }
 
 func (a *API) listEvents(ctx context.Context, in *listEventsInput) (EventList, error) {

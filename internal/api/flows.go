@@ -45,7 +45,7 @@ type FlowFilter struct {
 	Program      string   `query:"program" maxLength:"256" doc:"Of one of its tasks."`
 	Reason       string   `query:"reason" enum:"failed,timeout,lost,invalid,cancelled,held" doc:"Why one of its tasks is suspended."`
 	Fingerprint  string   `query:"fingerprint" maxLength:"64" doc:"Of the error of one of its failed tasks, as in GET /failures."`
-	RegisteredBy string   `query:"registeredBy" maxLength:"200"`
+	RegisteredBy string   `query:"registeredBy" maxLength:"200" doc:"Who registered it."`
 	Q            string   `query:"q" maxLength:"200" doc:"The beginning of its id, or a part of the workflow's, or of the error of a suspended task."`
 	Since        string   `query:"since" maxLength:"40" doc:"Registered since: RFC 3339, or 15m, 24h, 7d ago."`
 	Until        string   `query:"until" maxLength:"40" doc:"Registered before that."`
@@ -77,7 +77,7 @@ func (f FlowFilter) filter() (flow.Filter, error) {
 
 type listFlowsInput struct {
 	FlowFilter
-	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"At most so many."`
 	Cursor string `query:"cursor" maxLength:"2000" doc:"The nextCursor of the page before."`
 	Count  bool   `query:"count" doc:"1: count them, too, up to a thousand."`
 }

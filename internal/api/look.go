@@ -59,11 +59,11 @@ type FailureList struct {
 
 func (a *API) listFailures(ctx context.Context, in *struct {
 	TaskID      string `query:"taskId" maxLength:"256" doc:"The workflow."`
-	Program     string `query:"program" maxLength:"256"`
-	Reason      string `query:"reason" enum:"failed,timeout,lost,invalid"`
-	Fingerprint string `query:"fingerprint" maxLength:"64"`
+	Program     string `query:"program" maxLength:"256" doc:"Of the failed tasks."`
+	Reason      string `query:"reason" enum:"failed,timeout,lost,invalid" doc:"Why they are suspended."`
+	Fingerprint string `query:"fingerprint" maxLength:"64" doc:"The group of one error."`
 	Since       string `query:"since" maxLength:"40" doc:"Failed since: only such tasks are counted."`
-	Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"50"`
+	Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"At most so many."`
 },
 ) (FailureList, error) {
 	since, err := moment("since", in.Since)
@@ -111,7 +111,7 @@ type QueueList struct {
 
 func (a *API) listQueue(ctx context.Context, in *struct {
 	TaskID string `query:"taskId" maxLength:"256" doc:"The workflow."`
-	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"At most so many."`
 },
 ) (QueueList, error) {
 	tasks, now, err := a.store.Queue(ctx, flow.WorkflowID(in.TaskID), in.Limit)
@@ -153,7 +153,7 @@ type RunningList struct {
 }
 
 func (a *API) listRunning(ctx context.Context, in *struct {
-	Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"At most so many."`
 },
 ) (RunningList, error) {
 	tasks, err := a.store.Running(ctx, in.Limit)

@@ -40,7 +40,7 @@ type Bucket struct {
 func newCount(c flow.Count) Count { return Count{c.N, !c.More} }
 
 func (a *API) getStats(ctx context.Context, in *struct {
-	Window string `query:"window" maxLength:"20" default:"24h"`
+	Window string `query:"window" maxLength:"20" default:"24h" doc:"How far back, as in 90m, 24h, 7d."`
 	Bucket string `query:"bucket" maxLength:"20" default:"15m" doc:"Whole minutes; at most a thousand fit into the window."`
 },
 ) (Stats, error) {

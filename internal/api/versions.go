@@ -79,7 +79,7 @@ func (l VersionList) header(h http.Header, r *http.Request) { linkNext(h, r, "cu
 
 func (a *API) listVersions(ctx context.Context, in *struct {
 	WorkflowPath
-	Limit  int `query:"limit" minimum:"1" maximum:"100" default:"20"`
+	Limit  int `query:"limit" minimum:"1" maximum:"100" default:"20" doc:"At most so many."`
 	Cursor int `query:"cursor" minimum:"1" maximum:"2147483647" doc:"The nextCursor of the page before: versions before this one."`
 },
 ) (VersionList, error) {

@@ -78,7 +78,7 @@ func (l WorkflowList) header(h http.Header, r *http.Request) { linkNext(h, r, "c
 
 func (a *API) listWorkflows(ctx context.Context, in *struct {
 	Q      string `query:"q" maxLength:"200" doc:"A part of the name."`
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"At most so many."`
 	Last   int    `query:"last" minimum:"0" maximum:"100" default:"1" doc:"How many of its flows come with each."`
 	Cursor string `query:"cursor" maxLength:"1024" doc:"The nextCursor of the page before."`
 },
