@@ -96,7 +96,6 @@ type Claim struct {
 	Watcher  string   // the UUID of the watcher
 	Free     int      // at most this many tasks
 	Programs []string // what the watcher can run
-	Whole    bool     // look at the whole queue, not only where there should be something
 }
 
 // Advanced is what became of results and of a claim.

@@ -317,7 +317,7 @@ func (d *DB) advance(ctx context.Context, finished []flow.Result, c flow.Claim, 
 			outputs[i] = &text
 		}
 	}
-	query, from := advanceSQL, d.front.start(c.Whole)
+	query, from := advanceSQL, d.front.start()
 	args := []any{keys.flows, keys.seqs, keys.claims, pq.Array(outputs), c.Watcher, c.ID, c.Free, c.Programs, pq.Array(skipped)}
 	if d.cfg.Pooler {
 		query = advancePooledSQL
@@ -326,7 +326,7 @@ func (d *DB) advance(ctx context.Context, finished []flow.Result, c flow.Claim, 
 	}
 	rows := make(advanceRows, 0, c.Free+4) // for a full answer
 	if err := d.engine.selectAll(ctx, &rows, query, args...); err != nil {
-		d.front.ended(from, from.from, true)
+		d.front.failed(from)
 		return translate(fmt.Sprintf("finish %d tasks and claim %d", len(finished), c.Free), err)
 	}
 	return d.readAdvance(ctx, rows, finished, c.ID, from, adv)

@@ -45,31 +45,40 @@ var (
 // somebody is deleting.
 //
 // What enters the queue before that place is told by hints, with the place or without one;
-// a deletion that is rolled back, or a lock that is given up, by nobody. So whoever has free
-// workers looks at the whole queue at each poll (flow.Claim.Whole), and always does while
-// hints do not arrive.
+// a deletion that is rolled back, or a lock that is given up, by nobody. So a claim looks at
+// the whole queue every now and then, and always while hints do not arrive.
 type front struct {
-	mu     sync.Mutex
-	hinted bool // hints arrive
-	at     place
-	calls  map[*start]bool // in flight
+	every time.Duration // such a look, or less often where it takes more than a part in wholeShare
+
+	mu      sync.Mutex
+	hinted  bool // hints arrive
+	at      place
+	calls   map[*start]bool // in flight
+	wholeAt time.Time       // the last look at the whole queue
+	dear    time.Duration   // what that took
 }
 
-func newFront() *front { return &front{at: beginning, calls: map[*start]bool{}} }
+const (
+	wholeEvery = 100 * time.Millisecond
+	wholeShare = 20
+)
+
+func newFront() *front { return &front{every: wholeEvery, at: beginning, calls: map[*start]bool{}} }
 
 // start is where a claim begins.
 type start struct {
 	from  place
 	whole bool
 	least place // that was told of since then: the claim may not have seen what is there
+	begun time.Time
 }
 
-func (f *front) start(whole bool) *start {
+func (f *front) start() *start {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := &start{from: f.at, least: end}
-	if whole || !f.hinted {
-		s.from, s.whole = beginning, true
+	s := &start{from: f.at, least: end, begun: time.Now()}
+	if !f.hinted || s.begun.Sub(f.wholeAt) >= max(f.every, wholeShare*f.dear) {
+		s.from, s.whole, f.wholeAt = beginning, true, s.begun
 	}
 	f.calls[s] = true
 	return s
@@ -81,6 +90,9 @@ func (f *front) ended(s *start, p place, held bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.calls, s)
+	if s.whole {
+		f.dear = time.Since(s.begun)
+	}
 	if !f.hinted {
 		return
 	}
@@ -90,6 +102,16 @@ func (f *front) ended(s *start, p place, held bool) {
 	if held {
 		f.goBack(p)
 	}
+}
+
+// failed tells that a claim may have given back what it held, which others have passed over,
+// and what it has deleted.
+func (f *front) failed(s *start) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.calls, s)
+	f.goBack(s.from)
+	f.wholeAt = time.Time{}
 }
 
 // back tells that something entered the queue, or was set free there, at p or behind it.
@@ -166,7 +188,7 @@ func readHint(text string) place {
 // infinity) it makes the beginning.
 func readPlace(priority int, registered, flow string, seq int) place {
 	at, err := time.Parse(timeLayout, registered)
-	if err != nil {
+	if err != nil || at.UTC().Year() < 1 { // PostgreSQL has no year 0
 		return beginning
 	}
 	return place{priority, at.UTC(), flow, seq}

@@ -3,6 +3,8 @@ package postgres
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -27,7 +29,10 @@ type modelCall struct {
 
 // claim holds up to n rows, and one more, of those that were there.
 func (m *queueModel) claim(n int, more, whole bool) {
-	c := &modelCall{from: m.front.start(whole), until: -1}
+	if whole {
+		m.front.wholeAt = time.Time{}
+	}
+	c := &modelCall{from: m.front.start(), until: -1}
 	var seen []int
 	for p, holder := range m.rows {
 		if holder == nil && !(place{priority: p}).before(c.from.from) {
@@ -57,7 +62,7 @@ func (m *queueModel) end(i int, fails bool) {
 	}
 	switch {
 	case fails:
-		m.front.ended(c.from, c.from.from, true)
+		m.front.failed(c.from)
 		return
 	case c.until < 0:
 		m.front.ended(c.from, beginning, false)
@@ -74,6 +79,7 @@ func TestFront_PassesNothing(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := &queueModel{front: newFront(), rows: map[int]*modelCall{}}
+		m.front.every = time.Hour
 		m.front.hear(true)
 		var told []int // entered, and the hint is still on its way
 		t.Repeat(map[string]func(*rapid.T){
@@ -113,6 +119,7 @@ func TestFront_PassesNothing(t *testing.T) {
 func TestFront_Moves(t *testing.T) {
 	t.Parallel()
 	m := &queueModel{front: newFront(), rows: map[int]*modelCall{}}
+	m.front.every = time.Hour
 	for p := range 10 {
 		m.rows[p] = nil
 	}
@@ -138,6 +145,7 @@ func FuzzReadHint(f *testing.F) {
 	f.Add("")
 	f.Add("-5 2026-11-25 03:00:00.000001Z")
 	f.Add("0 infinity")
+	f.Add("0 0001-01-01 00:00:00+01")
 	f.Add("99999999999999999999 2026-11-25 03:00:00Z")
 	f.Add("-9223372036854775808 2026-11-25 03:00:00+14")
 	f.Fuzz(func(t *testing.T, text string) {
@@ -160,9 +168,10 @@ func TestPlace_OfTheDatabase(t *testing.T) {
 	}
 }
 
-// listening has w hear hints, and forgets those so far.
+// listening has w hear hints, and look at the whole queue when it is told to.
 func listening(t *testing.T, w *world) <-chan struct{} {
 	t.Helper()
+	w.front.every = time.Hour
 	hints := w.Listen(t.Context())
 	pgtest.Eventually(t, soon, "hints are heard", func() bool {
 		w.front.mu.Lock()
@@ -187,7 +196,7 @@ func TestAdvance_BeginsWhereTheQueueDoes(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, engine.Close()) }()
 	mustExec(t, engine, `PREPARE late AS `+advanceSQL)
-	here := w.front.start(false)
+	here := w.front.start()
 	require.NotEqual(t, beginning, here.from)
 	dear := buffersOf(t, w, engine, "late", nil, 10, &start{from: beginning, whole: true})
 	cheap := buffersOf(t, w, engine, "late", nil, 10, here)
@@ -206,7 +215,10 @@ func TestAdvance_GoesBack(t *testing.T) {
 	hinted(t, hints, "a registration")
 	finish(t, w, claim(t, w, 3)...)
 	next := func(whole bool) flow.ID {
-		adv := advance(t, w, nil, flow.Claim{Free: 1, Whole: whole})
+		if whole {
+			w.front.wholeAt = time.Time{}
+		}
+		adv := advance(t, w, nil, flow.Claim{Free: 1})
 		require.Len(t, adv.Claimed, 1)
 		finish(t, w, adv.Claimed...)
 		return adv.Claimed[0].Flow
@@ -237,6 +249,34 @@ func TestAdvance_GoesBack(t *testing.T) {
 	require.Equal(t, flow.ID("unheard"), next(true))
 }
 
+// A look at the whole queue is made as often as it is cheap.
+func TestFront_LooksAtTheWholeQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFront()
+		f.hear(true)
+		whole := func(takes time.Duration) bool {
+			s := f.start()
+			time.Sleep(takes)
+			f.ended(s, place{priority: 1}, false)
+			return s.whole
+		}
+		require.True(t, whole(time.Millisecond), "the first one")
+		require.False(t, whole(time.Millisecond))
+		time.Sleep(wholeEvery)
+		require.True(t, whole(50*time.Millisecond))
+		time.Sleep(wholeEvery)
+		require.False(t, whole(time.Millisecond), "it is dear")
+		time.Sleep(wholeShare * 50 * time.Millisecond)
+		require.True(t, whole(time.Millisecond))
+		f.failed(f.start())
+		require.True(t, whole(time.Millisecond), "a failed call may have left anything")
+		f.hear(false)
+		require.True(t, whole(time.Millisecond), "there are no hints")
+		require.True(t, whole(time.Millisecond))
+	})
+}
+
 // A row whose deletion is rolled back looks deleted to a claim that passes over such rows.
 func TestAdvance_FindsWhatWasNotDeleted(t *testing.T) {
 	t.Parallel()
@@ -244,8 +284,10 @@ func TestAdvance_FindsWhatWasNotDeleted(t *testing.T) {
 	listening(t, w)
 	id := register(t, w, independent(3)...)
 	mustExec(t, w.psql, `BEGIN; DELETE FROM kr_ready WHERE task_exec_seq = 1; ROLLBACK`)
-	require.Len(t, advance(t, w, nil, flow.Claim{Free: 3}).Claimed, 2)
-	tasks := advance(t, w, nil, flow.Claim{Free: 3, Whole: true}).Claimed
+	w.front.wholeAt = time.Now() // just now
+	require.Len(t, claim(t, w, 3), 2)
+	w.front.wholeAt = time.Time{}
+	tasks := claim(t, w, 3)
 	require.Equal(t, []flow.TaskKey{{Flow: id, Seq: 1}}, keysOf(tasks))
 }
 

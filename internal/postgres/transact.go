@@ -47,7 +47,7 @@ func (s *Statements) transact(ctx context.Context, ses *session, st Statement) (
 		return nil, err
 	}
 	var adv flow.Advanced // the dispatcher will get its own
-	if err := s.own.readAdvance(context.WithoutCancel(ctx), rows, done, "", s.own.front.start(false), &adv); err != nil {
+	if err := s.own.readAdvance(context.WithoutCancel(ctx), rows, done, "", s.own.front.start(), &adv); err != nil {
 		s.own.log.Error("a task was recorded, and what it has released was not looked after: the sweep will do it", "err", err)
 	}
 	return output, nil

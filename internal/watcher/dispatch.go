@@ -37,7 +37,6 @@ type dispatcher struct {
 	calls    int                 // in flight
 	aside    int                 // of these, with locked results: they may take long, and nobody waits for them
 	look     bool                // there may be something in the queue
-	whole    bool                // and it may be anywhere there
 	stopping bool
 	doubts   doubts
 	errs     *errorLog // of calls
@@ -101,7 +100,7 @@ func (d *dispatcher) run(ctx context.Context) error {
 		case <-d.w.wake:
 			d.look = true
 		case <-poll.C:
-			d.look, d.whole = true, true
+			d.look = true
 			poll.Reset(jitter(d.w.cfg.PollInterval))
 		case <-d.resume:
 			d.resume = nil
@@ -206,8 +205,7 @@ func (d *dispatcher) workersOf(results []flow.Result) int {
 }
 
 func (d *dispatcher) send(batch []flow.Result, free int, aside bool) {
-	claim := flow.Claim{ID: newID(), Watcher: d.w.lease.id(), Free: free, Programs: d.w.programs.Names(), Whole: d.whole && free > 0}
-	d.whole = d.whole && !claim.Whole
+	claim := flow.Claim{ID: newID(), Watcher: d.w.lease.id(), Free: free, Programs: d.w.programs.Names()}
 	d.calls++
 	go func() {
 		// Not the context of run: what ended must be recorded after a stop, too. The
@@ -268,7 +266,7 @@ func (d *dispatcher) failed(a answer) {
 	}
 	if a.claim.Free > 0 {
 		d.doubts.add(a.claim, a.adv.Claimed)
-		d.look, d.whole = true, true
+		d.look = true
 	}
 	d.errs.failed(a.err)
 	d.pause = min(max(2*d.pause, 50*time.Millisecond), maxPause)

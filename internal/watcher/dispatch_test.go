@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -90,39 +89,6 @@ func TestHintsMakeItLook(t *testing.T) {
 		calls, _ := q.look()
 		require.Len(t, calls, 2)
 		require.Equal(t, time.Second, calls[1].at.Sub(calls[0].at))
-	})
-}
-
-// A hint says where something entered the queue. What nobody told of is found by the next
-// poll, and after an error, which may have left anything.
-func TestLooksAtTheWholeQueue(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		var mu sync.Mutex
-		var whole []bool
-		store := &fakeStore{advance: func(_ []flow.Result, c flow.Claim) (flow.Advanced, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			whole = append(whole, c.Whole)
-			if len(whole) == 4 {
-				return flow.Advanced{}, errAway
-			}
-			return flow.Advanced{}, nil
-		}}
-		looks := func() []bool {
-			mu.Lock()
-			defer mu.Unlock()
-			return slices.Clone(whole)
-		}
-		start(t, store, taking(0))
-		pass(time.Second)
-		store.hints <- struct{}{}
-		pass(time.Second)
-		require.Equal(t, []bool{false, false}, looks())
-		pass(5 * time.Second)
-		require.Equal(t, []bool{false, false, true}, looks(), "a poll")
-		store.hints <- struct{}{}
-		pass(time.Second)
-		require.Equal(t, []bool{false, false, true, false, true}, looks(), "an error")
 	})
 }
 
