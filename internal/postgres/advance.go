@@ -42,7 +42,8 @@ const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.pa
 //	$5, $6      the watcher, and the claim_id for what is claimed now
 //	$7          free workers, those of the finished tasks included
 //	$8          the programs that the watcher has
-//	$10 to $14  where in the queue to begin, see front
+//	$10 to $13  where in the queue to begin, see front
+//	$14         whether to try what somebody is deleting, too
 //
 // Parts: given → done (fenced by claim_id) → released (dependents, counted once per
 // dependent, since an UPDATE … FROM changes a row only once) → predicted (which of them

@@ -825,7 +825,7 @@ func TestAdvance_CostsLittleBesideManyRows(t *testing.T) {
 		if statement == "pooled" {
 			session = pooled
 		}
-		buffers := buffersOf(t, w, session, statement, tasks, 5, &start{from: beginning, whole: true})
+		buffers := buffersOf(t, w, session, statement, tasks, 5, &start{from: beginning, deleted: true})
 		t.Logf("planned on the %s: %d buffers to finish 3 tasks and claim 5", when, buffers)
 		require.Less(t, buffers, 500, when)
 	}

@@ -56,21 +56,26 @@ type front struct {
 	calls   map[*start]bool // in flight
 	wholeAt time.Time       // the last look at the whole queue
 	dear    time.Duration   // what that took
+	wholes  int             // such looks since one was rolled back
 }
 
 const (
 	wholeEvery = 100 * time.Millisecond
 	wholeShare = 20
+	// One look in so many tries what looks deleted, too: each such row costs a try at its
+	// task's lock, and next to none of them will be back.
+	deletedEvery = 50
 )
 
 func newFront() *front { return &front{every: wholeEvery, at: beginning, calls: map[*start]bool{}} }
 
 // start is where a claim begins.
 type start struct {
-	from  place
-	whole bool
-	least place // that was told of since then: the claim may not have seen what is there
-	begun time.Time
+	from    place
+	whole   bool
+	deleted bool  // try what looks deleted
+	least   place // that was told of since then: the claim may not have seen what is there
+	begun   time.Time
 }
 
 func (f *front) start() *start {
@@ -79,6 +84,8 @@ func (f *front) start() *start {
 	s := &start{from: f.at, least: end, begun: time.Now()}
 	if !f.hinted || s.begun.Sub(f.wholeAt) >= max(f.every, wholeShare*f.dear) {
 		s.from, s.whole, f.wholeAt = beginning, true, s.begun
+		s.deleted = !f.hinted || f.wholes%deletedEvery == 0
+		f.wholes++
 	}
 	f.calls[s] = true
 	return s
@@ -111,7 +118,7 @@ func (f *front) failed(s *start) {
 	defer f.mu.Unlock()
 	delete(f.calls, s)
 	f.goBack(s.from)
-	f.wholeAt = time.Time{}
+	f.wholeAt, f.wholes = time.Time{}, 0
 }
 
 // back tells that something entered the queue, or was set free there, at p or behind it.
@@ -132,7 +139,7 @@ func (f *front) goBack(p place) {
 func (f *front) hear(hinted bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.hinted = hinted
+	f.hinted, f.wholes = hinted, 0
 	f.goBack(beginning)
 }
 
@@ -200,5 +207,5 @@ func (s *start) args() []any {
 	if s.from != beginning {
 		registered = s.from.registered.Format(timeLayout)
 	}
-	return []any{max(s.from.priority, math.MinInt32), registered, s.from.flow, s.from.seq, s.whole}
+	return []any{max(s.from.priority, math.MinInt32), registered, s.from.flow, s.from.seq, s.deleted}
 }

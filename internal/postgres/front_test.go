@@ -198,7 +198,7 @@ func TestAdvance_BeginsWhereTheQueueDoes(t *testing.T) {
 	mustExec(t, engine, `PREPARE late AS `+advanceSQL)
 	here := w.front.start()
 	require.NotEqual(t, beginning, here.from)
-	dear := buffersOf(t, w, engine, "late", nil, 10, &start{from: beginning, whole: true})
+	dear := buffersOf(t, w, engine, "late", nil, 10, &start{from: beginning, deleted: true})
 	cheap := buffersOf(t, w, engine, "late", nil, 10, here)
 	t.Logf("10 tasks behind 30,000 dead ones: %d buffers from the beginning, %d from the front", dear, cheap)
 	require.Greater(t, dear, 500, "the dead are in the way")
@@ -286,7 +286,7 @@ func TestAdvance_FindsWhatWasNotDeleted(t *testing.T) {
 	mustExec(t, w.psql, `BEGIN; DELETE FROM kr_ready WHERE task_exec_seq = 1; ROLLBACK`)
 	w.front.wholeAt = time.Now() // just now
 	require.Len(t, claim(t, w, 3), 2)
-	w.front.wholeAt = time.Time{}
+	w.front.wholeAt, w.front.wholes = time.Time{}, deletedEvery
 	tasks := claim(t, w, 3)
 	require.Equal(t, []flow.TaskKey{{Flow: id, Seq: 1}}, keysOf(tasks))
 }
