@@ -517,3 +517,26 @@ func TestEdit_Dependencies(t *testing.T) {
 	run(t, w)
 	require.Equal(t, "3 3 3 3 3", statuses(t, w, id))
 }
+
+// It looks like what the engine writes, and goes into the queue like that.
+func TestEdit_GivenBackLikeTheEngine(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, def())
+	claimOne(t, w)
+	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 0, watcher_id = NULL WHERE task_flow_id = $1`, string(id))
+	require.Equal(t, 2, claimOne(t, w).Attempt)
+}
+
+// Whenever the engine changes an exec_status, PostgreSQL looks at the condition of each such
+// trigger: with three of them a tenth of what a task costs the server.
+func TestEdit_TheEngineMeetsOneTrigger(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	var names []string
+	require.NoError(t, w.psql.Select(&names, `
+		SELECT tgname FROM pg_trigger
+		WHERE  tgrelid = 'kr_task_stat'::regclass AND tgtype & 17 = 17  -- of rows, for UPDATE
+		       AND (cardinality(tgattr::int2[]) = 0 OR (SELECT attnum FROM pg_attribute WHERE attrelid = tgrelid AND attname = 'exec_status') = ANY (tgattr))`))
+	require.Equal(t, []string{"kr_task_edited"}, names)
+}

@@ -18,7 +18,7 @@ import (
 // An attempt that is tried again goes to kr_task_attempt; the last one stays in its row.
 // A pause is neither a failure nor an attempt to be kept; one that asks is held.
 // Where somebody holds the flow, what would be tried again is held.
-// The trigger kr_task_requeued puts what waits again into the queue.
+// The guard, the trigger kr_task_edited, puts what waits again into the queue.
 //
 //	$6 to $8  pauses, as JSON; until when; or for how many milliseconds
 const settleSQL = `

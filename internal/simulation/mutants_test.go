@@ -36,13 +36,14 @@ var mutants = map[string]mutant{
 	"no mutant": {harmless: true},
 
 	// A change by hand that the application alone would have to notice strands tasks.
-	"changes by hand release nothing":       {sql: []string{`DROP TRIGGER kr_task_edited ON kr_task_stat`}},
-	"what waits again is not in the queue":  {sql: []string{`DROP TRIGGER kr_task_requeued ON kr_task_stat`}},
-	"inserted rows do not know their flow":  {sql: []string{`DROP TRIGGER kr_tasks_inserted ON kr_task_stat`}},
-	"what is deleted still counts":          {story: 2, sql: []string{`DROP TRIGGER kr_tasks_deleted ON kr_task_stat`}},
-	"changed dependencies are not noticed":  {sql: []string{`DROP TRIGGER kr_task_relinked ON kr_task_stat`}},
-	"a parent that is there twice counts 2": {edit: map[string][2]string{"flower_unmet": {"count(DISTINCT d.d)", "count(*)"}}},
-	"no pause after a revocation":           {edit: map[string][2]string{"flower_task_edited": {"clock_timestamp() + interval '5 s'", "NULL"}}},
+	"changes by hand release nothing":        {sql: []string{`DROP TRIGGER kr_task_edited ON kr_task_stat`}},
+	"what is given back is not in the queue": {edit: map[string][2]string{"flower_task_edited": {"PERFORM flower_requeue(NEW.task_flow_id, NEW.task_exec_seq);\n        RETURN NULL;", "RETURN NULL;"}}},
+	"what waits no more is not in the queue": {sql: []string{`DROP TRIGGER kr_task_requeued ON kr_task_stat`}},
+	"inserted rows do not know their flow":   {sql: []string{`DROP TRIGGER kr_tasks_inserted ON kr_task_stat`}},
+	"what is deleted still counts":           {story: 2, sql: []string{`DROP TRIGGER kr_tasks_deleted ON kr_task_stat`}},
+	"changed dependencies are not noticed":   {sql: []string{`DROP TRIGGER kr_task_relinked ON kr_task_stat`}},
+	"a parent that is there twice counts 2":  {edit: map[string][2]string{"flower_unmet": {"count(DISTINCT d.d)", "count(*)"}}},
+	"no pause after a revocation":            {edit: map[string][2]string{"flower_task_edited": {"clock_timestamp() + interval '5 s'", "NULL"}}},
 	"a parent may be reset under a running child": {
 		story: 35, edit: map[string][2]string{"flower_task_edited": {"was_met AND state = 1", "false"}},
 	},
@@ -54,9 +55,9 @@ var mutants = map[string]mutant{
 		story: 4, edit: map[string][2]string{"flower_planned": {"t.meant AND (t.exec_status IN (0, 1) OR", "t.meant AND (t.exec_status = 1 OR t.exec_status = 0 AND t.unmet = 0 OR"}},
 	},
 
-	"a pause outlives a rerun":       {story: 7, sql: []string{`DROP TRIGGER kr_task_unpaused ON kr_task_stat`}},
+	"a pause outlives a rerun":       {story: 7, edit: map[string][2]string{"flower_task_edited": {"PERFORM flower_unpause(OLD, NEW)", "NULL"}}},
 	"what was held begins anew":      {story: 8, edit: map[string][2]string{"flower_task_edited": {"AND NEW.exec_status = 0 AND OLD.failed_count < OLD.max_attempts", "AND false"}}},
-	"a pause that was held is gone":  {story: 39, edit: map[string][2]string{"flower_task_unpaused": {"held AND NEW.exec_status = 0", "false"}}},
+	"a pause that was held is gone":  {story: 39, edit: map[string][2]string{"flower_unpause": {"held AND after.exec_status = 0", "false"}}},
 	"a resume answers what is asked": {story: 102, edit: map[string][2]string{"flower_planned": {"t.held AND NOT t.asks THEN 0", "t.held THEN 0"}}},
 	"a cancel leaves what is asked": {
 		story: 89, edit: map[string][2]string{"flower_planned": {"(t.exec_status IN (0, 1) OR t.asks)", "t.exec_status IN (0, 1)"}},
