@@ -213,7 +213,7 @@ func TestBulk(t *testing.T) {
 		w.register("nightly")
 	}
 	n := 0
-	w.run(20, func(task flow.Task) flow.Result {
+	w.run(20, func(task flow.Task) *flow.Result {
 		r := failed(task)
 		if n++; n%4 == 0 {
 			r.Error = "no such table"

@@ -193,7 +193,7 @@ func (w *world) register(workflow string) string {
 }
 
 // run claims up to n tasks and ends each as outcome says.
-func (w *world) run(n int, outcome func(t flow.Task) flow.Result) int {
+func (w *world) run(n int, outcome func(t flow.Task) *flow.Result) int {
 	w.t.Helper()
 	ran := 0
 	for ran < n {
@@ -202,7 +202,7 @@ func (w *world) run(n int, outcome func(t flow.Task) flow.Result) int {
 		if len(adv.Claimed) == 0 {
 			break
 		}
-		results := make([]flow.Result, len(adv.Claimed))
+		results := make([]*flow.Result, len(adv.Claimed))
 		for i, t := range adv.Claimed {
 			results[i] = outcome(t)
 		}
@@ -213,10 +213,10 @@ func (w *world) run(n int, outcome func(t flow.Task) flow.Result) int {
 	return ran
 }
 
-func finished(t flow.Task) flow.Result { return flow.Result{Task: t, Outcome: flow.OutcomeFinished} }
+func finished(t flow.Task) *flow.Result { return &flow.Result{Task: t, Outcome: flow.OutcomeFinished} }
 
-func failed(t flow.Task) flow.Result {
-	return flow.Result{Task: t, Outcome: flow.OutcomeFailed, Error: "POST http://api.example/7: 503\nmore"}
+func failed(t flow.Task) *flow.Result {
+	return &flow.Result{Task: t, Outcome: flow.OutcomeFailed, Error: "POST http://api.example/7: 503\nmore"}
 }
 
 // claim leaves a task running.

@@ -191,7 +191,7 @@ func TestTask(t *testing.T) {
 	require.Equal(t, int64(5), log.LastLine)
 	w.fails("attempt-not-found", "GET", base+"/log?attempt=2", "")
 
-	_, err := w.db.Advance(t.Context(), []flow.Result{failed(task)}, flow.Claim{Watcher: w.watcher, Programs: programs})
+	_, err := w.db.Advance(t.Context(), []*flow.Result{failed(task)}, flow.Claim{Watcher: w.watcher, Programs: programs})
 	require.NoError(t, err)
 	one := get[api.Task](w, base)
 	require.Equal(t, "suspended", one.Status)

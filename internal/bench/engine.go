@@ -45,7 +45,7 @@ type recording struct {
 	count *drained
 }
 
-func (s recording) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+func (s recording) Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 	adv, err := s.DB.Advance(ctx, results, c)
 	if n := int64(len(adv.Verdicts)); n > 0 && s.count.left.Add(-n) == 0 {
 		close(s.count.all)

@@ -79,7 +79,7 @@ func (s *counted) Beat(ctx context.Context, watcher string, running []flow.Task)
 	return s.DB.Beat(ctx, watcher, running)
 }
 
-func (s *counted) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+func (s *counted) Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 	s.others.Add(1)
 	return s.DB.Advance(ctx, results, c)
 }

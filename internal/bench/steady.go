@@ -30,7 +30,7 @@ type timed struct {
 	calls []time.Duration
 }
 
-func (s *timed) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+func (s *timed) Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 	begun := time.Now()
 	adv, err := s.DB.Advance(ctx, results, c)
 	s.mu.Lock()

@@ -98,7 +98,8 @@ type Claim struct {
 	Programs []string // what the watcher can run
 }
 
-// Advanced is what became of results and of a claim.
+// Advanced is what became of results and of a claim. Verdicts and Rejected point to the
+// results that were given, so that whoever gave them knows them again.
 type Advanced struct {
 	Claimed  []Task
 	Queued   int // tasks that were released but left for whoever claims next
@@ -108,7 +109,7 @@ type Advanced struct {
 
 // Judged is a result with what the database made of it.
 type Judged struct {
-	Result  Result
+	Result  *Result
 	Verdict Verdict
 	Status  Status    // of the task now, where the result was recorded
 	RunNext time.Time // when it is run again, where that is not at once; zero: it is, or is not
@@ -116,7 +117,7 @@ type Judged struct {
 
 // Rejected is a result that could not be recorded, while the others of its batch were.
 type Rejected struct {
-	Result Result
+	Result *Result
 	Cause  error
 	Busy   bool // somebody has locked the task: to be given again, as it is
 }

@@ -605,7 +605,7 @@ func TestAct_BesideWatchers(t *testing.T) {
 
 // work claims and ends tasks until ctx does; every seventh fails.
 func work(ctx context.Context, store *DB, watcher string) error {
-	var results []flow.Result
+	var results []*flow.Result
 	for n := 0; ctx.Err() == nil || len(results) > 0; {
 		free := 4
 		if ctx.Err() != nil {
@@ -627,7 +627,7 @@ func work(ctx context.Context, store *DB, watcher string) error {
 			if n++; n%7 == 0 {
 				outcome = flow.OutcomeFailed
 			}
-			results = append(results, flow.Result{Task: task, Outcome: outcome})
+			results = append(results, &flow.Result{Task: task, Outcome: outcome})
 		}
 	}
 	return nil

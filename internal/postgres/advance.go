@@ -2,11 +2,7 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
 	"fmt"
-	"slices"
-	"time"
 
 	"github.com/lib/pq"
 
@@ -25,13 +21,6 @@ const claimSet = `exec_status = 1, attempt = t.attempt + 1, claim_id = $6::uuid,
 // mayClaimDirectly decides, on the newest version of a dependent (t) that is locked by the
 // update itself, whether it is claimed in the same breath.
 const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t.run_after IS NULL AND t.gate = 0 AND t.program = ANY ($8::text[])`
-
-// taskColumns is what a watcher must know of a task that it claimed. date_part, whose
-// floating point keeps microseconds until the year 2255: extract is numeric, and takes a
-// microsecond itself.
-const taskColumns = `t.task_flow_id, t.task_exec_seq, t.task_id, t.program, t.parameters::text AS parameters,
-       t.attempt, t.attempt_base, t.on_lost, coalesce(t.run_if, '') AS run_if, t.gate > 0 AS limited, t.pause::text AS pause,
-       (date_part('epoch', t.timeout) * 1000)::bigint AS timeout_ms, (date_part('epoch', t.started_ts) * 1000000)::bigint AS started_us`
 
 // advanceText is the heart of the engine: one statement, one commit, one round trip for a
 // batch. It records finished and skipped tasks, releases what depends on them, and claims
@@ -69,7 +58,7 @@ func advanceText(head string) string {
 	return `
 -- flower: Advance
 WITH given AS MATERIALIZED (
-    SELECT * FROM unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[], $9::text[]) AS g(flow, seq, claim, output, skipped)
+    SELECT * FROM unnest($1::text[], $2::int[], $3::uuid[], $4::text[], $9::text[]) AS g(flow, seq, claim, output, skipped)
 ), done AS (
     UPDATE kr_task_stat t
     SET    exec_status = CASE WHEN g.skipped IS NULL THEN 3 ELSE 9 END, watcher_id = NULL,
@@ -118,7 +107,9 @@ WITH given AS MATERIALIZED (
            started_ts = CASE WHEN ` + mayClaimDirectly + ` THEN clock_timestamp() ELSE t.started_ts END
     FROM   chosen p
     WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.seq
-    RETURNING t.exec_status, t.unmet, t.run_after, t.gate, t.task_priority, t.registered_ts, t.claim_id, ` + taskColumns + `
+    RETURNING t.exec_status = 1 AND t.claim_id = $6::uuid AS claimed,
+              t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.gate = 0 AS ready,
+              t.task_priority, t.registered_ts, ` + taskColumns + `
 ), mine AS MATERIALIZED (
     SELECT * FROM head LIMIT (SELECT free - (SELECT count(*) FROM chosen WHERE direct) FROM room)
 ), taken AS (  -- as soon as may be: until then others try to lock the task
@@ -132,7 +123,7 @@ WITH given AS MATERIALIZED (
     RETURNING ` + taskColumns + `
 ), queued AS (
     INSERT INTO kr_ready (` + order + `)
-    SELECT ` + order + ` FROM counted WHERE exec_status = 0 AND unmet = 0 AND run_after IS NULL AND gate = 0
+    SELECT ` + order + ` FROM counted WHERE ready
     UNION ALL
     SELECT ` + order + ` FROM taken
     WHERE  (SELECT count(*) FROM taken) <> (SELECT count(*) FROM claimed)  -- or it would compare all with all, for nothing
@@ -142,26 +133,24 @@ WITH given AS MATERIALIZED (
 ), size AS MATERIALIZED (
     SELECT (SELECT count(*) FROM head) AS head, (SELECT count(*) FROM mine) AS mine
 )
-SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, pause,
-       timeout_ms, started_us
+SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, started_us, rare
 FROM   claimed
 UNION ALL
-SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, on_lost, run_if, limited, pause,
-       timeout_ms, started_us
-FROM   counted WHERE exec_status = 1 AND claim_id = $6::uuid
+SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, started_us, rare
+FROM   counted WHERE claimed
 UNION ALL
-SELECT 'head', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, '', '', head > mine, NULL, NULL, 0
+SELECT 'head', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, (head > mine)::int, NULL
 FROM   (SELECT * FROM head OFFSET (SELECT greatest(least(mine, head - 1), 0) FROM size) LIMIT 1) until, size
 UNION ALL
-SELECT 'queued', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, '', '', false, NULL, NULL, n
+SELECT 'queued', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, n, NULL
 FROM   (SELECT *, count(*) OVER () AS n FROM queued ORDER BY ` + order + ` LIMIT 1) first
 UNION ALL
-SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, '', '', false, NULL, NULL, 0
+SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, 0, NULL
 FROM   released r
 WHERE  (SELECT count(*) FROM released) <> (SELECT count(*) FROM counted)
        AND NOT EXISTS (SELECT FROM counted c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
 UNION ALL
-SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, '', '', false, NULL, NULL, 0
+SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, 0, NULL
 FROM   given g
 WHERE  cardinality($2::int[]) <> (SELECT count(*) FROM done)
        AND NOT EXISTS (SELECT FROM done d WHERE d.task_flow_id = g.flow AND d.task_exec_seq = g.seq)`
@@ -201,65 +190,6 @@ const headLateral = `
     LIMIT  (SELECT CASE WHEN direct > 0 THEN free - direct + 1 ELSE free END FROM room)
 `
 
-// advanceRow is one row of the answer; kind says which columns count.
-type advanceRow struct {
-	Kind string `db:"kind"`
-	taskRow
-}
-
-// advanceRows is the answer, in the order of the columns.
-type advanceRows []advanceRow
-
-func (a *advanceRows) scan(rows *sql.Rows) error {
-	*a = append(*a, advanceRow{})
-	r := &(*a)[len(*a)-1]
-	return rows.Scan(&r.Kind, &r.FlowID, &r.Seq, &r.WorkflowID, &r.Program, &r.Parameters, &r.Attempt, &r.AttemptBase, &r.OnLost,
-		&r.RunIf, &r.Limited, &r.Pause, &r.TimeoutMS, &r.StartedUS)
-}
-
-// place is that of a row which is a place in the queue.
-func (r advanceRow) place() place { return readPlace(r.Attempt, r.Parameters, r.FlowID, r.Seq) }
-
-type taskRow struct {
-	FlowID      string  `db:"task_flow_id"`
-	Seq         int     `db:"task_exec_seq"`
-	WorkflowID  string  `db:"task_id"`
-	Program     string  `db:"program"`
-	Parameters  string  `db:"parameters"`
-	Attempt     int     `db:"attempt"`
-	AttemptBase int     `db:"attempt_base"`
-	ClaimID     string  `db:"claim_id"` // not in the answer of a claim: whoever claimed knows it
-	OnLost      string  `db:"on_lost"`
-	RunIf       string  `db:"run_if"`
-	Limited     bool    `db:"limited"`
-	Pause       *string `db:"pause"`
-	TimeoutMS   *int64  `db:"timeout_ms"`
-	StartedUS   int64   `db:"started_us"`
-}
-
-func (r taskRow) key() flow.TaskKey { return flow.TaskKey{Flow: flow.ID(r.FlowID), Seq: r.Seq} }
-
-func (r taskRow) task() flow.Task {
-	t := flow.Task{
-		TaskKey:     r.key(),
-		WorkflowID:  flow.WorkflowID(r.WorkflowID),
-		Program:     r.Program,
-		Parameters:  json.RawMessage(r.Parameters),
-		Attempt:     r.Attempt,
-		AttemptBase: r.AttemptBase,
-		ClaimID:     r.ClaimID,
-		OnLost:      flow.OnLost(r.OnLost),
-		RunIf:       r.RunIf,
-		Limited:     r.Limited,
-		Pause:       readPause(r.Pause),
-		StartedAt:   time.UnixMicro(r.StartedUS).UTC(),
-	}
-	if r.TimeoutMS != nil {
-		t.Timeout = time.Duration(*r.TimeoutMS) * time.Millisecond
-	}
-	return t
-}
-
 // Advance records results, releases what depends on finished tasks, and claims up to
 // c.Free tasks. With no results it only claims; with c.Free 0 it only records.
 //
@@ -267,7 +197,7 @@ func (r taskRow) task() flow.Task {
 // must be given again, which is safe, and what the claim may own is told by Owned. A
 // result that the database will not take as it is, or whose task somebody has locked,
 // fails alone: see Rejected.
-func (d *DB) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+func (d *DB) Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 	var adv flow.Advanced
 	err := d.advanceAll(ctx, results, c, &adv)
 	d.tally.count(adv.Verdicts)
@@ -275,7 +205,7 @@ func (d *DB) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (
 	return adv, err
 }
 
-func (d *DB) advanceAll(ctx context.Context, results []flow.Result, c flow.Claim, adv *flow.Advanced) error {
+func (d *DB) advanceAll(ctx context.Context, results []*flow.Result, c flow.Claim, adv *flow.Advanced) error {
 	finished, others := partition(results)
 	if err := d.settle(ctx, others, adv); err != nil {
 		return err
@@ -292,58 +222,54 @@ func (d *DB) advanceAll(ctx context.Context, results []flow.Result, c flow.Claim
 
 // partition tells finished and skipped attempts, which the hot statement takes since they
 // release what depends on them, from all others, and sorts both by key, so that everybody locks in one order.
-func partition(results []flow.Result) (finished, others []flow.Result) {
-	finished = make([]flow.Result, 0, len(results)) // most finish
+func partition(results []*flow.Result) (finished, others []*flow.Result) {
+	finished = make([]*flow.Result, 0, len(results)) // most finish
 	for _, r := range sorted(results) {
 		if r.Outcome == flow.OutcomeFinished || r.Outcome == flow.OutcomeSkipped {
-			finished = append(finished, *r)
+			finished = append(finished, r)
 		} else {
-			others = append(others, *r)
+			others = append(others, r)
 		}
 	}
 	return finished, others
 }
 
-func (d *DB) advance(ctx context.Context, finished []flow.Result, c flow.Claim, adv *flow.Advanced) error {
+func (d *DB) advance(ctx context.Context, finished []*flow.Result, c flow.Claim, adv *flow.Advanced) error {
 	keys := newKeys(finished)
-	outputs := make([]*string, len(finished))
-	skipped := []*string{} // most often: unnest fills up with NULL
+	outputs, skipped := []*string{}, []*string{} // most often: unnest fills up with NULL
 	for i, r := range finished {
 		if r.Outcome == flow.OutcomeSkipped {
 			skipped = append(skipped, make([]*string, i-len(skipped))...)
-			skipped = append(skipped, &finished[i].Error)
+			skipped = append(skipped, &r.Error)
 		}
 		if r.Output != nil {
-			text := string(r.Output)
-			outputs[i] = &text
+			outputs = append(outputs, make([]*string, i-len(outputs))...)
+			outputs = append(outputs, new(string(r.Output)))
 		}
 	}
-	query, from := advanceSQL, d.front.start()
+	query, from := advanceSQL, d.front.start(c.Free)
 	args := []any{keys.flows, keys.seqs, keys.claims, pq.Array(outputs), c.Watcher, c.ID, c.Free, c.Programs, pq.Array(skipped)}
 	if d.cfg.Pooler {
 		query = advancePooledSQL
 	} else {
 		args = append(args, from.args()...)
 	}
-	rows := make(advanceRows, 0, c.Free+4) // for a full answer
-	if err := d.engine.selectAll(ctx, &rows, query, args...); err != nil {
+	answer := advanceAnswer{claim: c.ID, claimed: make([]flow.Task, 0, c.Free)}
+	if err := d.engine.selectAll(ctx, &answer, query, args...); err != nil {
 		d.front.failed(from)
 		return translate(fmt.Sprintf("finish %d tasks and claim %d", len(finished), c.Free), err)
 	}
-	return d.readAdvance(ctx, rows, finished, c.ID, from, adv)
+	return d.readAdvance(ctx, answer, finished, from, adv)
 }
 
-func (d *DB) readAdvance(ctx context.Context, rows []advanceRow, finished []flow.Result, claim string, from *start, adv *flow.Advanced) error {
+func (d *DB) readAdvance(ctx context.Context, a advanceAnswer, finished []*flow.Result, from *start, adv *flow.Advanced) error {
 	var missed, open []flow.TaskKey
 	until, held, queued := beginning, false, end
-	adv.Claimed = slices.Grow(adv.Claimed, len(rows))
-	for _, r := range rows {
-		switch r.Kind {
-		case "claimed":
-			r.ClaimID = claim
-			adv.Claimed = append(adv.Claimed, r.task())
+	adv.Claimed = append(adv.Claimed, a.claimed...)
+	for _, r := range a.others {
+		switch r.kind {
 		case "head":
-			until, held = r.place(), r.Limited
+			until, held = r.place(), r.StartedUS > 0
 		case "queued":
 			adv.Queued += int(r.StartedUS)
 			queued = r.place()
@@ -366,7 +292,7 @@ func (d *DB) readAdvance(ctx context.Context, rows []advanceRow, finished []flow
 // advanceEach is the way out when one result of a batch spoils it: what is locked is
 // rejected, the others are tried in halves, and what fails alone is rejected. Nothing is
 // claimed meanwhile.
-func (d *DB) advanceEach(ctx context.Context, finished []flow.Result, c flow.Claim, cause error, adv *flow.Advanced) error {
+func (d *DB) advanceEach(ctx context.Context, finished []*flow.Result, c flow.Claim, cause error, adv *flow.Advanced) error {
 	c.Free = 0
 	parts, err := d.split(ctx, finished, true, cause, adv)
 	if err != nil {

@@ -64,7 +64,7 @@ func TestAdvance_AClaimIsWritten(t *testing.T) {
 	require.False(t, r.Ready)
 	sound(t, w)
 
-	verdict(t, w, flow.Result{Task: adv.Claimed[0], Outcome: flow.OutcomeFinished, Output: object(`{"a": [1, "ü"]}`)})
+	verdict(t, w, &flow.Result{Task: adv.Claimed[0], Outcome: flow.OutcomeFinished, Output: object(`{"a": [1, "ü"]}`)})
 	r = look(t, w, id, 1)
 	require.Equal(t, 3, r.Status)
 	require.JSONEq(t, `{"a": [1, "ü"]}`, r.Output)
@@ -559,7 +559,7 @@ func TestAdvance_ALockedTaskDoesNotStallItsBatch(t *testing.T) {
 			require.NoError(t, tx.Rollback())
 
 			// Given again, as they are.
-			var again []flow.Result
+			var again []*flow.Result
 			for _, r := range adv.Rejected {
 				again = append(again, r.Result)
 			}
@@ -609,7 +609,7 @@ func TestAdvance_ABadValueIsRejectedAlone(t *testing.T) {
 			id := register(t, w, append(independent(6), def(1), def(4))...)
 			results := finished(claim(t, w, 6)...)
 			results[1].Outcome, results[1].Error = flow.OutcomeFailed, "no"
-			spoil(&results[3])
+			spoil(results[3])
 			adv := advance(t, w, results, flow.Claim{})
 			require.Len(t, adv.Rejected, 1)
 			require.Equal(t, results[3], adv.Rejected[0].Result)
@@ -634,12 +634,12 @@ func TestAdvance_TakesLargeOutputs(t *testing.T) {
 	id := register(t, w, def())
 	text, err := json.Marshal(incompressible(flow.MaxOutput - 2))
 	require.NoError(t, err)
-	verdict(t, w, flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFinished, Output: text})
+	verdict(t, w, &flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFinished, Output: text})
 	require.JSONEq(t, string(text), look(t, w, id, 1).Output)
 
 	id = register(t, w, def())
 	big := incompressible(100_000)
-	verdict(t, w, flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFailed, Error: big})
+	verdict(t, w, &flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFailed, Error: big})
 	require.Equal(t, big, look(t, w, id, 1).Error)
 }
 

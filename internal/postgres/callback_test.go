@@ -218,7 +218,7 @@ func TestCallback_Once(t *testing.T) {
 			all.Go(func() { answers[i], _ = w.Answer(t.Context(), task.TaskKey, "a", fmt.Sprint(i)) })
 		}
 		all.Go(func() {
-			_, err := w.Advance(t.Context(), []flow.Result{paused(task, flow.Pause{Callback: true, After: time.Hour})}, flow.Claim{ID: newID(), Watcher: w.watcher})
+			_, err := w.Advance(t.Context(), []*flow.Result{paused(task, flow.Pause{Callback: true, After: time.Hour})}, flow.Claim{ID: newID(), Watcher: w.watcher})
 			require.NoError(t, err)
 		})
 		all.Wait()

@@ -139,7 +139,7 @@ func TestStartChild_ARerun(t *testing.T) {
 // caller to go on with.
 func finishedWith(t *testing.T, w *world, task flow.Task, child flow.ID) flow.Task {
 	t.Helper()
-	record(t, w, flow.Result{Task: task, Outcome: flow.OutcomeFinished, Output: object(fmt.Sprintf(`{"flow": %q}`, child))})
+	record(t, w, &flow.Result{Task: task, Outcome: flow.OutcomeFinished, Output: object(fmt.Sprintf(`{"flow": %q}`, child))})
 	return claimOne(t, w)
 }
 
@@ -216,11 +216,11 @@ func TestFlowEnd_WhatItSays(t *testing.T) {
 	last := def(1)
 	last.Description = "invoice\nall of it"
 	id := register(t, w, def(), last, def(1))
-	record(t, w, flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFinished, Output: object(`1`)})
+	record(t, w, &flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFinished, Output: object(`1`)})
 	tasks := claim(t, w, 2)
 	require.Equal(t, []int{2, 3}, seqsOf(tasks))
 	verdict(t, w, ended(tasks[0], flow.OutcomeFailed))
-	record(t, w, flow.Result{Task: tasks[1], Outcome: flow.OutcomeFinished, Output: object(`{"n": 3}`)})
+	record(t, w, &flow.Result{Task: tasks[1], Outcome: flow.OutcomeFinished, Output: object(`{"n": 3}`)})
 	require.Equal(t, flow.End{Status: "failed", Seq: 2, Title: "invoice", Error: "it is failed"}, endOf(t, w, id))
 	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 9 WHERE task_flow_id = $1 AND exec_status = 2`, string(id))
 	e := endOf(t, w, id)

@@ -39,7 +39,7 @@ func TestEdit_EveryMoveOfAStatus(t *testing.T) {
 		},
 		"finished": func(t *testing.T) flow.ID {
 			id := register(t, w, def(), def(1))
-			verdict(t, w, flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFinished, Output: object(`{"a": 1}`)})
+			verdict(t, w, &flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFinished, Output: object(`{"a": 1}`)})
 			return id
 		},
 		"ignored": func(t *testing.T) flow.ID {

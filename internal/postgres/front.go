@@ -78,11 +78,12 @@ type start struct {
 	begun   time.Time
 }
 
-func (f *front) start() *start {
+// start begins a claim for so many workers; for none it looks nowhere.
+func (f *front) start(free int) *start {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := &start{from: f.at, least: end, begun: time.Now()}
-	if !f.hinted || s.begun.Sub(f.wholeAt) >= max(f.every, wholeShare*f.dear) {
+	if free > 0 && (!f.hinted || s.begun.Sub(f.wholeAt) >= max(f.every, wholeShare*f.dear)) {
 		s.from, s.whole, f.wholeAt = beginning, true, s.begun
 		s.deleted = !f.hinted || f.wholes%deletedEvery == 0
 		f.wholes++

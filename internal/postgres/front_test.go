@@ -32,7 +32,7 @@ func (m *queueModel) claim(n int, more, whole bool) {
 	if whole {
 		m.front.wholeAt = time.Time{}
 	}
-	c := &modelCall{from: m.front.start(), until: -1}
+	c := &modelCall{from: m.front.start(n), until: -1}
 	var seen []int
 	for p, holder := range m.rows {
 		if holder == nil && !(place{priority: p}).before(c.from.from) {
@@ -196,7 +196,7 @@ func TestAdvance_BeginsWhereTheQueueDoes(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, engine.Close()) }()
 	mustExec(t, engine, `PREPARE late AS `+advanceSQL)
-	here := w.front.start()
+	here := w.front.start(1)
 	require.NotEqual(t, beginning, here.from)
 	dear := buffersOf(t, w, engine, "late", nil, 10, &start{from: beginning, deleted: true})
 	cheap := buffersOf(t, w, engine, "late", nil, 10, here)
@@ -256,7 +256,7 @@ func TestFront_LooksAtTheWholeQueue(t *testing.T) {
 		f := newFront()
 		f.hear(true)
 		whole := func(takes time.Duration) bool {
-			s := f.start()
+			s := f.start(1)
 			time.Sleep(takes)
 			f.ended(s, place{priority: 1}, false)
 			return s.whole
@@ -269,7 +269,7 @@ func TestFront_LooksAtTheWholeQueue(t *testing.T) {
 		require.False(t, whole(time.Millisecond), "it is dear")
 		time.Sleep(wholeShare * 50 * time.Millisecond)
 		require.True(t, whole(time.Millisecond))
-		f.failed(f.start())
+		f.failed(f.start(1))
 		require.True(t, whole(time.Millisecond), "a failed call may have left anything")
 		f.hear(false)
 		require.True(t, whole(time.Millisecond), "there are no hints")

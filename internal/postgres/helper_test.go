@@ -196,7 +196,7 @@ func claimOne(t *testing.T, w *world) flow.Task {
 }
 
 // advance fills up the claim with defaults.
-func advance(t *testing.T, w *world, results []flow.Result, c flow.Claim) flow.Advanced {
+func advance(t *testing.T, w *world, results []*flow.Result, c flow.Claim) flow.Advanced {
 	t.Helper()
 	if c.ID == "" {
 		c.ID = newID()
@@ -213,7 +213,7 @@ func advance(t *testing.T, w *world, results []flow.Result, c flow.Claim) flow.A
 }
 
 // record gives results and claims nothing.
-func record(t *testing.T, w *world, results ...flow.Result) flow.Advanced {
+func record(t *testing.T, w *world, results ...*flow.Result) flow.Advanced {
 	t.Helper()
 	return advance(t, w, results, flow.Claim{})
 }
@@ -229,25 +229,26 @@ func finish(t *testing.T, w *world, tasks ...flow.Task) {
 	}
 }
 
-func finished(tasks ...flow.Task) []flow.Result {
-	results := make([]flow.Result, len(tasks))
+func finished(tasks ...flow.Task) []*flow.Result {
+	results := make([]*flow.Result, len(tasks))
 	for i, task := range tasks {
-		results[i] = flow.Result{Task: task, Outcome: flow.OutcomeFinished}
+		results[i] = &flow.Result{Task: task, Outcome: flow.OutcomeFinished}
 	}
 	return results
 }
 
 // ended is the result of a task that did not succeed.
-func ended(task flow.Task, outcome flow.Outcome) flow.Result {
-	return flow.Result{Task: task, Outcome: outcome, Error: "it is " + string(outcome)}
+func ended(task flow.Task, outcome flow.Outcome) *flow.Result {
+	return &flow.Result{Task: task, Outcome: outcome, Error: "it is " + string(outcome)}
 }
 
 // verdict records one result and returns what became of it.
-func verdict(t *testing.T, w *world, r flow.Result) flow.Judged {
+func verdict(t *testing.T, w *world, r *flow.Result) flow.Judged {
 	t.Helper()
 	adv := record(t, w, r)
 	require.Empty(t, adv.Rejected)
 	require.Len(t, adv.Verdicts, 1)
+	require.Same(t, r, adv.Verdicts[0].Result)
 	return adv.Verdicts[0]
 }
 

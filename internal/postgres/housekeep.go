@@ -88,7 +88,9 @@ func (d *DB) Owned(ctx context.Context, watcher string, claims []string) ([]flow
 	}
 	tasks := make([]flow.Task, len(rows))
 	for i, r := range rows {
-		tasks[i] = r.task()
+		if tasks[i], err = r.task(); err != nil {
+			return nil, fmt.Errorf("read a task of an unanswered claim: %w", err)
+		}
 	}
 	return tasks, nil
 }

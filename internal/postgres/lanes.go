@@ -125,13 +125,7 @@ func (ln *lane) selectAll(ctx context.Context, prepare bool, dest any, query str
 	if err != nil {
 		return err
 	}
-	defer func() { _ = rows.Close() }() // it has been read to the end, or the error is known
-	for rows.Next() {
-		if err := s.scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return scanAll(s, rows)
 }
 
 // unprepared is a statement that is sent with its text each time.
@@ -152,6 +146,16 @@ func (u unprepared) QueryContext(ctx context.Context, args ...any) (*sql.Rows, e
 // fields for their names costs half a microsecond a row, which is a part of a hot answer.
 type scanner interface {
 	scan(rows *sql.Rows) error
+}
+
+func scanAll(s scanner, rows *sql.Rows) error {
+	defer func() { _ = rows.Close() }() // it has been read to the end, or the error is known
+	for rows.Next() {
+		if err := s.scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // discard closes a connection instead of giving it back to its pool.

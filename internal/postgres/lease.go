@@ -109,9 +109,9 @@ type beatRow struct {
 // Beat renews a watcher's lease and says which of the tasks that it runs are no longer
 // its own. flow.ErrFenced: it was declared dead.
 func (d *DB) Beat(ctx context.Context, watcher string, running []flow.Task) (flow.Pulse, error) {
-	results := make([]flow.Result, len(running))
+	results := make([]*flow.Result, len(running))
 	for i, t := range running {
-		results[i].Task = t
+		results[i] = &flow.Result{Task: t}
 	}
 	k := newKeys(results)
 	var rows []beatRow

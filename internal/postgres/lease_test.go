@@ -310,7 +310,7 @@ func TestLease_RescueRacesFinish(t *testing.T) {
 			for range round % 8 { // a rescue has some statements before the one that counts
 				mustExec(t, w.psql, `SELECT 1`)
 			}
-			adv, err = w.Advance(background, []flow.Result{result}, flow.Claim{ID: newID(), Watcher: dead})
+			adv, err = w.Advance(background, []*flow.Result{result}, flow.Claim{ID: newID(), Watcher: dead})
 			return err
 		})
 		waitRescue := async(func() (err error) {

@@ -266,7 +266,7 @@ func TestLimits_UnderLoad(t *testing.T) {
 		d, watcher := another(t, w), join(t, w, "NoOp")
 		group.Go(func() error {
 			defer stop()
-			var results []flow.Result
+			var results []*flow.Result
 			for round := 0; ended.Load() < flows*6; round++ {
 				adv, err := d.Advance(ctx, results, flow.Claim{ID: newID(), Watcher: watcher, Free: 5, Programs: programs})
 				if ctx.Err() != nil {

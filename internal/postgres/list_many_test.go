@@ -251,7 +251,7 @@ func TestEngine_ChangesNoIndexedColumn(t *testing.T) {
 	task := claimOne(t, w)
 	claimed := changed()
 	require.Contains(t, claimed, "exec_status")
-	adv := advance(t, w, []flow.Result{{Task: task, Outcome: flow.OutcomeFinished, Output: object(`{"a": 1}`)}}, flow.Claim{Free: 1})
+	adv := advance(t, w, []*flow.Result{{Task: task, Outcome: flow.OutcomeFinished, Output: object(`{"a": 1}`)}}, flow.Claim{Free: 1})
 	require.Len(t, adv.Claimed, 1)
 	advanced := changed()
 	require.Contains(t, advanced, "output")

@@ -10,8 +10,8 @@ import (
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
-func paused(task flow.Task, p flow.Pause) flow.Result {
-	return flow.Result{Task: task, Outcome: flow.OutcomePaused, Pause: &p}
+func paused(task flow.Task, p flow.Pause) *flow.Result {
+	return &flow.Result{Task: task, Outcome: flow.OutcomePaused, Pause: &p}
 }
 
 // pauseOf reads what a task keeps; "" is nothing.

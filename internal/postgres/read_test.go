@@ -46,7 +46,7 @@ func TestAttempts(t *testing.T) {
 	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 2 WHERE task_exec_seq = 1`)
 	require.Equal(t, "2 false suspended timeout it is timeout", attempts()[0], "what is held now is no attempt of its own")
 	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 0 WHERE task_exec_seq = 1`)
-	verdict(t, w, flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFinished, Output: object(`{"a": 1}`)})
+	verdict(t, w, &flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFinished, Output: object(`{"a": 1}`)})
 	require.Equal(t, "3 true finished ", attempts()[0])
 	require.Len(t, attempts(), 3)
 

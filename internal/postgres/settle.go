@@ -82,7 +82,7 @@ type settledRow struct {
 }
 
 // settle records attempts that did not finish their tasks; results are sorted by key.
-func (d *DB) settle(ctx context.Context, results []flow.Result, adv *flow.Advanced) error {
+func (d *DB) settle(ctx context.Context, results []*flow.Result, adv *flow.Advanced) error {
 	if len(results) == 0 {
 		return nil
 	}
@@ -113,7 +113,7 @@ func (d *DB) settle(ctx context.Context, results []flow.Result, adv *flow.Advanc
 }
 
 // settleEach is the way out when one result of a batch spoils it.
-func (d *DB) settleEach(ctx context.Context, results []flow.Result, cause error, adv *flow.Advanced) error {
+func (d *DB) settleEach(ctx context.Context, results []*flow.Result, cause error, adv *flow.Advanced) error {
 	parts, err := d.split(ctx, results, false, cause, adv)
 	for i := 0; err == nil && i < len(parts); i++ {
 		err = d.settle(ctx, parts[i], adv)
@@ -143,7 +143,7 @@ WHERE  NOT EXISTS (SELECT FROM free f WHERE f.task_flow_id = n.flow AND f.task_e
 
 // split divides a batch that failed: it rejects what is locked, else a single result, and
 // returns what is to be tried again, apart.
-func (d *DB) split(ctx context.Context, results []flow.Result, dependents bool, cause error, adv *flow.Advanced) ([][]flow.Result, error) {
+func (d *DB) split(ctx context.Context, results []*flow.Result, dependents bool, cause error, adv *flow.Advanced) ([][]*flow.Result, error) {
 	if len(results) == 1 {
 		adv.Rejected = append(adv.Rejected, flow.Rejected{Result: results[0], Cause: cause, Busy: retryable(cause)})
 		return nil, nil
@@ -158,7 +158,7 @@ func (d *DB) split(ctx context.Context, results []flow.Result, dependents bool, 
 		for _, r := range rows {
 			locked[r.key()] = true
 		}
-		var free []flow.Result
+		var free []*flow.Result
 		for _, r := range results {
 			if locked[r.Task.TaskKey] {
 				adv.Rejected = append(adv.Rejected, flow.Rejected{Result: r, Cause: cause, Busy: true})
@@ -170,14 +170,14 @@ func (d *DB) split(ctx context.Context, results []flow.Result, dependents bool, 
 			if len(free) == 0 {
 				return nil, nil
 			}
-			return [][]flow.Result{free}, nil
+			return [][]*flow.Result{free}, nil
 		}
 	}
 	half := len(results) / 2
-	return [][]flow.Result{results[:half], results[half:]}, nil
+	return [][]*flow.Result{results[:half], results[half:]}, nil
 }
 
-func (d *DB) readSettled(ctx context.Context, rows []settledRow, results []flow.Result, adv *flow.Advanced) error {
+func (d *DB) readSettled(ctx context.Context, rows []settledRow, results []*flow.Result, adv *flow.Advanced) error {
 	settled := make(map[flow.TaskKey]settledRow, len(rows))
 	var open []flow.TaskKey
 	for _, r := range rows {
@@ -188,7 +188,7 @@ func (d *DB) readSettled(ctx context.Context, rows []settledRow, results []flow.
 		}
 		settled[key] = r
 	}
-	var done []flow.Result
+	var done []*flow.Result
 	for _, res := range results {
 		r, ok := settled[res.Task.TaskKey]
 		if !ok {
@@ -226,12 +226,12 @@ WHERE  CASE WHEN g.outcome = 'finished' THEN t.exec_status = 3 OR a.exec_status 
 
 // judge adds a verdict for each of results, all of which are recorded with the given
 // status (or as ignored, if skipped) but for those whose key is open.
-func (d *DB) judge(ctx context.Context, results []flow.Result, open []flow.TaskKey, status flow.Status, adv *flow.Advanced) error {
+func (d *DB) judge(ctx context.Context, results []*flow.Result, open []flow.TaskKey, status flow.Status, adv *flow.Advanced) error {
 	isOpen := make(map[flow.TaskKey]bool, len(open))
 	for _, key := range open {
 		isOpen[key] = true
 	}
-	var doubtful []flow.Result
+	var doubtful []*flow.Result
 	adv.Verdicts = slices.Grow(adv.Verdicts, len(results))
 	for _, r := range results {
 		if isOpen[r.Task.TaskKey] {
@@ -266,7 +266,7 @@ func (d *DB) judge(ctx context.Context, results []flow.Result, open []flow.TaskK
 	return nil
 }
 
-func recordedAs(r flow.Result, status flow.Status) flow.Judged {
+func recordedAs(r *flow.Result, status flow.Status) flow.Judged {
 	if r.Outcome == flow.OutcomeSkipped {
 		status = flow.Ignored
 	}
@@ -303,7 +303,7 @@ type keys struct {
 	claims []string
 }
 
-func newKeys(results []flow.Result) keys {
+func newKeys(results []*flow.Result) keys {
 	k := keys{flows: make([]string, len(results)), seqs: make([]int32, len(results)), claims: make([]string, len(results))}
 	for i, r := range results {
 		k.flows[i], k.seqs[i], k.claims[i] = string(r.Task.Flow), int32(r.Task.Seq), r.Task.ClaimID
@@ -312,11 +312,8 @@ func newKeys(results []flow.Result) keys {
 }
 
 // sorted returns results in the order of their keys, in which everybody locks tasks.
-func sorted(results []flow.Result) []*flow.Result {
-	s := make([]*flow.Result, len(results))
-	for i := range results {
-		s[i] = &results[i]
-	}
+func sorted(results []*flow.Result) []*flow.Result {
+	s := slices.Clone(results)
 	slices.SortFunc(s, func(a, b *flow.Result) int {
 		return cmp.Or(cmp.Compare(a.Task.Flow, b.Task.Flow), cmp.Compare(a.Task.Seq, b.Task.Seq))
 	})

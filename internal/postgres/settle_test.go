@@ -174,7 +174,7 @@ func TestSettle_DecidesOnTheNewestVersion(t *testing.T) {
 	mustExec(t, tx, `UPDATE kr_task_stat SET max_attempts = 3, on_lost = 'suspend' WHERE task_flow_id = $1`, string(id))
 	var adv flow.Advanced
 	wait := async(func() (err error) {
-		adv, err = w.Advance(background, []flow.Result{ended(task, flow.OutcomeFailed)}, flow.Claim{})
+		adv, err = w.Advance(background, []*flow.Result{ended(task, flow.OutcomeFailed)}, flow.Claim{})
 		return err
 	})
 	awaitBlocked(t, w, 1)
@@ -192,7 +192,7 @@ func TestSettle_AMixedBatch(t *testing.T) {
 	tasks := claim(t, w, 6)
 	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 2 WHERE task_flow_id = $1 AND task_exec_seq = $2`, string(id), tasks[5].Seq)
 	want := map[int]string{}
-	var results []flow.Result
+	var results []*flow.Result
 	for i, task := range tasks {
 		outcome := []flow.Outcome{
 			flow.OutcomeFinished, flow.OutcomeFailed, flow.OutcomeTimeout, flow.OutcomeInvalid, flow.OutcomeHandedBack, flow.OutcomeFinished,

@@ -9,8 +9,8 @@ import (
 )
 
 // skipped is the result of a task whose condition does not hold.
-func skipped(task flow.Task) flow.Result {
-	return flow.Result{Task: task, Outcome: flow.OutcomeSkipped, Error: "skipped: it rains"}
+func skipped(task flow.Task) *flow.Result {
+	return &flow.Result{Task: task, Outcome: flow.OutcomeSkipped, Error: "skipped: it rains"}
 }
 
 func TestSkip_WhatDependsOnItGoesOn(t *testing.T) {
@@ -18,7 +18,7 @@ func TestSkip_WhatDependsOnItGoesOn(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		id := register(t, w, def(), def(1), def(1), def(2, 3))
 		first := claimOne(t, w)
-		adv := advance(t, w, []flow.Result{skipped(first)}, flow.Claim{Free: 2})
+		adv := advance(t, w, []*flow.Result{skipped(first)}, flow.Claim{Free: 2})
 		require.Len(t, adv.Verdicts, 1)
 		require.Equal(t, flow.VerdictRecorded, adv.Verdicts[0].Verdict)
 		require.Equal(t, flow.Ignored, adv.Verdicts[0].Status)

@@ -35,8 +35,8 @@ func (s *Statements) transact(ctx context.Context, ses *session, st Statement) (
 	if st.Mask != nil {
 		output = st.Mask(output)
 	}
-	done := []flow.Result{{Task: st.Task, Outcome: flow.OutcomeFinished, Output: output}}
-	rows, err := ses.finish(ctx, done)
+	done := []*flow.Result{{Task: st.Task, Outcome: flow.OutcomeFinished, Output: output}}
+	answer, err := ses.finish(ctx, done)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (s *Statements) transact(ctx context.Context, ses *session, st Statement) (
 		return nil, err
 	}
 	var adv flow.Advanced // the dispatcher will get its own
-	if err := s.own.readAdvance(context.WithoutCancel(ctx), rows, done, "", s.own.front.start(), &adv); err != nil {
+	if err := s.own.readAdvance(context.WithoutCancel(ctx), answer, done, s.own.front.start(0), &adv); err != nil {
 		s.own.log.Error("a task was recorded, and what it has released was not looked after: the sweep will do it", "err", err)
 	}
 	return output, nil
@@ -83,25 +83,28 @@ RESET SESSION AUTHORIZATION; SET LOCAL search_path TO DEFAULT`
 
 // finish records one finished task in the session's transaction, with the hot statement,
 // which claims nothing here.
-func (s *session) finish(ctx context.Context, done []flow.Result) ([]advanceRow, error) {
+func (s *session) finish(ctx context.Context, done []*flow.Result) (advanceAnswer, error) {
+	var answer advanceAnswer
 	if _, err := s.conn.ExecContext(ctx, asFlowerSQL); err != nil {
-		return nil, fmt.Errorf("record the task: %w", explain(err, "", nothingHappened))
+		return answer, fmt.Errorf("record the task: %w", explain(err, "", nothingHappened))
 	}
 	keys, output := newKeys(done), string(done[0].Output)
-	var rows []advanceRow
 	// As behind a pooler: this session has none of the engine's settings.
-	err := s.conn.SelectContext(ctx, &rows, advancePooledSQL, keys.flows, keys.seqs, keys.claims, pq.Array([]string{output}), nil, nil, 0, []string{}, []string{})
+	rows, err := s.conn.QueryContext(ctx, advancePooledSQL, keys.flows, keys.seqs, keys.claims, pq.Array([]string{output}), nil, nil, 0, []string{}, []string{})
+	if err == nil {
+		err = scanAll(&answer, rows)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("record the task: %w", explain(err, "", nothingHappened))
+		return answer, fmt.Errorf("record the task: %w", explain(err, "", nothingHappened))
 	}
-	if slices.ContainsFunc(rows, func(r advanceRow) bool { return r.Kind == "open" }) {
-		return nil, errLostClaim
+	if slices.ContainsFunc(answer.others, func(r advanceRow) bool { return r.kind == "open" }) {
+		return answer, errLostClaim
 	}
-	return rows, nil
+	return answer, nil
 }
 
 // commit commits. If its answer is lost, the task's row tells what has become of it.
-func (s *Statements) commit(ctx context.Context, ses *session, done []flow.Result) error {
+func (s *Statements) commit(ctx context.Context, ses *session, done []*flow.Result) error {
 	err := ses.commit()
 	if err == nil || !broken(err) {
 		return explain(err, "", nothingHappened)
@@ -130,7 +133,7 @@ SELECT FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = $2 FOR NO K
 // recorded reports whether a finished task was recorded by a transaction that may not be
 // over yet. It holds the task's row from its last statement on: who gets that row has
 // outwaited it.
-func (d *DB) recorded(ctx context.Context, done []flow.Result) (bool, error) {
+func (d *DB) recorded(ctx context.Context, done []*flow.Result) (bool, error) {
 	keys := newKeys(done)
 	var rows []keyRow
 	err := d.inTx(ctx, func(tx *sqlx.Tx) error {

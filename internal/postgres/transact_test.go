@@ -64,7 +64,7 @@ func TestTransact_FinishesItsTask(t *testing.T) {
 
 	// The dispatcher gives the result like any other, as often as it likes.
 	for range 2 {
-		j := verdict(t, w, flow.Result{Task: task, Outcome: flow.OutcomeFinished, Output: output})
+		j := verdict(t, w, &flow.Result{Task: task, Outcome: flow.OutcomeFinished, Output: output})
 		require.Equal(t, flow.VerdictRecorded, j.Verdict)
 		require.Equal(t, flow.Finished, j.Status)
 	}
@@ -261,7 +261,7 @@ func TestTransact_OfAWorkflowWithALimit(t *testing.T) {
 	task := claimOne(t, w)
 	output, err := own(w).Run(t.Context(), transactional(task, effect, `"x"`))
 	require.NoError(t, err)
-	adv := advance(t, w, []flow.Result{{Task: task, Outcome: flow.OutcomeFinished, Output: output}}, flow.Claim{Free: 5})
+	adv := advance(t, w, []*flow.Result{{Task: task, Outcome: flow.OutcomeFinished, Output: output}}, flow.Claim{Free: 5})
 	require.Len(t, adv.Verdicts, 1)
 	require.Equal(t, flow.VerdictRecorded, adv.Verdicts[0].Verdict)
 	for range 3 {
@@ -340,7 +340,7 @@ func TestTransact_LostAnswerOfTheCommit(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, countEffects(t, w))
 	require.Equal(t, "3 0", statuses(t, w, id))
-	require.Equal(t, flow.VerdictRecorded, verdict(t, w, flow.Result{Task: task, Outcome: flow.OutcomeFinished, Output: output}).Verdict)
+	require.Equal(t, flow.VerdictRecorded, verdict(t, w, &flow.Result{Task: task, Outcome: flow.OutcomeFinished, Output: output}).Verdict)
 
 	// Likewise where a person has it run again meanwhile.
 	id = register(t, w, def())
@@ -453,10 +453,10 @@ func TestTransact_OnceWhateverIsLost(t *testing.T) {
 		require.Less(t, attempts, 1000*n)
 		beat(t, w, w.watcher) // or its lease ends, on a slow machine
 		for _, task := range claim(t, w, 1) {
-			r := flow.Result{Task: task, Outcome: flow.OutcomeFinished}
+			r := &flow.Result{Task: task, Outcome: flow.OutcomeFinished}
 			var err error
 			if r.Output, err = s.Run(t.Context(), transactional(task, effect, `"`+strconv.Itoa(task.Seq)+`"`)); err != nil {
-				r = flow.Result{Task: task, Outcome: flow.OutcomeFailed, Error: err.Error()}
+				r = &flow.Result{Task: task, Outcome: flow.OutcomeFailed, Error: err.Error()}
 			}
 			// Of a session that has not ended yet a task may be locked.
 			pgtest.Eventually(t, soon, "it is recorded", func() bool {

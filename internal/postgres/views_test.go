@@ -76,7 +76,7 @@ func TestViews_Flow(t *testing.T) {
 	})
 	require.NoError(t, err)
 	finish(t, w, claimOne(t, w))
-	verdict(t, w, flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFailed, Error: "the first line\nthe second"})
+	verdict(t, w, &flow.Result{Task: claimOne(t, w), Outcome: flow.OutcomeFailed, Error: "the first line\nthe second"})
 	require.Equal(t, "f|viewed|failed|1/3|2|the first line|1|0|1|1|0|me", value[string](t, w, `
 		SELECT concat_ws('|', task_flow_id, task_id, status, progress, failed_task, error, waiting, running, suspended, finished, ignored, registered_by)
 		FROM v_flow`))
@@ -223,12 +223,12 @@ func TestViews_RerunOfAGroup(t *testing.T) {
 	for i, text := range []string{"GET 10.0.0.7: 503", "GET 10.0.0.99: 503", "no such table", "GET 1: 503\nsecond line"} {
 		registerOf(t, w, "grouped")
 		tasks := claim(t, w, 2)
-		verdict(t, w, flow.Result{Task: tasks[0], Outcome: flow.OutcomeFailed, Error: text})
+		verdict(t, w, &flow.Result{Task: tasks[0], Outcome: flow.OutcomeFailed, Error: text})
 		outcome := flow.OutcomeTimeout
 		if i == 0 {
 			outcome = flow.OutcomeInvalid
 		}
-		verdict(t, w, flow.Result{Task: tasks[1], Outcome: outcome, Error: text})
+		verdict(t, w, &flow.Result{Task: tasks[1], Outcome: outcome, Error: text})
 	}
 	// The same once more under another program, and once held.
 	byHand(t, w, `UPDATE kr_task_stat SET program = 'it''s' WHERE ctid = (SELECT min(ctid) FROM kr_task_stat WHERE reason = 'failed' AND error LIKE 'GET%')`)

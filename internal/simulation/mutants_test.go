@@ -162,8 +162,8 @@ type unfenced struct {
 	db *pgtest.DB
 }
 
-func (m unfenced) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
-	results = append([]flow.Result{}, results...)
+func (m unfenced) Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+	results = copies(results)
 	for i, r := range results {
 		var now string
 		_ = m.db.Get(&now, `SELECT claim_id::text FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = $2 AND exec_status = 1 AND claim_id IS NOT NULL`,
@@ -175,9 +175,18 @@ func (m unfenced) Advance(ctx context.Context, results []flow.Result, c flow.Cla
 	return m.DB.Advance(ctx, results, c)
 }
 
+// copies are for mutants to change.
+func copies(results []*flow.Result) []*flow.Result {
+	var changed []*flow.Result
+	for _, r := range results {
+		changed = append(changed, new(*r))
+	}
+	return changed
+}
+
 type greedy struct{ *postgres.DB }
 
-func (m greedy) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+func (m greedy) Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 	c.Free++
 	return m.DB.Advance(ctx, results, c)
 }
@@ -189,7 +198,7 @@ type unordered struct {
 	db *pgtest.DB
 }
 
-func (m unordered) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+func (m unordered) Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 	turn := func() error {
 		_, err := m.db.Exec(`UPDATE kr_task_stat SET task_priority = -task_priority WHERE task_priority <> 0`)
 		return err
@@ -204,8 +213,8 @@ func (m unordered) Advance(ctx context.Context, results []flow.Result, c flow.Cl
 // careless is what the original did: the error is thrown away.
 type careless struct{ *postgres.DB }
 
-func (m careless) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
-	results = append([]flow.Result{}, results...)
+func (m careless) Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+	results = copies(results)
 	for i := range results {
 		results[i].Outcome = flow.OutcomeFinished
 	}
@@ -215,8 +224,8 @@ func (m careless) Advance(ctx context.Context, results []flow.Result, c flow.Cla
 // impatientWithPauses takes a pause for a failure.
 type impatientWithPauses struct{ *postgres.DB }
 
-func (m impatientWithPauses) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
-	changed := append([]flow.Result{}, results...)
+func (m impatientWithPauses) Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+	changed := copies(results)
 	for i, r := range changed {
 		if r.Outcome == flow.OutcomePaused {
 			changed[i].Outcome, changed[i].Error = flow.OutcomeFailed, "it pauses"
@@ -228,7 +237,7 @@ func (m impatientWithPauses) Advance(ctx context.Context, results []flow.Result,
 
 type dropping struct{ *postgres.DB }
 
-func (m dropping) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+func (m dropping) Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 	if len(results) < 2 {
 		return m.DB.Advance(ctx, results, c)
 	}
@@ -286,7 +295,7 @@ type impatient struct {
 	db *pgtest.DB
 }
 
-func (m impatient) Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+func (m impatient) Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 	if _, err := m.db.Exec(`UPDATE kr_task_stat SET run_after = NULL WHERE run_after IS NOT NULL AND exec_status = 0`); err != nil {
 		return flow.Advanced{}, err
 	}

@@ -24,7 +24,7 @@ import (
 // engine is the store as watchers and register use it; mutants change it.
 type engine interface {
 	Register(ctx context.Context, r flow.Registration) (flow.Flow, error)
-	Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error)
+	Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error)
 	Owned(ctx context.Context, watcher string, claims []string) ([]flow.Task, error)
 	Join(ctx context.Context, w flow.Watcher) error
 	Beat(ctx context.Context, watcher string, running []flow.Task) (flow.Pulse, error)
@@ -552,10 +552,10 @@ func (w *world) results() []*hand {
 	return given
 }
 
-func resultsOf(hands []*hand) []flow.Result {
-	var results []flow.Result
+func resultsOf(hands []*hand) []*flow.Result {
+	var results []*flow.Result
 	for _, h := range hands {
-		results = append(results, *h.result)
+		results = append(results, h.result)
 	}
 	return results
 }

@@ -30,13 +30,14 @@ type dispatcher struct {
 	ended   chan ended     // from the workers
 	answers chan answer    // from calls of the store
 
-	free     int                 // workers with neither a task nor an unrecorded result
-	open     map[attemptKey]bool // attempts handed out and not recorded; true: worker is stuck
-	results  []flow.Result       // to be recorded
-	locked   []flow.Result       // somebody holds their rows: tried again after a while
-	calls    int                 // in flight
-	aside    int                 // of these, with locked results: they may take long, and nobody waits for them
-	look     bool                // there may be something in the queue
+	free     int                   // workers with neither a task nor an unrecorded result
+	open     int                   // attempts that are ours and not recorded
+	results  []*flow.Result        // to be recorded
+	locked   []*flow.Result        // somebody holds their rows: tried again after a while
+	unfree   map[*flow.Result]bool // results with which no worker becomes free
+	calls    int                   // in flight
+	aside    int                   // of these, with locked results: they may take long, and nobody waits for them
+	look     bool                  // there may be something in the queue
 	stopping bool
 	doubts   doubts
 	errs     *errorLog // of calls
@@ -49,7 +50,7 @@ type dispatcher struct {
 
 // answer is what came of a call.
 type answer struct {
-	results []flow.Result
+	results []*flow.Result
 	claim   flow.Claim
 	aside   bool
 	adv     flow.Advanced
@@ -63,7 +64,7 @@ func newDispatcher(w *Watcher) *dispatcher {
 		// Two reports come from a worker that was stuck: nobody waits to be heard, not
 		// even after the end.
 		tasks: make(chan flow.Task, n), ended: make(chan ended, 2*n), answers: make(chan answer, maxCalls),
-		open: make(map[attemptKey]bool), doubts: newDoubts(w),
+		unfree: make(map[*flow.Result]bool), doubts: newDoubts(w),
 		errs: newErrorLog(w.log, "the database did not take results or give tasks: trying again",
 			"the database takes results and gives tasks again"),
 		stuck: newErrorLog(w.log, "a failure cannot be recorded: trying again", "all failures are recorded"),
@@ -111,7 +112,7 @@ func (d *dispatcher) run(ctx context.Context) error {
 			d.stop()
 		case <-deadline:
 			if cancelled {
-				return fmt.Errorf("%d tasks were not recorded in time: others will run them again", len(d.open))
+				return fmt.Errorf("%d tasks were not recorded in time: others will run them again", d.open)
 			}
 			cancelled, deadline = true, time.After(afterCancel+time.Second)
 			d.cancel()
@@ -121,13 +122,13 @@ func (d *dispatcher) run(ctx context.Context) error {
 }
 
 // idle reports whether there is nothing left to do after stop.
-func (d *dispatcher) idle() bool { return d.stopping && d.calls == 0 && len(d.open) == 0 }
+func (d *dispatcher) idle() bool { return d.stopping && d.calls == 0 && d.open == 0 }
 
 // stop claims nothing more. The database is told, too, so that a claim in flight gets
 // nothing; it may not hear of it.
 func (d *dispatcher) stop() {
 	d.stopping = true
-	d.w.log.Info("stopping: waiting for running tasks; a second signal ends at once", "component", "watcher", "running", len(d.open),
+	d.w.log.Info("stopping: waiting for running tasks; a second signal ends at once", "component", "watcher", "running", d.open,
 		"timeout", d.w.cfg.ShutdownTimeout)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), lastWords)
@@ -148,8 +149,10 @@ func (d *dispatcher) cancel() {
 func (d *dispatcher) collect(e ended) {
 	for {
 		if e.result != nil {
-			d.open[keyOf(e.result.Task)] = !e.free
-			d.results = append(d.results, *e.result)
+			d.results = append(d.results, e.result)
+			if !e.free {
+				d.unfree[e.result] = true
+			}
 		} else {
 			d.free++ // a stuck worker is back; its result was taken before
 		}
@@ -194,17 +197,17 @@ func (d *dispatcher) call() {
 }
 
 // workersOf counts the workers that are free once results are recorded.
-func (d *dispatcher) workersOf(results []flow.Result) int {
-	n := 0
+func (d *dispatcher) workersOf(results []*flow.Result) int {
+	n := len(results)
 	for _, r := range results {
-		if !d.open[keyOf(r.Task)] {
-			n++
+		if d.unfree[r] {
+			n--
 		}
 	}
 	return n
 }
 
-func (d *dispatcher) send(batch []flow.Result, free int, aside bool) {
+func (d *dispatcher) send(batch []*flow.Result, free int, aside bool) {
 	claim := flow.Claim{ID: newID(), Watcher: d.w.lease.id(), Free: free, Programs: d.w.programs.Names()}
 	d.calls++
 	go func() {
@@ -252,15 +255,15 @@ func (d *dispatcher) settle(a answer) {
 
 // failed keeps what a failed call did not settle, and waits before the next one.
 func (d *dispatcher) failed(a answer) {
-	settled := make(map[attemptKey]bool, len(a.adv.Verdicts)+len(a.adv.Rejected))
+	settled := make(map[*flow.Result]bool, len(a.adv.Verdicts)+len(a.adv.Rejected))
 	for _, j := range a.adv.Verdicts {
-		settled[keyOf(j.Result.Task)] = true
+		settled[j.Result] = true
 	}
 	for _, r := range a.adv.Rejected {
-		settled[keyOf(r.Result.Task)] = true
+		settled[r.Result] = true
 	}
 	for _, r := range a.results {
-		if !settled[keyOf(r.Task)] {
+		if !settled[r] {
 			d.results = append(d.results, r)
 		}
 	}
@@ -276,26 +279,25 @@ func (d *dispatcher) failed(a answer) {
 // take gives a task that is ours to a worker. It goes back as it was where no worker is
 // free, since the answer of its claim was lost, and at a shutdown.
 func (d *dispatcher) take(t flow.Task) {
+	d.open++
 	if d.free == 0 || d.stopping {
-		d.open[keyOf(t)] = true // no worker becomes free with it
-		d.results = append(d.results, flow.Result{Task: t, Outcome: flow.OutcomeNotStarted, Error: "its watcher had no worker for it"})
+		r := &flow.Result{Task: t, Outcome: flow.OutcomeNotStarted, Error: "its watcher had no worker for it"}
+		d.unfree[r] = true
+		d.results = append(d.results, r)
 		return
 	}
 	d.free--
 	d.w.cfg.Meter.Claimed(t.Program)
-	d.open[keyOf(t)] = false
 	d.tasks <- t
 }
 
 // recorded ends an attempt: its worker is free, and the log has its line.
 func (d *dispatcher) recorded(j flow.Judged) {
-	key := keyOf(j.Result.Task)
-	if stuck, known := d.open[key]; known {
-		delete(d.open, key)
-		if !stuck {
-			d.free++
-		}
+	d.open--
+	if !d.unfree[j.Result] {
+		d.free++
 	}
+	delete(d.unfree, j.Result)
 	if !j.RunNext.IsZero() {
 		signal(d.w.putOff)
 	}
@@ -310,22 +312,26 @@ func (d *dispatcher) recorded(j flow.Judged) {
 // rejected keeps a result that could not be recorded while others were: as it is, if
 // its row is locked or nothing simpler can be said, else as the failure that it now is.
 func (d *dispatcher) rejected(r flow.Rejected) {
-	failure := r.Result
-	if r.Busy || failure.Outcome == flow.OutcomeInvalid {
+	if r.Busy || r.Result.Outcome == flow.OutcomeInvalid {
 		if !r.Busy {
 			d.stuck.failed(r.Cause)
 		}
-		d.locked = append(d.locked, failure)
+		d.locked = append(d.locked, r.Result)
 		d.unlocked = time.After(time.Second)
 		return
 	}
+	failure := *r.Result
 	d.w.log.Error("a result cannot be recorded as it is", attrs(failure.Task, "err", r.Cause)...)
 	text := fmt.Sprintf("its result cannot be recorded: %v", r.Cause)
 	if failure.Outcome != flow.OutcomeFinished && failure.Outcome != flow.OutcomePaused {
 		text = "its error cannot be recorded; it is in the watcher's log"
 	}
 	failure.Outcome, failure.Output, failure.Error = flow.OutcomeInvalid, nil, clean(text)
-	d.results = append(d.results, failure)
+	d.results = append(d.results, &failure)
+	if d.unfree[r.Result] {
+		delete(d.unfree, r.Result)
+		d.unfree[&failure] = true
+	}
 }
 
 func keyOf(t flow.Task) attemptKey { return attemptKey{t.TaskKey, t.ClaimID} }

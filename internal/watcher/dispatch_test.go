@@ -65,7 +65,7 @@ func TestLooksAgainAtOnce(t *testing.T) {
 func TestLooksAgainForQueued(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var looks times
-		start(t, &fakeStore{advance: func([]flow.Result, flow.Claim) (flow.Advanced, error) {
+		start(t, &fakeStore{advance: func([]*flow.Result, flow.Claim) (flow.Advanced, error) {
 			looks.note()
 			if len(looks.since(time.Now())) < 3 {
 				return flow.Advanced{Queued: 1}, nil
@@ -101,7 +101,7 @@ func TestNeverClaimsMoreThanFreeWorkers(t *testing.T) {
 				const tasks = 3000
 				q := newQueue(t, n, tasks)
 				q.takes = 2 * time.Millisecond
-				start(t, &fakeStore{advance: func(r []flow.Result, c flow.Claim) (flow.Advanced, error) {
+				start(t, &fakeStore{advance: func(r []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 					if rand.IntN(10) == 0 {
 						time.Sleep(rand.N(5 * time.Millisecond))
 						return flow.Advanced{}, errAway
@@ -119,7 +119,7 @@ func TestNeverClaimsMoreThanFreeWorkers(t *testing.T) {
 }
 
 // requireEachOnce: every task from 1 to n has exactly one result.
-func requireEachOnce(t *testing.T, results []flow.Result, n int) {
+func requireEachOnce(t *testing.T, results []*flow.Result, n int) {
 	t.Helper()
 	require.Len(t, results, n)
 	seqs := make([]int, n)
@@ -244,9 +244,9 @@ func TestLostAnswerIsAdopted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var lost value[[]flow.Task]
 		var asked value[[]string]
-		recorded := make(chan flow.Result, 10)
+		recorded := make(chan *flow.Result, 10)
 		w := start(t, &fakeStore{
-			advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 				if lost.get() == nil {
 					lost.set([]flow.Task{newTask(1, c.ID), newTask(2, c.ID)})
 					return flow.Advanced{}, errAway
@@ -276,9 +276,9 @@ func TestLostAnswerIsHandedBackWithoutAWorker(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var calls value[int]
 		lost := []flow.Task{newTask(1, ""), newTask(2, "")}
-		recorded := make(chan flow.Result, 10)
+		recorded := make(chan *flow.Result, 10)
 		w := start(t, &fakeStore{
-			advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 				calls.update(func(n int) int { return n + 1 })
 				for _, r := range results {
 					recorded <- r
@@ -311,7 +311,7 @@ func TestLostAnswerIsNotRunTwice(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var claim value[string]
 		w := start(t, &fakeStore{
-			advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 				if claim.get() == "" {
 					claim.set(c.ID)
 					return flow.Advanced{}, errAway
@@ -337,7 +337,7 @@ func TestAnswerThatBreaksOff(t *testing.T) {
 		var calls value[int]
 		var claimed value[[]flow.Task]
 		w := start(t, &fakeStore{
-			advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 				calls.update(func(n int) int { return n + 1 })
 				if calls.get() == 1 {
 					claimed.set([]flow.Task{newTask(1, c.ID)})
@@ -382,7 +382,7 @@ func TestDoubtsEnd(t *testing.T) {
 func TestRefusedResult(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q := newQueue(t, 2, 1)
-		w := start(t, &fakeStore{advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+		w := start(t, &fakeStore{advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 			adv, err := q.advance(results, c)
 			for i := range adv.Verdicts {
 				adv.Verdicts[i].Verdict, adv.Verdicts[i].Status = flow.VerdictRefused, 0
@@ -406,8 +406,8 @@ func TestRejectedBusy(t *testing.T) {
 		q := newQueue(t, 2, 20)
 		unlocked := time.Now().Add(10 * time.Second)
 		var given times
-		w := start(t, &fakeStore{advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
-			i := slices.IndexFunc(results, func(r flow.Result) bool { return r.Task.Seq == 1 })
+		w := start(t, &fakeStore{advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+			i := slices.IndexFunc(results, func(r *flow.Result) bool { return r.Task.Seq == 1 })
 			if i < 0 || time.Now().After(unlocked) {
 				return q.advance(results, c)
 			}
@@ -438,8 +438,8 @@ func TestRejectedBusyHoldsUpNobody(t *testing.T) {
 		q := newQueue(t, n, n)
 		var recorded times
 		unlocked := time.Now().Add(100 * time.Second)
-		start(t, &fakeStore{advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
-			locked := slices.IndexFunc(results, func(r flow.Result) bool { return r.Task.Seq == 1 })
+		start(t, &fakeStore{advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+			locked := slices.IndexFunc(results, func(r *flow.Result) bool { return r.Task.Seq == 1 })
 			if locked < 0 || time.Now().After(unlocked) {
 				if len(results) > 0 {
 					recorded.note()
@@ -471,7 +471,7 @@ func TestRejectedBusyFreesItsWorker(t *testing.T) {
 		q := newQueue(t, 1, 2)
 		var once value[bool]
 		var startedAt times
-		start(t, &fakeStore{advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+		start(t, &fakeStore{advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 			if len(results) == 1 && !once.get() {
 				once.set(true)
 				return flow.Advanced{Rejected: []flow.Rejected{{Result: results[0], Busy: true, Cause: errBug}}}, nil
@@ -505,7 +505,7 @@ func TestRejectedValue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				q := newQueue(t, 2, 1)
-				w := start(t, &fakeStore{advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+				w := start(t, &fakeStore{advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 					if len(results) > 0 && results[0].Outcome != flow.OutcomeInvalid {
 						return flow.Advanced{Rejected: []flow.Rejected{{
 							Result: results[0], Cause: errors.New("numeric value out of range"),
@@ -533,7 +533,7 @@ func TestRejectedForGood(t *testing.T) {
 		var given times
 		var broken value[bool]
 		broken.set(true)
-		w := start(t, &fakeStore{advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+		w := start(t, &fakeStore{advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 			if len(results) > 0 && broken.get() {
 				given.note()
 				return flow.Advanced{Rejected: []flow.Rejected{{Result: results[0], Cause: errBug}}}, nil

@@ -35,7 +35,7 @@ var errAway = fmt.Errorf("connection refused: %w", flow.ErrUnavailable)
 // fakeStore is a Store of functions. Those that are nil do what a healthy database
 // without any task does.
 type fakeStore struct {
-	advance   func(results []flow.Result, c flow.Claim) (flow.Advanced, error)
+	advance   func(results []*flow.Result, c flow.Claim) (flow.Advanced, error)
 	owned     func(watcher string, claims []string) ([]flow.Task, error)
 	outputs   func(of flow.TaskKey, seqs []int) (map[int]json.RawMessage, error)
 	flow      func(of flow.TaskKey) (flow.Flow, error)
@@ -54,7 +54,7 @@ type fakeStore struct {
 	keepLog   func(parts []flow.LogPart) error
 }
 
-func (f *fakeStore) Advance(_ context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+func (f *fakeStore) Advance(_ context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 	if f.advance == nil {
 		return record(results), nil
 	}
@@ -62,7 +62,7 @@ func (f *fakeStore) Advance(_ context.Context, results []flow.Result, c flow.Cla
 }
 
 // record is an Advance that records results and has no tasks.
-func record(results []flow.Result) flow.Advanced {
+func record(results []*flow.Result) flow.Advanced {
 	var adv flow.Advanced
 	for _, r := range results {
 		status := flow.Suspended
@@ -234,7 +234,7 @@ type queue struct {
 	running map[attemptKey]bool // handed out, result not given
 	asked   int                 // for how many tasks calls ask just now
 	calls   []call
-	results []flow.Result
+	results []*flow.Result
 	fail    error // what calls return, having done nothing
 }
 
@@ -249,7 +249,7 @@ func newQueue(t *testing.T, workers, waiting int) *queue {
 	return &queue{t: t, workers: workers, waiting: waiting, running: make(map[attemptKey]bool)}
 }
 
-func (q *queue) advance(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+func (q *queue) advance(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 	q.enter(results, c)
 	time.Sleep(q.takes)
 	q.mu.Lock()
@@ -273,7 +273,7 @@ func (q *queue) advance(results []flow.Result, c flow.Claim) (flow.Advanced, err
 	return adv, nil
 }
 
-func (q *queue) enter(results []flow.Result, c flow.Claim) {
+func (q *queue) enter(results []*flow.Result, c flow.Claim) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, r := range results {
@@ -294,10 +294,10 @@ func (q *queue) setFail(err error) {
 }
 
 // look returns what was done so far.
-func (q *queue) look() (calls []call, results []flow.Result) {
+func (q *queue) look() (calls []call, results []*flow.Result) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return append([]call{}, q.calls...), append([]flow.Result{}, q.results...)
+	return append([]call{}, q.calls...), append([]*flow.Result{}, q.results...)
 }
 
 // running is a watcher that runs in a bubble. It is stopped at the end of the test.

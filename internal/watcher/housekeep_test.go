@@ -102,7 +102,7 @@ func TestPromotes(t *testing.T) {
 		due := time.Now().Add(31 * time.Minute)
 		var promotedAt, startedAt times
 		start(t, &fakeStore{
-			advance: func(r []flow.Result, c flow.Claim) (flow.Advanced, error) {
+			advance: func(r []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 				adv, err := q.advance(r, c)
 				if len(adv.Claimed) > 0 {
 					startedAt.note()
@@ -136,7 +136,7 @@ func TestPromotesWhatWasPutOff(t *testing.T) {
 		var promotedAt times
 		q := newQueue(t, 2, 1)
 		start(t, &fakeStore{
-			advance: func(r []flow.Result, c flow.Claim) (flow.Advanced, error) {
+			advance: func(r []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 				adv, err := q.advance(r, c)
 				for i := range adv.Verdicts {
 					adv.Verdicts[i].Status, adv.Verdicts[i].RunNext = flow.Waiting, time.Now().Add(time.Second)
@@ -339,7 +339,7 @@ func TestIdleIsCheap(t *testing.T) {
 		var statements value[int]
 		send := func(n int) { statements.update(func(old int) int { return old + n }) }
 		start(t, &fakeStore{
-			advance: func(r []flow.Result, _ flow.Claim) (flow.Advanced, error) {
+			advance: func(r []*flow.Result, _ flow.Claim) (flow.Advanced, error) {
 				send(1)
 				return record(r), nil
 			},

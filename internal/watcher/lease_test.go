@@ -270,7 +270,7 @@ func TestLooksAgainAfterAnOutageOfHeartbeats(t *testing.T) {
 		var away value[bool]
 		var claims times
 		start(t, &fakeStore{
-			advance: func([]flow.Result, flow.Claim) (flow.Advanced, error) {
+			advance: func([]*flow.Result, flow.Claim) (flow.Advanced, error) {
 				claims.note()
 				return flow.Advanced{}, nil
 			},

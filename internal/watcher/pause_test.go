@@ -67,7 +67,7 @@ func TestPause_FreesItsWorker(t *testing.T) {
 		var promotions times
 		begin := time.Now()
 		r := start(t, &fakeStore{
-			advance: func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 				adv, err := q.advance(results, c)
 				for i := range adv.Verdicts {
 					adv.Verdicts[i].Status, adv.Verdicts[i].RunNext = flow.Waiting, time.Now().Add(time.Hour)

@@ -26,7 +26,8 @@ const resultWait = 100 * time.Millisecond
 // says. Every line passes through stream.end, and goes to the shipper.
 type printed struct {
 	shipper                *shipper
-	log                    *attemptLog
+	task                   *flow.Task
+	log                    atomic.Pointer[attemptLog] // nil before the first line: most attempts have none
 	stdout, stderr, spoken stream
 	over                   atomic.Bool // nothing more is taken
 }
@@ -41,12 +42,20 @@ type stream struct {
 	cut  bool   // and that some of it was dropped; guarded by mu
 }
 
-func newPrinted(s *shipper, t flow.Task) *printed {
-	p := &printed{shipper: s, log: newAttemptLog(t)}
+// open makes ready for what the attempt at t prints.
+func (p *printed) open(s *shipper, t *flow.Task) {
+	p.shipper, p.task = s, t
 	p.stdout.to, p.stdout.name = p, flow.StreamStdout
 	p.stderr.to, p.stderr.name = p, flow.StreamStderr
 	p.spoken.to, p.spoken.name = p, flow.StreamLog
-	return p
+}
+
+// kept returns the attempt's log, for its next line.
+func (p *printed) kept() *attemptLog {
+	if p.log.Load() == nil {
+		p.log.CompareAndSwap(nil, newAttemptLog(*p.task)) // or another stream was first
+	}
+	return p.log.Load()
 }
 
 var _ io.Writer = (*stream)(nil)
@@ -80,7 +89,7 @@ func (s *stream) end() {
 		text += " … (cut)"
 	}
 	s.line, s.cut = s.line[:0], false
-	s.to.shipper.take(s.to.log, flow.LogLine{At: time.Now(), Stream: s.name, Text: text})
+	s.to.shipper.take(s.to.kept(), flow.LogLine{At: time.Now(), Stream: s.name, Text: text})
 }
 
 // close takes what came without an end of line, and nothing more, and waits until the
@@ -96,11 +105,12 @@ func (p *printed) close() {
 		s.line = nil
 		s.mu.Unlock()
 	}
-	if p.shipper.end(p.log) || p.shipper.late.Load() {
+	log := p.log.Load()
+	if log == nil || p.shipper.end(log) || p.shipper.late.Load() {
 		return
 	}
 	select {
-	case <-p.log.written:
+	case <-log.written:
 	case <-time.After(resultWait):
 		p.shipper.late.Store(true)
 	}
@@ -108,9 +118,9 @@ func (p *printed) close() {
 
 // logger returns a logger whose lines go to the log of the watcher and to that of the
 // attempt.
-func (p *printed) logger(of *slog.Logger, t *flow.Task) *slog.Logger {
+func (p *printed) logger(of *slog.Logger) *slog.Logger {
 	return slog.New(teller{of.Handler(), func() slog.Handler {
-		return tint.NewTextHandler(&p.spoken, &tint.Options{NoColor: true, ReplaceAttr: withoutSame(t)})
+		return tint.NewTextHandler(&p.spoken, &tint.Options{NoColor: true, ReplaceAttr: withoutSame(p.task)})
 	}})
 }
 

@@ -21,11 +21,16 @@ func printing(t *testing.T, print func(p *printed)) []string {
 	t.Helper()
 	s := newShipper(&fakeStore{}, slog.New(slog.DiscardHandler))
 	s.late.Store(true) // nobody writes them
-	p := newPrinted(s, newTask(1, "c"))
+	p := &printed{}
+	p.open(s, new(newTask(1, "c")))
 	print(p)
 	p.close()
 	var lines []string
-	for _, l := range append(p.log.head, p.log.tail...) {
+	log := p.log.Load()
+	if log == nil {
+		return nil
+	}
+	for _, l := range append(log.head, log.tail...) {
 		lines = append(lines, strings.TrimSpace(string(l.Stream)+" "+l.Text))
 	}
 	return lines
@@ -81,7 +86,7 @@ func TestPrinted_StreamsAtOnce(t *testing.T) {
 	n, err := fmt.Fprintln(&late.stdout, "after the end")
 	require.NoError(t, err, "whoever still prints is not told")
 	require.Equal(t, 14, n)
-	require.Len(t, late.log.head, 300)
+	require.Len(t, late.log.Load().head, 300)
 }
 
 // What a program says goes to both logs: to the attempt's without what is the same in
@@ -91,7 +96,8 @@ func TestPrinted_WhatTheProgramSays(t *testing.T) {
 	var watchers bytes.Buffer
 	lines := printing(t, func(p *printed) {
 		task := flow.Task{TaskKey: flow.TaskKey{Flow: "f", Seq: 7}, WorkflowID: "w", Program: "P", Attempt: 2}
-		log := p.logger(slog.New(slog.NewTextHandler(&watchers, &slog.HandlerOptions{Level: slog.LevelWarn})), &task)
+		p.task = &task
+		log := p.logger(slog.New(slog.NewTextHandler(&watchers, &slog.HandlerOptions{Level: slog.LevelWarn})))
 		log = log.With("component", "program", "flow", task.Flow, "seq", task.Seq, "task", task.WorkflowID, "program", task.Program, "attempt", 2)
 		log.Info("hello", "who", "the world", "flow", "another one")
 		log.With("a", 1).WithGroup("g").Warn("two\nlines", "seq", 7)
@@ -110,8 +116,7 @@ func TestPrinted_Debugging(t *testing.T) {
 	t.Parallel()
 	var watchers bytes.Buffer
 	lines := printing(t, func(p *printed) {
-		task := newTask(1, "c")
-		p.logger(slog.New(slog.NewTextHandler(&watchers, &slog.HandlerOptions{Level: slog.LevelDebug})), &task).Debug("detail")
+		p.logger(slog.New(slog.NewTextHandler(&watchers, &slog.HandlerOptions{Level: slog.LevelDebug}))).Debug("detail")
 	})
 	require.Equal(t, []string{"log DBG detail"}, lines)
 	require.Contains(t, watchers.String(), "msg=detail")

@@ -45,7 +45,7 @@ func (r *roster) tasks() []flow.Task {
 	defer r.mu.Unlock()
 	tasks := make([]flow.Task, 0, len(r.running))
 	for a := range r.running {
-		tasks = append(tasks, a.task)
+		tasks = append(tasks, a.result.Task)
 	}
 	return tasks
 }
@@ -55,7 +55,7 @@ func (r *roster) cancel(t flow.Task, cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for a := range r.running {
-		if keyOf(a.task) == keyOf(t) {
+		if keyOf(a.result.Task) == keyOf(t) {
 			a.end(cause)
 		}
 	}
@@ -67,7 +67,7 @@ func (r *roster) cancelAll(match func(flow.Task) bool, cause error) int {
 	defer r.mu.Unlock()
 	n := 0
 	for a := range r.running {
-		if match(a.task) {
+		if match(a.result.Task) {
 			a.end(cause)
 			n++
 		}

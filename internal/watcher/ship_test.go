@@ -119,7 +119,7 @@ func TestShip_LinesBeforeTheResult(t *testing.T) {
 		s.before.set(func() error { time.Sleep(50 * time.Millisecond); return nil })
 		s.q.takes = time.Millisecond
 		var seen value[int]
-		s.advance = func(results []flow.Result, c flow.Claim) (flow.Advanced, error) {
+		s.advance = func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 			for _, r := range results {
 				seen.update(func(n int) int { return n + 1 })
 				require.Equal(t, []string{"1: the only line", "2: without an end"}, s.of(r.Task))

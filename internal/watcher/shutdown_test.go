@@ -138,7 +138,7 @@ func TestEndsWithoutTheStore(t *testing.T) {
 					return errAway
 				}
 				w := start(t, &fakeStore{
-					advance: func(r []flow.Result, c flow.Claim) (flow.Advanced, error) {
+					advance: func(r []*flow.Result, c flow.Claim) (flow.Advanced, error) {
 						if err := call(); err != nil {
 							return flow.Advanced{}, err
 						}

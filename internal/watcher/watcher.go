@@ -41,7 +41,7 @@ type Queue interface {
 	// Advance records results, releases what depends on finished tasks, and claims up
 	// to c.Free tasks. After an error nothing is known: the results must be given again,
 	// and Owned tells what the claim has got.
-	Advance(ctx context.Context, results []flow.Result, c flow.Claim) (flow.Advanced, error)
+	Advance(ctx context.Context, results []*flow.Result, c flow.Claim) (flow.Advanced, error)
 
 	// Owned returns the running tasks that a watcher claimed with the given claims.
 	Owned(ctx context.Context, watcher string, claims []string) ([]flow.Task, error)

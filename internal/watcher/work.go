@@ -51,7 +51,10 @@ func (w *Watcher) worker(tasks <-chan flow.Task, report chan<- ended) {
 // long as the program ignores that its context has ended; the attempt's result is
 // reported all the same, by giveUp.
 func (w *Watcher) work(t flow.Task, report chan<- ended) {
-	a := &attempt{w: w, task: t, begun: time.Now(), report: report, out: newPrinted(w.shipper, t)}
+	a := &attempt{w: w, begun: time.Now(), report: report}
+	// What is left to report where the program ends its goroutine.
+	a.result = flow.Result{Task: t, Outcome: flow.OutcomeFailed, Error: "the program ended its goroutine"}
+	a.out.open(w.shipper, &a.result.Task)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	a.cancel = cancel
@@ -66,9 +69,6 @@ func (w *Watcher) work(t flow.Task, report chan<- ended) {
 	if w.log.Enabled(ctx, slog.LevelInfo) { // or its attributes are made for nothing
 		w.log.Info("task started", attrs(t)...)
 	}
-
-	// What is left to report where the program ends its goroutine.
-	a.result = flow.Result{Task: t, Outcome: flow.OutcomeFailed, Error: "the program ended its goroutine"}
 	defer a.close()
 	a.try(ctx)
 }
@@ -76,11 +76,10 @@ func (w *Watcher) work(t flow.Task, report chan<- ended) {
 // attempt is one that is being worked on.
 type attempt struct {
 	w        *Watcher
-	task     flow.Task
 	begun    time.Time
 	cancel   context.CancelCauseFunc
-	out      *printed
-	result   flow.Result
+	out      printed
+	result   flow.Result // of the worker alone until it is reported, but for its Task, which never changes
 	report   chan<- ended
 	reported atomic.Bool // whoever sets it reports
 }
@@ -116,9 +115,9 @@ func (a *attempt) giveUp(cause error) {
 		outcome = flow.OutcomeTimeout
 	}
 	a.w.roster.remove(a)
-	a.w.log.Error("a program ignores that it was cancelled: its worker is stuck", attrs(a.task)...)
+	a.w.log.Error("a program ignores that it was cancelled: its worker is stuck", attrs(a.result.Task)...)
 	a.report <- ended{result: &flow.Result{
-		Task: a.task, Outcome: outcome, Took: time.Since(a.begun),
+		Task: a.result.Task, Outcome: outcome, Took: time.Since(a.begun),
 		Error: fmt.Sprintf("%v, and the program went on for %s: it may still be running", cause, grace),
 	}}
 }
@@ -140,7 +139,7 @@ func (a *attempt) try(ctx context.Context) {
 			return
 		}
 	}
-	r.Outcome, r.Error = judge(ctx, a.task, err)
+	r.Outcome, r.Error = judge(ctx, r.Task, err)
 }
 
 // call runs the program; a panic is an error like others.
@@ -151,14 +150,14 @@ func (a *attempt) call(ctx context.Context) (output json.RawMessage, err error) 
 			output, err = nil, fmt.Errorf("panic: %v\n%s", p, stack[:min(len(stack), maxStack)])
 		}
 	}()
-	w := a.w
+	w, t := a.w, &a.result.Task
 	return w.programs.Run(ctx, Attempt{
-		Task: a.task, Log: a.out.logger(w.log, &a.task), Stdout: &a.out.stdout, Stderr: &a.out.stderr,
+		Task: *t, Log: a.out.logger(w.log), Stdout: &a.out.stdout, Stderr: &a.out.stderr,
 		Outputs: func(ctx context.Context, seqs ...int) (map[int]json.RawMessage, error) {
-			return w.outputs(ctx, a.task.TaskKey, seqs)
+			return w.outputs(ctx, t.TaskKey, seqs)
 		},
 		Flow: func(ctx context.Context) (flow.Flow, error) {
-			return untilAnswered(ctx, func() (flow.Flow, error) { return w.store.Registered(ctx, a.task.TaskKey) })
+			return untilAnswered(ctx, func() (flow.Flow, error) { return w.store.Registered(ctx, t.TaskKey) })
 		},
 	})
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // runOnce has a watcher run one task, and returns what it reported.
-func runOnce(t *testing.T, program fakePrograms, change ...func(*flow.Task)) flow.Result {
+func runOnce(t *testing.T, program fakePrograms, change ...func(*flow.Task)) *flow.Result {
 	t.Helper()
 	q := newQueue(t, 1, 1)
 	q.change = func(task *flow.Task) {
@@ -34,7 +34,7 @@ func runOnce(t *testing.T, program fakePrograms, change ...func(*flow.Task)) flo
 		}
 	}
 	require.FailNow(t, "no result within an hour")
-	return flow.Result{}
+	return nil
 }
 
 func returning(output string, err error) fakePrograms {
