@@ -27,10 +27,11 @@ const afterCancel = 2 * time.Second
 type dispatcher struct {
 	w       *Watcher
 	tasks   chan flow.Task // to the workers; never blocks: a free worker is counted first
-	ended   chan ended     // from the workers
+	inbox   *inbox         // from the workers
 	answers chan answer    // from calls of the store
 
 	free     int                   // workers with neither a task nor an unrecorded result
+	taken    []ended               // reports that were taken last
 	open     int                   // attempts that are ours and not recorded
 	results  []*flow.Result        // to be recorded
 	locked   []*flow.Result        // somebody holds their rows: tried again after a while
@@ -61,9 +62,7 @@ func newDispatcher(w *Watcher) *dispatcher {
 	n := w.cfg.Workers
 	return &dispatcher{
 		w: w, free: n, look: true,
-		// Two reports come from a worker that was stuck: nobody waits to be heard, not
-		// even after the end.
-		tasks: make(chan flow.Task, n), ended: make(chan ended, 2*n), answers: make(chan answer, maxCalls),
+		tasks: make(chan flow.Task, n), inbox: newInbox(), answers: make(chan answer, maxCalls),
 		unfree: make(map[*flow.Result]bool), doubts: newDoubts(w),
 		errs: newErrorLog(w.log, "the database did not take results or give tasks: trying again",
 			"the database takes results and gives tasks again"),
@@ -76,7 +75,7 @@ func newDispatcher(w *Watcher) *dispatcher {
 func (d *dispatcher) run(ctx context.Context) error {
 	for i := range d.w.cfg.Workers {
 		d.w.log.Info(fmt.Sprintf("starting worker: %d", i+1), "component", "dispatcher", "worker", i+1)
-		go d.w.worker(d.tasks, d.ended)
+		go d.w.worker(d.tasks, d.inbox)
 	}
 	defer close(d.tasks)
 
@@ -86,10 +85,11 @@ func (d *dispatcher) run(ctx context.Context) error {
 	var deadline <-chan time.Time
 	cancelled := false
 	for !d.idle() {
+		d.collect()
 		d.call()
+		d.inbox.ask(d.enough())
 		select {
-		case e := <-d.ended:
-			d.collect(e)
+		case <-d.inbox.full:
 		case a := <-d.answers:
 			d.settle(a)
 		case f := <-d.doubts.found:
@@ -144,25 +144,34 @@ func (d *dispatcher) cancel() {
 	d.w.log.Warn("the time for running tasks is over: cancelled, to be run elsewhere", "component", "watcher", "cancelled", n)
 }
 
-// collect takes what a worker reported, and whatever else has been reported meanwhile:
-// one call for all.
-func (d *dispatcher) collect(e ended) {
-	for {
-		if e.result != nil {
-			d.results = append(d.results, e.result)
-			if !e.free {
-				d.unfree[e.result] = true
-			}
-		} else {
+// collect takes what workers have reported.
+func (d *dispatcher) collect() {
+	d.taken = d.inbox.take(d.taken)
+	for _, e := range d.taken {
+		if e.result == nil {
 			d.free++ // a stuck worker is back; its result was taken before
+			continue
 		}
-		select {
-		case e = <-d.ended:
-		default:
-			return
+		d.results = append(d.results, e.result)
+		if !e.free {
+			d.unfree[e.result] = true
 		}
 	}
 }
+
+// enough is how many reports of workers make another call, as things are; 0: none do.
+func (d *dispatcher) enough() int {
+	switch {
+	case d.resume != nil || d.calls == maxCalls:
+		return 0
+	case d.calls > d.aside:
+		return max(d.second()-len(d.results), 1)
+	}
+	return 1
+}
+
+// second is how many results a call needs that goes beside another one.
+func (d *dispatcher) second() int { return d.w.cfg.Workers / 4 }
 
 // call gives the store what there is to do, if there is anything and a call is allowed.
 // A call costs about a millisecond whatever it carries: the first one goes at once, a
@@ -182,7 +191,7 @@ func (d *dispatcher) call() {
 	}
 	look := d.look && d.free > 0 && !d.stopping
 	n := min(len(d.results), maxBatch)
-	if n == 0 && !look || d.calls > d.aside && n < d.w.cfg.Workers/4 {
+	if n == 0 && !look || d.calls > d.aside && n < d.second() {
 		return // nothing to do; or so little that it had better go with what the call in flight sets free
 	}
 	batch := d.results[:n:n]

@@ -25,16 +25,9 @@ const (
 // counts as stuck and the task is settled without it.
 const grace = 5 * time.Second
 
-// ended is what a worker tells the dispatcher: an attempt ended, or a stuck worker came
-// back.
-type ended struct {
-	result *flow.Result // nil: it was reported before
-	free   bool         // the worker can take a task again
-}
-
 // worker runs tasks until there are no more. A program may end its goroutine, which is
 // this one: another worker takes its place.
-func (w *Watcher) worker(tasks <-chan flow.Task, report chan<- ended) {
+func (w *Watcher) worker(tasks <-chan flow.Task, report *inbox) {
 	whole := false
 	defer func() {
 		if !whole {
@@ -50,7 +43,7 @@ func (w *Watcher) worker(tasks <-chan flow.Task, report chan<- ended) {
 // work runs one attempt and reports what it came to, once. The worker is stuck for as
 // long as the program ignores that its context has ended; the attempt's result is
 // reported all the same, by giveUp.
-func (w *Watcher) work(t flow.Task, report chan<- ended) {
+func (w *Watcher) work(t flow.Task, report *inbox) {
 	a := &attempt{w: w, begun: time.Now(), report: report}
 	// What is left to report where the program ends its goroutine.
 	a.result = flow.Result{Task: t, Outcome: flow.OutcomeFailed, Error: "the program ended its goroutine"}
@@ -80,7 +73,7 @@ type attempt struct {
 	cancel   context.CancelCauseFunc
 	out      printed
 	result   flow.Result // of the worker alone until it is reported, but for its Task, which never changes
-	report   chan<- ended
+	report   *inbox
 	reported atomic.Bool // whoever sets it reports
 }
 
@@ -90,11 +83,11 @@ func (a *attempt) close() {
 	reported := a.reported.Swap(true)
 	a.out.close()
 	if reported {
-		a.report <- ended{free: true}
+		a.report.put(ended{free: true})
 		return
 	}
 	a.w.roster.remove(a)
-	a.report <- ended{result: &a.result, free: true}
+	a.report.put(ended{result: &a.result, free: true})
 }
 
 // end ends the attempt's context. Its program has some time left to return.
@@ -116,10 +109,10 @@ func (a *attempt) giveUp(cause error) {
 	}
 	a.w.roster.remove(a)
 	a.w.log.Error("a program ignores that it was cancelled: its worker is stuck", attrs(a.result.Task)...)
-	a.report <- ended{result: &flow.Result{
+	a.report.put(ended{result: &flow.Result{
 		Task: a.result.Task, Outcome: outcome, Took: time.Since(a.begun),
 		Error: fmt.Sprintf("%v, and the program went on for %s: it may still be running", cause, grace),
-	}}
+	}})
 }
 
 // try runs the task's program once and notes what it came to.
