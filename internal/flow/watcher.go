@@ -12,8 +12,9 @@ type Watcher struct {
 
 // Pulse is the answer to a heartbeat.
 type Pulse struct {
-	Revoked []Task // TaskKey and ClaimID of running tasks that are no longer the watcher's
-	Rescue  bool   // another watcher's lease has ended, and this one may rescue its tasks
+	Revoked  []Task // TaskKey and ClaimID of running tasks that are no longer the watcher's
+	Watchers int    // that are alive and do not stop, this one included
+	Rescue   bool   // another watcher's lease has ended, and this one may rescue its tasks
 }
 
 // Rescued is a task that was taken back from a watcher that vanished.

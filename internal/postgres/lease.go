@@ -90,20 +90,22 @@ WITH beat AS (
 )
 SELECT 'alive' AS kind, '' AS task_flow_id, 0 AS task_exec_seq, '' AS claim_id,
        stable AND EXISTS (SELECT FROM kr_watcher WHERE watcher_id <> $1::uuid AND (lease_until < clock_timestamp()
-                          OR lease_until > clock_timestamp() + 2 * ` + leaseSQL + `)) AS rescue
+                          OR lease_until > clock_timestamp() + 2 * ` + leaseSQL + `)) AS rescue,
+       (SELECT count(*) FROM kr_watcher WHERE lease_until > clock_timestamp() AND NOT draining) AS watchers
 FROM   beat
 UNION ALL
-SELECT 'revoked', g.flow, g.seq, g.claim::text, false
+SELECT 'revoked', g.flow, g.seq, g.claim::text, false, 0
 FROM   unnest($3::text[], $4::int[], $5::text[]::uuid[]) AS g(flow, seq, claim)
 WHERE  NOT EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = g.flow AND t.task_exec_seq = g.seq
                    AND t.exec_status = 1 AND t.claim_id = g.claim)`
 
 type beatRow struct {
-	Kind    string `db:"kind"`
-	FlowID  string `db:"task_flow_id"`
-	Seq     int    `db:"task_exec_seq"`
-	ClaimID string `db:"claim_id"`
-	Rescue  bool   `db:"rescue"`
+	Kind     string `db:"kind"`
+	FlowID   string `db:"task_flow_id"`
+	Seq      int    `db:"task_exec_seq"`
+	ClaimID  string `db:"claim_id"`
+	Rescue   bool   `db:"rescue"`
+	Watchers int    `db:"watchers"`
 }
 
 // Beat renews a watcher's lease and says which of the tasks that it runs are no longer
@@ -122,7 +124,7 @@ func (d *DB) Beat(ctx context.Context, watcher string, running []flow.Task) (flo
 	alive := false
 	for _, r := range rows {
 		if r.Kind == "alive" {
-			alive, pulse.Rescue = true, r.Rescue
+			alive, pulse.Rescue, pulse.Watchers = true, r.Rescue, r.Watchers
 			continue
 		}
 		pulse.Revoked = append(pulse.Revoked, flow.Task{

@@ -78,6 +78,22 @@ func TestLease_AWatchersLife(t *testing.T) {
 	require.NoError(t, w.Drain(t.Context(), id), "of nobody")
 }
 
+func TestLease_BeatTellsHowManyThereAre(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	require.Equal(t, 1, beat(t, w, w.watcher).Watchers)
+	var others []string
+	for range 3 {
+		others = append(others, newID())
+		require.NoError(t, w.Join(t.Context(), flow.Watcher{ID: others[len(others)-1], Host: "h", Version: "v1", Programs: programs, Workers: 1}))
+	}
+	require.Equal(t, 4, beat(t, w, w.watcher).Watchers)
+	require.NoError(t, w.Drain(t.Context(), others[0]))
+	require.Equal(t, 3, beat(t, w, w.watcher).Watchers, "one stops")
+	age(t, w, others[1], 11)
+	require.Equal(t, 2, beat(t, w, w.watcher).Watchers, "one has vanished")
+}
+
 func TestLease_BeatTellsWhatWasRevoked(t *testing.T) {
 	t.Parallel()
 	w := open(t)

@@ -3,7 +3,7 @@ package watcher
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"math"
 	"time"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -13,8 +13,20 @@ import (
 // another one works. Meanwhile results gather, and go together in the next call.
 const maxCalls = 2
 
-// maxBatch bounds a call, so that it ends well before the statement's time is over.
-const maxBatch = 1000
+// crowded is how many watchers are too many for each to have two calls: beside each other
+// more calls than the server has processors take longer than one after the other.
+const crowded = 3
+
+// Bounds of a call's results. A third of the workers': as many for the call beside it, and as
+// many in the workers' hands. If one took more, there would be nothing for the other when
+// it comes back, and it would wait until all of that was worked off. The most that end well
+// before the statement's time is over; and few that cost hardly less than fewer.
+const (
+	maxBatch = 1000
+	minBatch = 100
+)
+
+var _ = maxBatch
 
 // maxPause is the longest one between calls that fail: with the time that a new connection
 // may take, 3 s, work goes on within 5 s of the database's return.
@@ -26,11 +38,12 @@ const afterCancel = 2 * time.Second
 // dispatcher feeds the pool. All its fields belong to the goroutine of run.
 type dispatcher struct {
 	w       *Watcher
-	tasks   chan flow.Task // to the workers; never blocks: a free worker is counted first
-	inbox   *inbox         // from the workers
-	answers chan answer    // from calls of the store
+	outbox  *outbox     // to the workers: a free one is counted first
+	inbox   *inbox      // from the workers
+	answers chan answer // from calls of the store
 
 	free     int                   // workers with neither a task nor an unrecorded result
+	tasks    []flow.Task           // to be handed out
 	taken    []ended               // reports that were taken last
 	open     int                   // attempts that are ours and not recorded
 	results  []*flow.Result        // to be recorded
@@ -62,7 +75,7 @@ func newDispatcher(w *Watcher) *dispatcher {
 	n := w.cfg.Workers
 	return &dispatcher{
 		w: w, free: n, look: true,
-		tasks: make(chan flow.Task, n), inbox: newInbox(), answers: make(chan answer, maxCalls),
+		outbox: newOutbox(), inbox: newInbox(), answers: make(chan answer, maxCalls),
 		unfree: make(map[*flow.Result]bool), doubts: newDoubts(w),
 		errs: newErrorLog(w.log, "the database did not take results or give tasks: trying again",
 			"the database takes results and gives tasks again"),
@@ -75,9 +88,9 @@ func newDispatcher(w *Watcher) *dispatcher {
 func (d *dispatcher) run(ctx context.Context) error {
 	for i := range d.w.cfg.Workers {
 		d.w.log.Info(fmt.Sprintf("starting worker: %d", i+1), "component", "dispatcher", "worker", i+1)
-		go d.w.worker(d.tasks, d.inbox)
+		go d.w.worker(d.outbox, d.inbox)
 	}
-	defer close(d.tasks)
+	defer d.outbox.close()
 
 	poll := time.NewTimer(jitter(d.w.cfg.PollInterval))
 	defer poll.Stop()
@@ -85,6 +98,7 @@ func (d *dispatcher) run(ctx context.Context) error {
 	var deadline <-chan time.Time
 	cancelled := false
 	for !d.idle() {
+		d.handOut()
 		d.collect()
 		d.call()
 		d.inbox.ask(d.enough())
@@ -161,17 +175,24 @@ func (d *dispatcher) collect() {
 
 // enough is how many reports of workers make another call, as things are; 0: none do.
 func (d *dispatcher) enough() int {
-	switch {
-	case d.resume != nil || d.calls == maxCalls:
+	if d.resume != nil || d.calls == maxCalls || d.wanted() == never {
 		return 0
-	case d.calls > d.aside:
-		return max(d.second()-len(d.results), 1)
 	}
-	return 1
+	return max(d.wanted()-len(d.results), 1)
 }
 
-// second is how many results a call needs that goes beside another one.
-func (d *dispatcher) second() int { return d.w.cfg.Workers / 4 }
+// wanted is how many results a call needs, beside those that are in flight.
+func (d *dispatcher) wanted() int {
+	switch {
+	case d.calls == d.aside:
+		return 0
+	case d.w.lease.watchers.Load() >= crowded:
+		return never
+	}
+	return d.w.cfg.Workers / 4
+}
+
+const never = math.MaxInt
 
 // call gives the store what there is to do, if there is anything and a call is allowed.
 // A call costs about a millisecond whatever it carries: the first one goes at once, a
@@ -190,8 +211,8 @@ func (d *dispatcher) call() {
 		return
 	}
 	look := d.look && d.free > 0 && !d.stopping
-	n := min(len(d.results), maxBatch)
-	if n == 0 && !look || d.calls > d.aside && n < d.second() {
+	n := min(len(d.results), max(d.w.cfg.Workers/3, minBatch), maxBatch)
+	if n == 0 && !look || n < d.wanted() {
 		return // nothing to do; or so little that it had better go with what the call in flight sets free
 	}
 	batch := d.results[:n:n]
@@ -297,7 +318,14 @@ func (d *dispatcher) take(t flow.Task) {
 	}
 	d.free--
 	d.w.cfg.Meter.Claimed(t.Program)
-	d.tasks <- t
+	d.tasks = append(d.tasks, t)
+}
+
+// handOut gives workers what was taken for them.
+func (d *dispatcher) handOut() {
+	d.outbox.give(d.tasks)
+	clear(d.tasks)
+	d.tasks = d.tasks[:0]
 }
 
 // recorded ends an attempt: its worker is free, and the log has its line.
@@ -344,42 +372,3 @@ func (d *dispatcher) rejected(r flow.Rejected) {
 }
 
 func keyOf(t flow.Task) attemptKey { return attemptKey{t.TaskKey, t.ClaimID} }
-
-// logVerdict writes the one line of a change of state.
-func (w *Watcher) logVerdict(j flow.Judged) {
-	r := j.Result
-	took := r.Took.Round(time.Millisecond)
-	switch {
-	case j.Verdict == flow.VerdictRefused:
-		w.log.Info("late result refused: the task was changed by hand or taken over", attrs(r.Task, "outcome", r.Outcome, "took", took)...)
-	case j.Status == flow.Finished:
-		if w.log.Enabled(context.Background(), slog.LevelInfo) { // or its attributes are made for nothing
-			w.log.Info("task finished", attrs(r.Task, "took", took)...)
-		}
-	case j.Status == flow.Ignored:
-		w.log.Info("task skipped", attrs(r.Task, "why", r.Error)...)
-	case r.Outcome == flow.OutcomePaused && r.Pause.Ask:
-		w.log.Info("task asks a person", attrs(r.Task, "took", took, "message", r.Pause.Why)...)
-	case r.Outcome == flow.OutcomePaused:
-		w.log.Info("task paused", attrs(r.Task, append([]any{"took", took, "why", r.Pause.Why}, runAfter(j)...)...)...)
-	case j.Status == flow.Suspended:
-		reason := string(r.Outcome)
-		if r.Outcome == flow.OutcomeHandedBack {
-			reason = string(flow.ReasonLost)
-		}
-		w.log.Error("task suspended", attrs(r.Task, "took", took, "reason", reason, "error", r.Error)...)
-	case r.Outcome == flow.OutcomeHandedBack, r.Outcome == flow.OutcomeNotStarted:
-		w.log.Info("task handed back", attrs(r.Task, "took", took)...)
-	default:
-		w.log.Warn("attempt failed: the task will be tried again", attrs(r.Task,
-			append([]any{"took", took, "reason", r.Outcome, "error", r.Error}, runAfter(j)...)...)...)
-	}
-}
-
-// runAfter says when a task is run again, unless that is at once.
-func runAfter(j flow.Judged) []any {
-	if j.RunNext.IsZero() {
-		return nil
-	}
-	return []any{"run_after", j.RunNext}
-}

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -552,18 +554,67 @@ func TestRejectedForGood(t *testing.T) {
 	})
 }
 
-// More results than a call may have go in several.
+// More results than a call may have go in several: a third of the workers', or maxBatch.
 func TestBatchesAreBounded(t *testing.T) {
+	for _, test := range []struct{ workers, most int }{{600, 200}, {1500, 500}, {6000, maxBatch}} {
+		t.Run(strconv.Itoa(test.workers), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				q := newQueue(t, test.workers, test.workers)
+				q.takes = time.Second // results gather
+				start(t, &fakeStore{advance: q.advance}, taking(time.Second), workers(test.workers))
+				pass(time.Minute)
+				calls, results := q.look()
+				requireEachOnce(t, results, test.workers)
+				most := 0
+				for _, c := range calls {
+					most = max(most, c.results)
+				}
+				require.Equal(t, test.most, most)
+			})
+		})
+	}
+}
+
+// Where there are several watchers, each has one call at a time.
+func TestCallsWhereItIsCrowded(t *testing.T) {
+	for watchers, want := range map[int]int32{1: maxCalls, crowded - 1: maxCalls, crowded: 1, 10: 1} {
+		t.Run(strconv.Itoa(watchers), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				q := newQueue(t, 30, 1000)
+				q.takes = 10 * time.Millisecond
+				var now, most atomic.Int32
+				start(t, &fakeStore{
+					advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+						most.Store(max(most.Load(), now.Add(1)))
+						defer now.Add(-1)
+						return q.advance(results, c)
+					},
+					beat: func(string, []flow.Task) (flow.Pulse, error) { return flow.Pulse{Watchers: watchers}, nil },
+				}, taking(15*time.Millisecond), workers(30))
+				pass(time.Minute)
+				_, results := q.look()
+				requireEachOnce(t, results, 1000)
+				require.Equal(t, want, most.Load())
+			})
+		})
+	}
+}
+
+// However many tasks are given at once, each has a worker of its own at once.
+func TestLongTasksBeginTogether(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		const n = 1500
+		const n = 500
+		var begun atomic.Int32
 		q := newQueue(t, n, n)
-		start(t, &fakeStore{advance: q.advance}, taking(time.Second), workers(n))
-		pass(time.Minute)
-		calls, results := q.look()
+		start(t, &fakeStore{advance: q.advance}, fakePrograms(func(ctx context.Context, task flow.Task) (json.RawMessage, error) {
+			begun.Add(1)
+			return taking(time.Hour)(ctx, task)
+		}), workers(n))
+		pass(time.Millisecond)
+		require.EqualValues(t, n, begun.Load())
+		pass(2 * time.Hour)
+		_, results := q.look()
 		requireEachOnce(t, results, n)
-		for _, c := range calls {
-			require.LessOrEqual(t, c.results, maxBatch)
-		}
 	})
 }
 

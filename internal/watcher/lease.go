@@ -27,10 +27,11 @@ const lastWords = 5 * time.Second
 
 // lease keeps a watcher alive in the eyes of the others.
 type lease struct {
-	w       *Watcher
-	ident   atomic.Pointer[string] // its present id; another one after it was fenced
-	renewed atomic.Int64           // when the lease was last renewed, in Unix nanoseconds; for health checks
-	soon    chan struct{}          // of capacity 1: beat now
+	w        *Watcher
+	ident    atomic.Pointer[string] // its present id; another one after it was fenced
+	watchers atomic.Int64           // how many there are, with the last heartbeat
+	renewed  atomic.Int64           // when the lease was last renewed, in Unix nanoseconds; for health checks
+	soon     chan struct{}          // of capacity 1: beat now
 
 	rescuing atomic.Bool    // one at a time
 	rescues  sync.WaitGroup // what keep has begun
@@ -100,6 +101,7 @@ func (l *lease) keep(ctx context.Context) {
 			pause = heartbeat
 			l.renewed.Store(sent.UnixNano())
 			errs.worked()
+			l.watchers.Store(int64(pulse.Watchers))
 			l.obey(ctx, pulse)
 			if failing { // meanwhile the lease may have ended, and claims have got nothing
 				l.w.wakeUp()

@@ -27,14 +27,18 @@ const grace = 5 * time.Second
 
 // worker runs tasks until there are no more. A program may end its goroutine, which is
 // this one: another worker takes its place.
-func (w *Watcher) worker(tasks <-chan flow.Task, report *inbox) {
+func (w *Watcher) worker(tasks *outbox, report *inbox) {
 	whole := false
 	defer func() {
 		if !whole {
 			go w.worker(tasks, report)
 		}
 	}()
-	for t := range tasks {
+	for {
+		t, ok := tasks.take()
+		if !ok {
+			break
+		}
 		w.work(t, report)
 	}
 	whole = true
@@ -258,11 +262,4 @@ func clean(text string) string {
 		text = strings.ToValidUTF8(text[:maxError], "") + " … (cut)"
 	}
 	return text
-}
-
-// attrs names a task in a log line.
-func attrs(t flow.Task, more ...any) []any {
-	return append([]any{
-		"component", "watcher", "flow", t.Flow, "seq", t.Seq, "task", t.WorkflowID, "program", t.Program, "attempt", t.Attempt,
-	}, more...)
 }
