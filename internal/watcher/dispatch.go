@@ -13,20 +13,20 @@ import (
 // another one works. Meanwhile results gather, and go together in the next call.
 const maxCalls = 2
 
-// crowded is how many watchers are too many for each to have two calls: beside each other
-// more calls than the server has processors take longer than one after the other.
+// crowded is how many watchers are too many for each to have two calls: more calls than the
+// server has processors take longer beside each other than one after the other.
 const crowded = 3
 
-// Bounds of a call's results. A third of the workers': as many for the call beside it, and as
-// many in the workers' hands. If one took more, there would be nothing for the other when
-// it comes back, and it would wait until all of that was worked off. The most that end well
-// before the statement's time is over; and few that cost hardly less than fewer.
+// A call takes a third of the workers' results, so that there is as much for the call beside
+// it, and as much in the workers' hands. If one took whatever is there, the other would find
+// nothing when it comes back, and wait until all of that was worked off.
 const (
-	maxBatch = 1000
-	minBatch = 100
+	minBatch = 100  // or a third, if that is more: fewer cost hardly less
+	maxBatch = 1000 // ends well before the statement's time is over
 )
 
-var _ = maxBatch
+// never is more results than there can be.
+const never = math.MaxInt
 
 // maxPause is the longest one between calls that fail: with the time that a new connection
 // may take, 3 s, work goes on within 5 s of the database's return.
@@ -192,8 +192,6 @@ func (d *dispatcher) wanted() int {
 	return d.w.cfg.Workers / 4
 }
 
-const never = math.MaxInt
-
 // call gives the store what there is to do, if there is anything and a call is allowed.
 // A call costs about a millisecond whatever it carries: the first one goes at once, a
 // second one beside it only with a good part of what the pool can yield.
@@ -211,7 +209,7 @@ func (d *dispatcher) call() {
 		return
 	}
 	look := d.look && d.free > 0 && !d.stopping
-	n := min(len(d.results), max(d.w.cfg.Workers/3, minBatch), maxBatch)
+	n := min(len(d.results), max(minBatch, d.w.cfg.Workers/3), maxBatch)
 	if n == 0 && !look || n < d.wanted() {
 		return // nothing to do; or so little that it had better go with what the call in flight sets free
 	}
