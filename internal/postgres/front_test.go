@@ -322,3 +322,15 @@ func TestAdvance_ATaskChangesMeanwhile(t *testing.T) {
 		sound(t, w)
 	})
 }
+
+// A call for no worker looks nowhere, and puts off nobody's look at the whole queue.
+func TestFront_WhoeverClaimsNothingHasNotLooked(t *testing.T) {
+	t.Parallel()
+	f := newFront()
+	f.hear(true)
+	recording := f.start(0)
+	require.False(t, recording.whole)
+	f.ended(recording, beginning, false)
+	require.True(t, f.start(1).whole)
+	require.False(t, f.start(1).whole, "not again so soon")
+}
