@@ -89,6 +89,21 @@ func TestPrinted_StreamsAtOnce(t *testing.T) {
 	require.Len(t, late.log.Load().head, 300)
 }
 
+// The first lines of several streams come at the same time, and are in one log.
+func TestPrinted_FirstLinesAtOnce(t *testing.T) {
+	t.Parallel()
+	for range 200 {
+		lines := printing(t, func(p *printed) {
+			var printers sync.WaitGroup
+			for _, to := range []*stream{&p.stdout, &p.stderr, &p.spoken} {
+				printers.Go(func() { _, _ = fmt.Fprintln(to, "first") })
+			}
+			printers.Wait()
+		})
+		require.ElementsMatch(t, []string{"stdout first", "stderr first", "log first"}, lines)
+	}
+}
+
 // What a program says goes to both logs: to the attempt's without what is the same in
 // each of its lines.
 func TestPrinted_WhatTheProgramSays(t *testing.T) {
