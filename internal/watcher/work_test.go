@@ -220,6 +220,40 @@ func TestStuckWorker(t *testing.T) {
 	})
 }
 
+// … and so it is when the result that was made up for it cannot be recorded as it is.
+func TestStuckWorkerWithARejectedResult(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		q := newQueue(t, 1, 1)
+		q.change = withTimeout(time.Second)
+		free := make(chan struct{})
+		w := start(t, &fakeStore{advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+			if len(results) > 0 && results[0].Outcome == flow.OutcomeTimeout {
+				return flow.Advanced{Rejected: []flow.Rejected{{Result: results[0], Cause: errors.New("bad")}}}, nil
+			}
+			return q.advance(results, c)
+		}}, fakePrograms(func(context.Context, flow.Task) (json.RawMessage, error) {
+			<-free
+			return nil, nil
+		}), workers(1))
+		pass(time.Minute)
+		_, results := q.look()
+		require.Len(t, results, 1)
+		require.Equal(t, flow.OutcomeInvalid, results[0].Outcome)
+
+		q.mu.Lock()
+		q.waiting = 1
+		q.mu.Unlock()
+		pass(time.Minute)
+		require.Len(t, w.logs.with("task started"), 1, "there is no free worker")
+		_, results = q.look()
+		require.Len(t, results, 1, "nothing was claimed for it")
+		close(free)
+		pass(time.Minute)
+		_, results = q.look()
+		require.Len(t, results, 2)
+	})
+}
+
 // … and a watcher whose only worker is stuck ends all the same.
 func TestStuckWorkerDoesNotHoldUpTheEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
