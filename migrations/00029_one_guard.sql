@@ -45,8 +45,8 @@ DECLARE
     child    integer;
     state    smallint;
 BEGIN
-    -- The engine gives it back: what waits again goes into the queue. A run_after, which may
-    -- have passed, is looked after by kr_task_requeued.
+    -- The engine gives it back, or somebody in its way: what waits again goes into the queue.
+    -- Where it has a run_after, kr_task_requeued fires as well, and both find that it waits.
     IF OLD.exec_status = 1 AND NEW.exec_status = 0 AND NEW.attempt = OLD.attempt
        AND NEW.watcher_id IS NULL AND OLD.watcher_id IS NOT NULL AND NEW.claim_id = OLD.claim_id THEN
         PERFORM flower_requeue(NEW.task_flow_id, NEW.task_exec_seq);

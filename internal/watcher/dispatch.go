@@ -101,7 +101,7 @@ func (d *dispatcher) run(ctx context.Context) error {
 		d.handOut()
 		d.collect()
 		d.call()
-		d.inbox.ask(d.enough())
+		d.inbox.ask(max(d.wanted()-len(d.results), 1))
 		select {
 		case <-d.inbox.full:
 		case a := <-d.answers:
@@ -173,17 +173,11 @@ func (d *dispatcher) collect() {
 	}
 }
 
-// enough is how many reports of workers make another call, as things are; 0: none do.
-func (d *dispatcher) enough() int {
-	if d.resume != nil || d.calls == maxCalls || d.wanted() == never {
-		return 0
-	}
-	return max(d.wanted()-len(d.results), 1)
-}
-
-// wanted is how many results a call needs, beside those that are in flight.
+// wanted is how many results make a call, beside those that are in flight.
 func (d *dispatcher) wanted() int {
 	switch {
+	case d.resume != nil || d.calls == maxCalls:
+		return never
 	case d.calls == d.aside:
 		return 0
 	case d.w.lease.watchers.Load() >= crowded:

@@ -21,7 +21,7 @@ type inbox struct {
 
 	mu     sync.Mutex
 	ended  []ended
-	enough int // 0: nothing is asked for
+	enough int
 }
 
 func newInbox() *inbox { return &inbox{full: make(chan struct{}, 1)} }
@@ -33,7 +33,7 @@ func (b *inbox) put(e ended) {
 	b.tell()
 }
 
-// ask tells after how many the dispatcher is to be woken up from now on; 0 is never.
+// ask tells after how many the dispatcher is to be woken up from now on, at least one.
 func (b *inbox) ask(enough int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -42,7 +42,7 @@ func (b *inbox) ask(enough int) {
 }
 
 func (b *inbox) tell() {
-	if b.enough > 0 && len(b.ended) >= b.enough {
+	if len(b.ended) >= b.enough {
 		signal(b.full)
 	}
 }
