@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -14,18 +13,19 @@ import (
 // workflowsSQL reads the version in the same snapshot, where it is that of these rows.
 const workflowsSQL = `
 -- flower: workflows
-SELECT d.task_id, v.version, task_seq, program, task_priority, parameters::text AS parameters, depends_task_seqs, max_attempts,
+SELECT d.task_id, coalesce(v.version, 0) AS version, coalesce(v.digest, '') AS digest, task_seq, program, task_priority, parameters::text AS parameters, depends_task_seqs, max_attempts,
        (extract(epoch FROM retry_delay) * 1000)::bigint AS retry_delay_ms,
        (extract(epoch FROM timeout) * 1000)::bigint AS timeout_ms,
        on_lost, coalesce(run_if, '') AS run_if, coalesce(description, '') AS description
 FROM   unnest($1::text[]) AS given(id)
-CROSS  JOIN LATERAL (SELECT coalesce(max(version), 0) AS version FROM ms_workflow_version WHERE task_id = given.id) v
+LEFT   JOIN LATERAL (SELECT version, digest FROM ms_workflow_version WHERE task_id = given.id ORDER BY version DESC LIMIT 1) v ON true
 JOIN   ms_task_definition d ON d.task_id = given.id
 ORDER  BY d.task_id, task_seq`
 
 type taskDefinitionRow struct {
 	WorkflowID   string        `db:"task_id"`
 	Version      int           `db:"version"`
+	Digest       string        `db:"digest"`
 	Seq          int           `db:"task_seq"`
 	Program      string        `db:"program"`
 	Priority     int           `db:"task_priority"`
@@ -61,19 +61,6 @@ func (r taskDefinitionRow) definition() flow.TaskDefinition {
 		t.Timeout = time.Duration(*r.TimeoutMS) * time.Millisecond
 	}
 	return t
-}
-
-// workflows reads definitions as they are now; those that do not exist are missing.
-func (d *DB) workflows(ctx context.Context, ids []flow.WorkflowID) (map[flow.WorkflowID]flow.Workflow, error) {
-	names := make([]string, len(ids))
-	for i, id := range ids {
-		names[i] = string(id)
-	}
-	var rows []taskDefinitionRow
-	if err := d.writer.selectAll(ctx, &rows, workflowsSQL, names); err != nil {
-		return nil, err
-	}
-	return workflowsOf(rows), nil
 }
 
 func workflowsOf(rows []taskDefinitionRow) map[flow.WorkflowID]flow.Workflow {

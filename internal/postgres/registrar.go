@@ -14,18 +14,23 @@ import (
 
 // registrar makes flows. Registrations that wait while a statement is at work go
 // together into the next one: under load a commit serves many, and a lone one waits for
-// nobody. Two writers: one works while the other's commit is flushed.
+// nobody. One statement at a time is best, as what it costs by itself is then shared by
+// most; but one that is held up, by somebody's lock or by the network, holds up only
+// those that are in it: another writer takes over.
 type registrar struct {
 	work  func(context.Context, []*registration)
 	inbox chan *registration
+	turn  chan struct{} // of capacity 1: whoever is in it gathers and writes
+	later *registration // of whoever has the turn: its key was in the batch before
 	once  sync.Once
 	stop  chan struct{}
 	done  sync.WaitGroup
 }
 
 const (
-	registrars   = 2
-	maxRegistrar = 200 // flows in a statement
+	registrars    = 3
+	registrarTurn = 50 * time.Millisecond // how long the others leave a statement alone
+	maxRegistrar  = 200                   // flows in a statement
 )
 
 // registration is a request that waits for its answer.
@@ -42,7 +47,7 @@ type registered struct {
 func (r *registration) answer(f flow.Flow, err error) { r.answers <- registered{f, err} }
 
 func newRegistrar(work func(context.Context, []*registration)) *registrar {
-	return &registrar{work: work, inbox: make(chan *registration), stop: make(chan struct{})}
+	return &registrar{work: work, inbox: make(chan *registration), turn: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 
 // register waits for the answer to one registration. When ctx ends first it is not known
@@ -74,74 +79,55 @@ func (g *registrar) close() {
 }
 
 func (g *registrar) loop() {
-	var later []*registration // with a key that their predecessor's batch had already
 	for {
-		batch, keys := later, map[string]bool{}
-		later = nil
-		for _, r := range batch {
-			keys[r.request.IdempotencyKey] = true
+		select {
+		case <-g.stop:
+			return
+		case g.turn <- struct{}{}:
 		}
+		batch := g.gather()
 		if len(batch) == 0 {
-			select {
-			case <-g.stop:
-				return
-			case r := <-g.inbox:
-				batch = append(batch, r)
-				keys[r.request.IdempotencyKey] = true
-			}
+			<-g.turn
+			return
 		}
-	gather:
-		for len(batch) < maxRegistrar {
-			select {
-			case r := <-g.inbox:
-				if key := r.request.IdempotencyKey; key != "" && keys[key] {
-					later = append(later, r)
-					break gather
-				}
-				batch = append(batch, r)
-				keys[r.request.IdempotencyKey] = true
-			default:
-				break gather
-			}
-		}
+		over := sync.OnceFunc(func() { <-g.turn })
+		late := time.AfterFunc(registrarTurn, over)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		g.work(ctx, batch)
 		cancel()
+		late.Stop()
+		over()
 	}
 }
 
-// plan is the tasks of a workflow, or why it has none.
-type plan struct {
-	workflow flow.Workflow
-	tasks    []flow.PlannedTask
-	err      error
-	plain    error // why it cannot run with no more than its own parameters: asked once for a batch
-}
-
-// plans reads and checks the workflows that a batch names.
-func (d *DB) plans(ctx context.Context, batch []*registration) (map[flow.WorkflowID]plan, error) {
-	plans := make(map[flow.WorkflowID]plan)
-	var ids []flow.WorkflowID
-	for _, r := range batch {
-		if _, known := plans[r.request.WorkflowID]; !known {
-			plans[r.request.WorkflowID] = plan{}
-			ids = append(ids, r.request.WorkflowID)
+// gather waits for a registration, unless there is one already, and adds what else is
+// there; it returns none when the registrar stops. Of two with the same key the second one
+// is for the next batch.
+func (g *registrar) gather() []*registration {
+	first := g.later
+	g.later = nil
+	if first == nil {
+		select {
+		case <-g.stop:
+			return nil
+		case first = <-g.inbox:
 		}
 	}
-	workflows, err := d.workflows(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		w, found := workflows[id]
-		if !found {
-			plans[id] = plan{err: notFound(id)}
-			continue
+	batch, keys := []*registration{first}, map[string]bool{first.request.IdempotencyKey: true}
+	for len(batch) < maxRegistrar {
+		select {
+		case r := <-g.inbox:
+			if key := r.request.IdempotencyKey; key != "" && keys[key] {
+				g.later = r
+				return batch
+			}
+			batch = append(batch, r)
+			keys[r.request.IdempotencyKey] = true
+		default:
+			return batch
 		}
-		tasks, err := w.Plan()
-		plans[id] = plan{w, tasks, err, d.check(w, nil)}
 	}
-	return plans, nil
+	return batch
 }
 
 // registerArgs returns the arguments of registerSQL. Arrays of arrays go as text, since
@@ -172,7 +158,17 @@ func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
 		versions = append(versions, int32(plans[r.WorkflowID].workflow.Version))
 	}
 	args := []any{ids, workflows, by, notes, pq.Array(parameters), keys, fingerprints, pq.Array(priorities)}
-	return append(append(args, taskArgs(plans)...), parentFlows, parentSeqs, versions)
+	args = append(append(args, taskArgs(plans)...), parentFlows, parentSeqs, versions)
+	return append(args, versionArgs(plans)...)
+}
+
+func versionArgs(plans map[flow.WorkflowID]plan) []any {
+	var workflow, digest []string
+	var version []int32
+	for id, p := range plans {
+		workflow, version, digest = append(workflow, string(id)), append(version, int32(p.workflow.Version)), append(digest, p.digest)
+	}
+	return []any{workflow, version, digest}
 }
 
 func taskArgs(plans map[flow.WorkflowID]plan) []any {

@@ -285,12 +285,12 @@ func TestVersion_HasEveryColumn(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all, 1)
 	whole := all["sample"]
-	read, err := w.workflows(t.Context(), []flow.WorkflowID{"sample"})
+	read, err := w.readPlans(t.Context(), []flow.WorkflowID{"sample"})
 	require.NoError(t, err)
 	require.True(t, whole.Equal(flow.Definition{
-		Workflow: read["sample"], Description: "x", MaxRunningFlows: 7, MaxRunningTasks: 7,
+		Workflow: read[0].workflow, Description: "x", MaxRunningFlows: 7, MaxRunningTasks: 7,
 	}))
-	require.Equal(t, read["sample"].Version, whole.Version)
+	require.Equal(t, read[0].workflow.Version, whole.Version)
 }
 
 func TestDefinitionVersions_LatestFirst(t *testing.T) {
