@@ -12,9 +12,13 @@ import (
 // made room, by whoever did it, and by every watcher's housekeeping for changes by hand
 // and for callers that died.
 
+// admitSQL waits for others who admit the same workflow, since what they do not see of ours
+// nobody would let go; but not for a person who is changing its limit, and may be for hours:
+// flower_admit passes over a row that is locked.
 const admitSQL = `
 -- flower: admit
-SELECT coalesce(sum(flower_admit(w)), 0)::int FROM unnest($1::text[]) AS w`
+SELECT coalesce(sum(flower_admit(id)), 0)::int
+FROM   (SELECT id, pg_advisory_xact_lock(hashtextextended('flower: limit of ' || id, 0)) FROM unnest($1::text[]) AS id OFFSET 0) w`
 
 // admit lets tasks of workflows into the queue as far as their limits allow, and returns
 // how many. The workflows are taken in one order by everybody, since each is locked.

@@ -1,13 +1,16 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/lib/pq"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
@@ -289,4 +292,52 @@ func TestLimits_UnderLoad(t *testing.T) {
 	require.NoError(t, group.Wait())
 	require.Zero(t, over.Load(), "snapshots in which more ran than may")
 	require.Equal(t, flows*6, value[int](t, w, `SELECT count(*) FROM kr_task_stat WHERE exec_status = 3 AND attempt = 1`))
+}
+
+// Whoever looks at what a changed limit would do, in a transaction, holds up nobody: not
+// those who register its workflow, not results, not other workflows.
+func TestLimits_AnUncommittedChangeHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	var log bytes.Buffer // who has waited for that person in vain says so
+	w.log = slog.New(slog.NewTextHandler(&log, nil))
+	for _, id := range []flow.WorkflowID{"held", "other"} {
+		define(t, w, id, def(), def(1))
+		limit(t, w, id, 0, 1)
+	}
+	ids := []flow.ID{registerOf(t, w, "held"), registerOf(t, w, "other")}
+	running := claim(t, w, 2)
+	require.Equal(t, []string{"1/1", "2/1"}, places(ids, running))
+
+	tx := begin(t, w)
+	mustExec(t, tx, `UPDATE ms_workflow SET max_running_tasks = 2 WHERE task_id = 'held'`)
+	ids = append(ids, registerOf(t, w, "held"), registerOf(t, w, "other"))
+	finish(t, w, running...)
+	require.Empty(t, log.String())
+	_, _, err := w.Promote(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{"2/2"}, places(ids, claim(t, w, 10)), "the other workflow goes on")
+	require.NoError(t, tx.Commit())
+	_, _, err = w.Promote(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{"1/2", "3/1"}, places(ids, claim(t, w, 10)), "as the new limit says")
+}
+
+// But those who admit at the same time wait for each other: the first one has not seen what
+// the second one brings.
+func TestLimits_TwoAdmitAtOnce(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "w", def())
+	limit(t, w, "w", 0, 2)
+	first := begin(t, w)
+	mustExec(t, first, admitSQL, pq.Array([]string{"w"}))
+	second := async(func() error {
+		_, err := w.Register(background, flow.Registration{FlowID: "flow", WorkflowID: "w"})
+		return err
+	})
+	awaitBlocked(t, w, 1)
+	require.NoError(t, first.Commit())
+	require.NoError(t, second())
+	require.Len(t, claim(t, w, 10), 1)
 }
