@@ -18,6 +18,7 @@ type plan struct {
 	err      error
 	plain    error // why it cannot run with no more than its own parameters: asked once for a batch
 	recalled bool  // from memory: the definition may have been changed since
+	size     int   // bytes, about, if it is remembered
 }
 
 // recall is plans that were made a moment ago. Reading and checking a definition takes a
@@ -36,7 +37,7 @@ type recall struct {
 }
 
 const (
-	recallFor  = 10 * time.Second // from the first plan on; then all are forgotten
+	recallFor  = 10 * time.Second // after the first one was remembered none counts any more
 	recallSize = 16 << 20         // bytes, about
 	recallTask = 500              // bytes of a task beside its texts, about
 )
@@ -46,7 +47,7 @@ func (m *recall) get(ids []flow.WorkflowID) (plans map[flow.WorkflowID]plan, mis
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if time.Since(m.since) > recallFor {
-		m.plans = nil
+		m.plans, m.size = nil, 0
 	}
 	plans = make(map[flow.WorkflowID]plan, len(ids))
 	for _, id := range ids {
@@ -66,27 +67,33 @@ func (m *recall) put(p plan) {
 	if p.err != nil || p.plain != nil || p.digest == "" {
 		return
 	}
-	size := 0
 	for _, t := range p.tasks {
-		size += recallTask + len(t.Program) + len(t.Parameters) + len(t.Description) + len(t.RunIf)
+		p.size += recallTask + len(t.Program) + len(t.Parameters) + len(t.Description) + len(t.RunIf) +
+			8*(len(t.DependsOn)+len(t.Parents)+len(t.Dependents))
+	}
+	if p.size > recallSize {
+		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.plans == nil || m.size+size > recallSize {
+	m.drop(p.workflow.ID)
+	if m.plans == nil || m.size+p.size > recallSize {
 		m.plans, m.size, m.since = make(map[flow.WorkflowID]plan), 0, time.Now()
-	}
-	if size > recallSize {
-		return
 	}
 	p.recalled = true
 	m.plans[p.workflow.ID] = p
-	m.size += size
+	m.size += p.size
 }
 
 func (m *recall) forget(id flow.WorkflowID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.plans, id) // its size counts on: it comes back, or all are forgotten soon
+	m.drop(id)
+}
+
+func (m *recall) drop(id flow.WorkflowID) {
+	m.size -= m.plans[id].size
+	delete(m.plans, id)
 }
 
 // plansOf returns the plans of the workflows that a batch names, from memory or as they

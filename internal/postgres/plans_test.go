@@ -140,7 +140,7 @@ func TestRegister_EndsThoughTheDefinitionIsNeverTheSame(t *testing.T) {
 	mustExec(t, w.psql, `ALTER TABLE ms_workflow_version RENAME TO versions`)
 	mustExec(t, w.psql, `CREATE VIEW ms_workflow_version AS SELECT task_id, version, random()::text AS digest FROM versions`)
 	_, err := w.Register(t.Context(), flow.Registration{FlowID: flow.ID(newID()), WorkflowID: "sample"})
-	require.ErrorContains(t, err, "its definition was changed each of the 10 times")
+	require.ErrorContains(t, err, "its definition was changed during each of them")
 	require.Zero(t, value[int](t, w, `SELECT count(*) FROM kr_flow`))
 }
 
@@ -177,6 +177,17 @@ func TestRecall_ForgetsInTime(t *testing.T) {
 		require.True(t, known("c"))
 		m.put(of("d", recallSize))
 		require.False(t, known("d"))
+		require.True(t, known("c"), "what is too large takes nobody's place")
+		for range 10 {
+			m.put(of("c", recallSize/3))
+			m.put(of("b", recallSize/3))
+			m.forget("b")
+		}
+		require.True(t, known("c"), "what is forgotten makes room")
+		wide := of("wide", 1)
+		wide.tasks[0].Parents = make([]int, recallSize/8)
+		m.put(wide)
+		require.False(t, known("wide"))
 
 		for _, p := range []plan{{err: flow.ErrNotFound, digest: "d"}, {plain: flow.ErrNotFound, digest: "d"}, {}} {
 			p.workflow.ID = "e"
@@ -186,30 +197,55 @@ func TestRecall_ForgetsInTime(t *testing.T) {
 	})
 }
 
-// Somebody's lock holds up those whom it is for, not everybody.
+// Somebody's lock holds up those whom it is for, not everybody, however often they come.
 func TestRegister_OneThatIsHeldUpHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	w := open(t)
 	tx := begin(t, w)
 	mustExec(t, tx, `SELECT flower_register('sample', key => 'a'), flower_register('sample', key => 'b')`)
-	of := func(key string) func() error {
-		return async(func() error {
-			f, err := w.Register(background, flow.Registration{
-				FlowID: flow.ID(newID()), WorkflowID: "sample", IdempotencyKey: key,
-			})
-			if err == nil && f.Replayed {
-				err = fmt.Errorf("it is another flow: %v", f)
-			}
+	var group errgroup.Group
+	of := func(key string) {
+		group.Go(func() error {
+			_, err := w.Register(background, flow.Registration{FlowID: flow.ID(newID()), WorkflowID: "sample", IdempotencyKey: key})
 			return err
 		})
 	}
-	first := of("a")
+	for range 10 {
+		of("a")
+	}
 	awaitBlocked(t, w, 1)
-	second := of("b")
+	of("b")
 	awaitBlocked(t, w, 2)
+	waiting := func() string {
+		return value[string](t, w, `SELECT string_agg(pid || ' since ' || query_start, ', ' ORDER BY pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+	}
+	before := waiting()
 	registerOf(t, w, "sample")
+	require.Equal(t, before, waiting(), "nobody had to give up for that")
 	require.NoError(t, tx.Rollback())
-	require.NoError(t, first())
-	require.NoError(t, second())
+	require.NoError(t, group.Wait())
 	require.Equal(t, 3, value[int](t, w, `SELECT count(*) FROM kr_flow`))
+}
+
+// A trigger of somebody's keeps a flow away: none of its tasks is left without it.
+func TestRegister_NoTaskWithoutItsFlow(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	mustExec(t, w.psql, `CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`)
+	mustExec(t, w.psql, `CREATE TRIGGER veto BEFORE INSERT ON kr_flow FOR EACH ROW EXECUTE FUNCTION veto()`)
+	_, err := w.Register(t.Context(), flow.Registration{FlowID: flow.ID(newID()), WorkflowID: "sample"})
+	require.ErrorContains(t, err, "a trigger that is not ours")
+	require.Zero(t, value[int](t, w, `SELECT (SELECT count(*) FROM kr_flow) + (SELECT count(*) FROM kr_task_stat) + (SELECT count(*) FROM kr_ready)`))
+}
+
+func TestRegister_AWorkflowWithoutAVersion(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	tx := begin(t, w)
+	mustExec(t, tx, `SET LOCAL session_replication_role = replica`)
+	mustExec(t, tx, `DELETE FROM ms_workflow_version WHERE task_id = 'sample'`)
+	require.NoError(t, tx.Commit())
+	id := registerOf(t, w, "sample")
+	require.True(t, value[bool](t, w, `SELECT workflow_version IS NULL FROM kr_flow WHERE task_flow_id = $1`, string(id)))
 }

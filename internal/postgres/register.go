@@ -48,8 +48,8 @@ func (d *DB) Register(ctx context.Context, r flow.Registration) (flow.Flow, erro
 //
 // A flow whose workflow has another definition by now is not made, and has no row in the
 // answer. No two flows may have the same key: an INSERT cannot meet its own row. What
-// looks into a set is written as NOT IN, which is hashed whatever the planner thinks of
-// its size: planned as a join, 200 flows took 30 ms instead of 7.
+// looks into a set is written as NOT IN or IN … IS TRUE, which is hashed whatever the planner
+// thinks of its size: planned as a join, 200 flows took 30 ms instead of 7.
 const registerSQL = `
 -- flower: register
 WITH changed AS MATERIALIZED (
@@ -91,7 +91,7 @@ WITH changed AS MATERIALIZED (
                  AS t(workflow, exec_seq, seq, priority, parents, dependents, program, parameters, max_attempts,
                       retry_delay, timeout, on_lost, description, run_if)
             OFFSET 0) d ON d.workflow = g.workflow  -- OFFSET: texts are parsed once per task of a workflow, not per flow
-    WHERE  g.key NOT IN (SELECT idempotency_key FROM flow WHERE replayed_ts IS NOT NULL)
+    WHERE  (g.id IN (SELECT task_flow_id FROM flow WHERE replayed_ts IS NULL)) IS TRUE
     ORDER  BY g.n, d.exec_seq
     RETURNING task_priority, registered_ts, task_flow_id, task_exec_seq, unmet, gate
 ), ready AS (
@@ -145,7 +145,7 @@ func (row flowRow) flow(r flow.Registration) (flow.Flow, error) {
 // database failed, alone where one of them spoiled the statement. Those whose definition
 // was changed since it was read come again.
 func (d *DB) registerAll(ctx context.Context, batch []*registration) {
-	for range maxChanges {
+	for range maxTries {
 		if batch = d.registerPresent(ctx, batch); len(batch) == 0 {
 			return
 		}
@@ -154,12 +154,13 @@ func (d *DB) registerAll(ctx context.Context, batch []*registration) {
 		}
 	}
 	for _, r := range batch {
-		r.answer(flow.Flow{}, fmt.Errorf("its definition was changed each of the %d times that it was read", maxChanges))
+		r.answer(flow.Flow{}, fmt.Errorf("the database made no flow in %d tries: "+
+			"its definition was changed during each of them, or a trigger that is not ours keeps its row away", maxTries))
 	}
 }
 
-// maxChanges is how often a definition is read for a registration, at most.
-const maxChanges = 10
+// maxTries is how often a registration is tried whose definition was changed meanwhile.
+const maxTries = 10
 
 // registerPresent registers a batch as definitions are remembered, and returns those that
 // need a new look at theirs.

@@ -21,7 +21,7 @@ type registrar struct {
 	work  func(context.Context, []*registration)
 	inbox chan *registration
 	turn  chan struct{} // of capacity 1: whoever is in it gathers and writes
-	later *registration // of whoever has the turn: its key was in the batch before
+	keys  keyring
 	once  sync.Once
 	stop  chan struct{}
 	done  sync.WaitGroup
@@ -37,6 +37,7 @@ const (
 type registration struct {
 	request flow.Registration
 	answers chan registered // of capacity 1: whoever asked may have gone
+	release func()          // lets the next one with its key go
 }
 
 type registered struct {
@@ -44,10 +45,52 @@ type registered struct {
 	err  error
 }
 
-func (r *registration) answer(f flow.Flow, err error) { r.answers <- registered{f, err} }
+func (r *registration) answer(f flow.Flow, err error) {
+	r.release()
+	r.answers <- registered{f, err}
+}
+
+// keyring has the idempotency keys of registrations that are not answered. There is one of
+// each at a time: an INSERT cannot meet its own row, and others that came after it would hold
+// up one writer each until it commits.
+type keyring struct {
+	mu   sync.Mutex
+	held map[string]chan struct{} // closed when the key is free again
+}
+
+// take waits until nobody has a key; an empty one is nobody's.
+func (k *keyring) take(ctx context.Context, key string) (release func(), err error) {
+	if key == "" {
+		return func() {}, nil
+	}
+	for {
+		k.mu.Lock()
+		busy := k.held[key]
+		if busy == nil {
+			free := make(chan struct{})
+			k.held[key] = free
+			k.mu.Unlock()
+			return func() {
+				k.mu.Lock()
+				delete(k.held, key)
+				k.mu.Unlock()
+				close(free)
+			}, nil
+		}
+		k.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
 
 func newRegistrar(work func(context.Context, []*registration)) *registrar {
-	return &registrar{work: work, inbox: make(chan *registration), turn: make(chan struct{}, 1), stop: make(chan struct{})}
+	return &registrar{
+		work: work, inbox: make(chan *registration), turn: make(chan struct{}, 1), stop: make(chan struct{}),
+		keys: keyring{held: make(map[string]chan struct{})},
+	}
 }
 
 // register waits for the answer to one registration. When ctx ends first it is not known
@@ -58,10 +101,15 @@ func (g *registrar) register(ctx context.Context, request flow.Registration) (fl
 			g.done.Go(g.loop)
 		}
 	})
-	r := &registration{request: request, answers: make(chan registered, 1)}
+	release, err := g.keys.take(ctx, request.IdempotencyKey)
+	if err != nil {
+		return flow.Flow{}, err
+	}
+	r := &registration{request, make(chan registered, 1), release}
 	select {
 	case g.inbox <- r:
 	case <-ctx.Done():
+		release()
 		return flow.Flow{}, ctx.Err()
 	}
 	select {
@@ -100,29 +148,19 @@ func (g *registrar) loop() {
 	}
 }
 
-// gather waits for a registration, unless there is one already, and adds what else is
-// there; it returns none when the registrar stops. Of two with the same key the second one
-// is for the next batch.
-func (g *registrar) gather() []*registration {
-	first := g.later
-	g.later = nil
-	if first == nil {
-		select {
-		case <-g.stop:
-			return nil
-		case first = <-g.inbox:
-		}
+// gather waits for a registration, and adds those that are there already; it returns none
+// when the registrar stops.
+func (g *registrar) gather() (batch []*registration) {
+	select {
+	case <-g.stop:
+		return nil
+	case r := <-g.inbox:
+		batch = append(batch, r)
 	}
-	batch, keys := []*registration{first}, map[string]bool{first.request.IdempotencyKey: true}
 	for len(batch) < maxRegistrar {
 		select {
 		case r := <-g.inbox:
-			if key := r.request.IdempotencyKey; key != "" && keys[key] {
-				g.later = r
-				return batch
-			}
 			batch = append(batch, r)
-			keys[r.request.IdempotencyKey] = true
 		default:
 			return batch
 		}
