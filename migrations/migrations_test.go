@@ -168,6 +168,33 @@ func TestUp_TwoAtOnce(t *testing.T) {
 	same(t, catalogue(t, pgtest.New(t)), catalogue(t, db), "as one alone makes it")
 }
 
+// Rows that could be written before, and made trouble, do not keep the schema from its next
+// version.
+func TestUp_MendsWhatCannotBe(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Empty(t)
+	for _, m := range files(t) {
+		if strings.Contains(m.name, "by_hand") {
+			_, err := db.Exec(`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, depends_task_exec_seqs, task_id, task_seq,
+				exec_status, registered_ts, run_after, finished_ts)
+				VALUES ('f', 1, 0, NULL, 'sample', 1, 3, '-infinity', NULL, 'infinity'), ('f', 2, 1, '[1:2]={1,3}', 'sample', 2, 0, now(), 'infinity', NULL),
+				       ('f', 3, 5, '[0:1]={1,5}', 'sample', 3, 0, now(), '-infinity', NULL);
+				UPDATE ms_task_definition SET depends_task_seqs = '[2:2]={1}' WHERE task_id = 'sample' AND task_seq = 2`)
+			require.NoError(t, err)
+		}
+		_, err := db.Exec(m.up)
+		require.NoError(t, err, m.name)
+	}
+	var rows []string
+	require.NoError(t, db.Select(&rows, `
+		SELECT concat_ws(' ', task_exec_seq, registered_ts > '2020-01-01', extract(year FROM run_after AT TIME ZONE 'UTC'), finished_ts < now() + interval '1 day',
+		                 depends_task_exec_seq, depends_task_exec_seqs)
+		FROM kr_task_stat ORDER BY 1`))
+	require.Equal(t, []string{"1 t t 0", "2 t 9999 1 {1,3}", "3 t 1 {1,5}"}, rows)
+	require.NoError(t, db.Select(&rows, `SELECT rule || ': ' || detail FROM v_invariant`))
+	require.Empty(t, rows)
+}
+
 // Definitions that are there already are not touched.
 func TestUp_SamplesDoNotOverwrite(t *testing.T) {
 	t.Parallel()

@@ -257,6 +257,17 @@ func (p *peer) seen() []call {
 	return append([]call{}, p.calls...)
 }
 
+// of counts the calls of a flow's tasks.
+func (p *peer) of(flow string) int {
+	n := 0
+	for _, c := range p.seen() {
+		if strings.HasPrefix(c.key, flow+":") {
+			n++
+		}
+	}
+	return n
+}
+
 // at counts the calls to a path.
 func (p *peer) at(path string) int {
 	n := 0

@@ -524,7 +524,7 @@ func TestEdit_GivenBackLikeTheEngine(t *testing.T) {
 	w := open(t)
 	id := register(t, w, def())
 	claimOne(t, w)
-	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 0, watcher_id = NULL WHERE task_flow_id = $1`, string(id))
+	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 0, watcher_id = NULL, started_ts = NULL WHERE task_flow_id = $1`, string(id))
 	require.Equal(t, 2, claimOne(t, w).Attempt)
 }
 

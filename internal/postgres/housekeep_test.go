@@ -221,7 +221,7 @@ func TestSweep_FindsWhatLooksLikeTheEngine(t *testing.T) {
 	w := open(t)
 	id := register(t, w, def(), def(1))
 	claimOne(t, w)
-	_, err := w.psql.Exec(`UPDATE kr_task_stat SET exec_status = 3, watcher_id = NULL WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(id))
+	_, err := w.psql.Exec(`UPDATE kr_task_stat SET exec_status = 3, watcher_id = NULL, finished_ts = now() WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(id))
 	require.NoError(t, err)
 	require.Equal(t, []flow.TaskKey{{Flow: id, Seq: 2}}, sweep(t, w).Recounted)
 	require.Equal(t, []int{2}, seqsOf(claim(t, w, 5)))

@@ -165,7 +165,7 @@ WITH lost AS MATERIALIZED (
            AND CASE WHEN $1::text[] IS NULL THEN NOT EXISTS (SELECT FROM kr_watcher w WHERE w.watcher_id = t.watcher_id)
                     ELSE watcher_id = ANY ($1::text[]::uuid[]) END
 ), held AS MATERIALIZED (
-    SELECT t.task_flow_id, t.task_exec_seq, t.attempt, t.started_ts, t.watcher_id, t.claim_id, t.lost_count + 1 AS losses,
+    SELECT t.task_flow_id, t.task_exec_seq, t.attempt, t.started_ts, t.watcher_id, t.claim_id, least(t.lost_count, 1000) + 1 AS losses,
            t.on_lost = 'rerun' AND t.lost_count < 2 AND NOT t.hold AS again,
            t.on_lost = 'rerun' AND t.lost_count < 2 AND t.hold AS hold
     FROM   lost l

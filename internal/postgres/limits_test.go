@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -340,4 +341,62 @@ func TestLimits_TwoAdmitAtOnce(t *testing.T) {
 	require.NoError(t, first.Commit())
 	require.NoError(t, second())
 	require.Len(t, claim(t, w, 10), 1)
+}
+
+// Every session of psql is a new one, which has never had a limit with room in it.
+func TestLimits_LowerThanWhatRuns(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "w", def())
+	limit(t, w, "w", 0, 5)
+	registerMany(t, w, "w", 8)
+	running := claim(t, w, 10)
+	require.Len(t, running, 5)
+	for _, change := range []string{
+		`UPDATE ms_workflow SET max_running_tasks = 2`,
+		`DELETE FROM ms_workflow`,
+		`INSERT INTO ms_workflow (task_id, max_running_flows, max_running_tasks) VALUES ('w', 1, 1)`,
+	} {
+		session, err := sqlx.Connect("postgres", w.psql.DSN)
+		require.NoError(t, err)
+		_, err = session.Exec(change)
+		require.NoError(t, err, change)
+		require.NoError(t, session.Close())
+		sound(t, w)
+	}
+	require.Empty(t, claim(t, w, 10))
+	finish(t, w, running...)
+	_, _, err := w.Promote(t.Context())
+	require.NoError(t, err)
+	require.Len(t, claim(t, w, 10), 1)
+}
+
+// While somebody looks at a first limit without committing it, others register: what has
+// not begun by then is under the limit.
+func TestLimits_TheFirstOneCountsForWhatCameMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "w", def())
+	tx := begin(t, w)
+	mustExec(t, tx, `INSERT INTO ms_workflow (task_id, max_running_flows) VALUES ('w', 1)`)
+	registerMany(t, w, "w", 3)
+	require.NoError(t, tx.Commit())
+	sound(t, w)
+	require.Len(t, claim(t, w, 10), 1)
+}
+
+func TestLimits_ATaskOfAnotherWorkflow(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "free", def())
+	define(t, w, "few", def())
+	limit(t, w, "few", 0, 1)
+	ids := append(registerMany(t, w, "few", 1), registerMany(t, w, "free", 2)...)
+	byHand(t, w, `UPDATE kr_task_stat SET task_id = 'few' WHERE task_flow_id = $1`, string(ids[1]))
+	byHand(t, w, `UPDATE kr_task_stat SET task_id = 'free' WHERE task_flow_id = $1`, string(ids[0]))
+	_, _, err := w.Promote(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{"1/1", "2/1", "3/1"}, places(ids, claim(t, w, 10)))
+	more := registerOf(t, w, "few")
+	require.Empty(t, claim(t, w, 10), "%s has to wait", more)
 }

@@ -71,7 +71,7 @@ func serverLog(t *testing.T, settings ...string) string {
 	}
 	// What is refused by a constraint repeats the row.
 	_, err = db.pool.ExecContext(t.Context(), `UPDATE kr_task_stat SET task_priority = $1 WHERE task_flow_id = $2`, 99, id)
-	require.ErrorContains(t, err, "kr_task_stat_task_priority_check")
+	require.ErrorContains(t, err, "task_priority is from -20 to 19")
 	_, err = db.pool.ExecContext(t.Context(), `SELECT $1::int`, canary)
 	require.Error(t, err)
 

@@ -38,7 +38,7 @@ WITH given AS MATERIALIZED (
     CROSS  JOIN LATERAL (
         SELECT CASE WHEN g.paused THEN NOT g.asks
                     WHEN g.back THEN t.on_lost = 'rerun' OR g.outcome = 'not started'
-                    ELSE g.outcome IN ('failed', 'timeout') AND t.failed_count + 1 < t.max_attempts END AS again) may
+                    ELSE g.outcome IN ('failed', 'timeout') AND t.failed_count < t.max_attempts - 1 END AS again) may
     WHERE  t.exec_status = 1 AND t.claim_id = g.claim AND t.watcher_id IS NOT NULL
     ORDER  BY t.task_flow_id, t.task_exec_seq
     FOR NO KEY UPDATE OF t
@@ -54,7 +54,7 @@ WITH given AS MATERIALIZED (
     SET    exec_status  = CASE WHEN h.again THEN 0 ELSE 2 END,
            watcher_id   = NULL,
            gate         = least(t.gate, 1),
-           failed_count = t.failed_count + (NOT h.back AND NOT h.paused)::int,
+           failed_count = least(t.failed_count, 2147483646) + (NOT h.back AND NOT h.paused)::int,
            pause        = CASE WHEN h.paused THEN h.pause::jsonb || h.called ELSE t.pause END,
            run_after    = CASE WHEN h.asks OR h.until <= clock_timestamp() OR h.called ? 'answer' THEN NULL
                                WHEN h.paused THEN coalesce(h.until, clock_timestamp() + nullif(h.ms, 0) * interval '1 ms')

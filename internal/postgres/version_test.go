@@ -319,3 +319,24 @@ func TestDefinitionVersions_LatestFirst(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, got)
 }
+
+// Whoever has changed a definition, and registers it before committing, keeps nobody from
+// changing others.
+func TestVersion_OfOthersMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "mine", chain(1)...)
+	tx := begin(t, w)
+	mustExec(t, tx, `UPDATE ms_task_definition SET program = 'Test1' WHERE task_id = 'mine'`)
+	mustExec(t, tx, `SELECT flower_register('mine')`)
+	define(t, w, "others", chain(1)...)
+	changed := async(func() error {
+		_, err := w.psql.Exec(`UPDATE ms_task_definition SET program = 'Test2' WHERE task_id = 'mine' AND task_seq = 1`)
+		return err
+	})
+	awaitBlocked(t, w, 1)
+	require.NoError(t, tx.Commit())
+	require.NoError(t, changed())
+	require.Equal(t, 3, versionOf(t, w, registerOf(t, w, "mine")))
+	numbered(t, w)
+}
