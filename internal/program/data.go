@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/program/expression"
@@ -12,7 +13,7 @@ import (
 
 // skipped returns a *flow.SkippedError if the task's condition does not hold. A program that
 // paused goes on, whatever has become of the condition meanwhile.
-func (a Attempt) skipped(ctx context.Context) error {
+func (a Attempt) skipped(ctx context.Context, declared []Parameter) error {
 	if a.Task.RunIf == "" || a.Task.Pause != nil {
 		return nil
 	}
@@ -20,7 +21,7 @@ func (a Attempt) skipped(ctx context.Context) error {
 	if err != nil {
 		return invalidCondition(err)
 	}
-	env, err := a.env(ctx, c.Uses())
+	env, err := a.env(ctx, c.Uses(), declared)
 	if err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ func (a Attempt) evaluated(ctx context.Context, declared []Parameter, given map[
 	if len(open) == 0 {
 		return given, nil
 	}
-	env, err := a.env(ctx, uses)
+	env, err := a.env(ctx, uses, declared)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +104,7 @@ func (p Parameter) parse(raw json.RawMessage) (*expression.Value, error) {
 }
 
 // env fetches what expressions use, but for secrets.
-func (a Attempt) env(ctx context.Context, uses expression.Uses) (expression.Env, error) {
+func (a Attempt) env(ctx context.Context, uses expression.Uses, declared []Parameter) (expression.Env, error) {
 	t := a.Task
 	env := expression.Env{
 		Flow: expression.Flow{ID: string(t.Flow), Workflow: string(t.WorkflowID), Seq: t.Seq, Attempt: t.Attempt},
@@ -114,11 +115,9 @@ func (a Attempt) env(ctx context.Context, uses expression.Uses) (expression.Env,
 			return env, err
 		}
 		env.Flow.Registered = f.RegisteredAt.UTC()
-		params, err := decodeAny(f.Parameters)
-		if err != nil {
-			return env, fmt.Errorf("the parameters of the flow: %w", err)
+		if env.Params, err = a.requested(f.Parameters, declared); err != nil {
+			return env, err
 		}
-		env.Params, _ = params.(map[string]any)
 	}
 	if len(uses.Outputs) > 0 {
 		outputs, err := a.Outputs(ctx, uses.Outputs...)
@@ -133,6 +132,36 @@ func (a Attempt) env(ctx context.Context, uses expression.Uses) (expression.Env,
 		}
 	}
 	return env, nil
+}
+
+// requested returns the parameters of the request that the task runs for: the flow's, and
+// those that it was given since, by a rerun or by hand. Those stand in its own row, as the
+// flow's did: what its program does not know has come from a request.
+func (a Attempt) requested(ofFlow json.RawMessage, declared []Parameter) (map[string]any, error) {
+	params, err := decodeAny(ofFlow)
+	if err != nil {
+		return nil, fmt.Errorf("the parameters of the flow: %w", err)
+	}
+	own, err := members(a.Task.Parameters)
+	if err != nil {
+		return nil, err
+	}
+	all, _ := params.(map[string]any)
+	all = maps.Clone(all)
+	for name, raw := range own {
+		_, given := all[name]
+		known := slices.ContainsFunc(declared, func(p Parameter) bool { return p.Name == name })
+		if expression.In(raw) || known && !given {
+			continue
+		}
+		if all == nil {
+			all = make(map[string]any)
+		}
+		if all[name], err = decodeAny(raw); err != nil {
+			return nil, fmt.Errorf("parameter %q: %w", name, err)
+		}
+	}
+	return all, nil
 }
 
 // decodeAny decodes JSON that may be missing.

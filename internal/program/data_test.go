@@ -74,8 +74,13 @@ func TestRun_EvaluatesParameters(t *testing.T) {
 		`{"text": "${{ flow.id }}/${{ flow.workflow }}/${{ flow.seq }}/${{ flow.attempt }}"}`:         `{"text": "f1/w/2/3", "n": 7, "any": null, "list": null}`,
 		`{"any": {"a": ["${{ params.big }}", 1.50]}, "list": ["a", "${{ params.day }}", "${{ 1 }}"]}`: `{"text": "", "n": 7, "any": {"a": [18446744073709551615, 1.50]}, "list": ["a", "monday", "1"]}`,
 		`{"any": "${{ outputs[1].rows }}", "list": "${{ map(outputs[1].rows, string(.id)) }}"}`:       `{"text": "", "n": 7, "any": [{"id": 5}], "list": ["5"]}`,
-		`{"undeclared": "${{ outputs[1].nothing.at.all }}"}`:                                          `{"text": "", "n": 7, "any": null, "list": null}`,                                           // nobody reads it
-		`{"text": "${{ outputs[1].text }}", "any": ["<${{ outputs[1].text }}>"]}`:                     `{"text": "${{ secrets.TOKEN }}", "n": 7, "any": ["<${{ secrets.TOKEN }}>"], "list": null}`, // data is not code
+		// What a rerun gives stands in the task's row, beside what the definition says.
+		`{"text": "${{ params.day }}", "day": "tuesday"}`:                         `{"text": "tuesday", "n": 7, "any": null, "list": null}`,
+		`{"text": "${{ params.hour ?? 'any' }}", "hour": "noon"}`:                 `{"text": "noon", "n": 7, "any": null, "list": null}`,
+		`{"text": "${{ params.n ?? 'none' }}", "n": 3}`:                           `{"text": "none", "n": 3, "any": null, "list": null}`, // the definition's
+		`{"text": "${{ params.hour ?? 'any' }}", "hour": "${{ 1 }}"}`:             `{"text": "any", "n": 7, "any": null, "list": null}`,
+		`{"undeclared": "${{ outputs[1].nothing.at.all }}"}`:                      `{"text": "", "n": 7, "any": null, "list": null}`,                                           // nobody reads it
+		`{"text": "${{ outputs[1].text }}", "any": ["<${{ outputs[1].text }}>"]}`: `{"text": "${{ secrets.TOKEN }}", "n": 7, "any": ["<${{ secrets.TOKEN }}>"], "list": null}`, // data is not code
 	} {
 		a := newAttempt(parameters)
 		given := string(a.Task.Parameters)

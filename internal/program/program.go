@@ -91,7 +91,11 @@ func (s Set) Run(ctx context.Context, a Attempt) (json.RawMessage, error) {
 }
 
 func (s Set) run(ctx context.Context, a Attempt) (json.RawMessage, error) {
-	if err := a.skipped(ctx); err != nil {
+	var declared []Parameter
+	if p, known := s[a.Task.Program]; known {
+		declared = p.Parameters()
+	}
+	if err := a.skipped(ctx, declared); err != nil {
 		return nil, err
 	}
 	p, given, err := s.find(a.Task.Program, a.Task.Parameters)
@@ -103,7 +107,7 @@ func (s Set) run(ctx context.Context, a Attempt) (json.RawMessage, error) {
 	if _, err = values(p, given, true); err != nil {
 		return nil, err
 	}
-	if given, err = a.evaluated(ctx, p.Parameters(), given); err != nil {
+	if given, err = a.evaluated(ctx, declared, given); err != nil {
 		return nil, err
 	}
 	params, err := values(p, given, false)
