@@ -66,7 +66,7 @@ type Config struct {
 	Version  string
 	Programs []Program
 	Checks   definition.Programs // the same, to check definitions by
-	BasePath string              // before the paths of pages, as in "/flower"; empty is none
+	BasePath string              // before the paths in answers, as in "/flower"; empty is none
 }
 
 // Program is what a task can run.

@@ -26,7 +26,8 @@ type view struct {
 	format string   // json, text, csv, dot or mermaid, if ?format= says so
 	accept []string // what Accept says, in its order
 	ascii  bool     // plain marks
-	site   string   // scheme and host under which the caller reaches us
+	base   string   // before each path, as callers outside of a proxy see it
+	site   string   // scheme, host and base under which the caller reaches us
 	header http.Header
 	query  url.Values
 }
@@ -48,7 +49,7 @@ func headerOf(ctx context.Context) http.Header { return viewOf(ctx).header }
 // GET without the body, which net/http leaves out; a slash at the end does not matter; a
 // body is JSON whatever its Content-Type says, since curl -d calls everything a form.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	v, query, err := readQuery(r)
+	v, query, err := a.readQuery(r)
 	if err != nil {
 		problem.Fail(w, r, err)
 		return
@@ -97,10 +98,10 @@ func isDefinition(r *http.Request) bool {
 }
 
 // readQuery takes what every route has out of the query: how the answer is to look.
-func readQuery(r *http.Request) (view, string, error) {
-	v := view{site: "http://" + r.Host, header: r.Header}
+func (a *API) readQuery(r *http.Request) (view, string, error) {
+	v := view{base: a.cfg.BasePath, site: "http://" + r.Host + a.cfg.BasePath, header: r.Header}
 	if r.TLS != nil {
-		v.site = "https://" + r.Host
+		v.site = "https://" + r.Host + a.cfg.BasePath
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

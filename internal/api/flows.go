@@ -125,14 +125,14 @@ func (a *API) listFlows(ctx context.Context, in *listFlowsInput) (FlowList, erro
 // header says where the list goes on, for programs that go by headers.
 func (l FlowList) header(h http.Header, r *http.Request) { linkNext(h, r, "cursor", l.NextCursor) }
 
-// linkNext sets the Link of a next page.
+// linkNext sets the Link of a next page. The request has lost the base path on its way here.
 func linkNext(h http.Header, r *http.Request, name string, next *string) {
 	if next == nil {
 		return
 	}
 	query := r.URL.Query()
 	query.Set(name, *next)
-	h.Set("Link", "<"+r.URL.EscapedPath()+"?"+query.Encode()+`>; rel="next"`)
+	h.Set("Link", "<"+viewOf(r.Context()).base+r.URL.EscapedPath()+"?"+query.Encode()+`>; rel="next"`)
 }
 
 type getFlowInput struct {
@@ -239,8 +239,8 @@ type Registered struct {
 	URL          string     `json:"url"`
 }
 
-func (r Registered) header(h http.Header, _ *http.Request) {
-	h.Set("Location", flowURL(flow.ID(r.TaskFlowID)))
+func (r Registered) header(h http.Header, q *http.Request) {
+	h.Set("Location", viewOf(q.Context()).base+flowURL(flow.ID(r.TaskFlowID)))
 	if r.Replayed {
 		h.Set("Idempotency-Replayed", "true")
 	}

@@ -51,13 +51,19 @@ var programs = []string{"NoOp", "Test1", "Test2", "Test3", "EchoParamTimeSleep"}
 
 func open(t testing.TB) *world {
 	t.Helper()
+	return openAt(t, "")
+}
+
+// openAt opens a world below a base path.
+func openAt(t testing.TB, base string) *world {
+	t.Helper()
 	w := &world{t: t, psql: pgtest.New(t), watcher: uuid.NewString()}
 	db, err := postgres.Open(postgres.Config{URL: w.psql.DSN, Application: "flower-test"}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	w.db = db
 	db.CheckParameters(program.Default(program.Config{}).CheckWorkflow)
-	w.h = serving(db)
+	w.h = serving(db, base)
 	w.spec = specification(t, w.h)
 	require.NoError(t, db.Join(t.Context(), flow.Watcher{ID: w.watcher, Host: "host", PID: 1, Version: "test", Programs: programs, Workers: 5}))
 	return w
@@ -67,11 +73,11 @@ func open(t testing.TB) *world {
 func serving(store interface {
 	api.Store
 	register.Store
-},
+}, base string,
 ) http.Handler {
 	log := slog.New(slog.DiscardHandler)
-	a := api.New(api.Config{Version: "test", Programs: []api.Program{{Name: "NoOp", Parameters: []api.Parameter{}}}, Checks: program.Default(program.Config{})}, store, log)
-	return register.New(register.Config{Host: "localhost", Port: 8000}, store, log,
+	a := api.New(api.Config{Version: "test", Programs: []api.Program{{Name: "NoOp", Parameters: []api.Parameter{}}}, Checks: program.Default(program.Config{}), BasePath: base}, store, log)
+	return register.New(register.Config{Host: "localhost", Port: 8000, BasePath: base}, store, log,
 		register.Site{Prefix: api.Prefix, Handler: a, Patience: api.Patience}, register.Site{Prefix: "/docs", Handler: a},
 		register.Site{Prefix: "/openapi.json", Handler: a}).Handler()
 }

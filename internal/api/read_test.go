@@ -328,3 +328,30 @@ func TestDocuments(t *testing.T) {
 	}
 	require.Equal(t, http.StatusNotFound, w.send("GET", "/docsx", "").Code)
 }
+
+// What leads somewhere leads there from outside of a proxy, whether it takes the base path
+// off or not.
+func TestBasePath(t *testing.T) {
+	t.Parallel()
+	w := openAt(t, "/flower")
+	w.define("nightly", "NoOp", "NoOp")
+	for _, at := range []string{"", "/flower"} {
+		rec := w.send("POST", at+"/api/v1/flows", `{"taskId": "nightly"}`)
+		made := decode[api.Registered](t, rec.Body.Bytes())
+		require.Equal(t, "/flower/flows/"+made.TaskFlowID, made.URL)
+		place := rec.Header().Get("Location")
+		require.Equal(t, "/flower/api/v1/flows/"+made.TaskFlowID, place)
+		w.register("nightly")
+
+		link := w.send("GET", at+"/api/v1/flows?limit=1", "").Header().Get("Link")
+		require.True(t, strings.HasPrefix(link, "</flower/api/v1/flows?cursor="), link)
+
+		w.exec(`UPDATE kr_task_stat SET exec_status = 2, reason = 'held', error = 'go on?', pause = '{"ask": true}' WHERE task_flow_id = $1 AND task_exec_seq = 1`, made.TaskFlowID)
+		w.exec(`UPDATE kr_task_stat SET exec_status = 2, reason = 'failed' WHERE task_flow_id = $1 AND task_exec_seq = 2`, made.TaskFlowID)
+		link = w.send("GET", at+"/api/v1/events?after=0&limit=1", "").Header().Get("Link")
+		require.True(t, strings.HasPrefix(link, "</flower/api/v1/events?after="), link)
+		text := w.send("GET", at+"/api/v1/flows/"+made.TaskFlowID+"?format=text", "").Body.String()
+		require.Contains(t, text, "curl -X POST http://localhost:8000"+place+"/rerun\n")
+		require.Contains(t, text, "curl -X POST http://localhost:8000"+place+"/tasks/1/approve ")
+	}
+}

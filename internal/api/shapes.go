@@ -161,7 +161,7 @@ type Task struct {
 	QueuePosition       *int       `json:"queuePosition" doc:"1 goes next; null beyond the next thousand."`
 }
 
-// flowURL is where a flow is in the API, and pagePath where its page is.
+// flowURL is where a flow is in the API, below the base path, and pagePath where its page is.
 func flowURL(id flow.ID) string { return Prefix + "flows/" + url.PathEscape(string(id)) }
 
 func (a *API) pagePath(id flow.ID) string {

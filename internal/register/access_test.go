@@ -320,7 +320,9 @@ func TestServer_BasePath(t *testing.T) {
 	}
 	w := send(t, h, "POST", "/flower/register/a%2Fb", "", "Authorization", "Bearer "+k.tokens[access.Registrar])
 	require.Equal(t, http.StatusCreated, w.Code)
-	require.Equal(t, "a/b", answerOf(t, w).TaskID)
+	answer := answerOf(t, w)
+	require.Equal(t, "a/b", answer.TaskID)
+	require.Equal(t, "/flower/api/v1/flows/"+answer.TaskFlowID, w.Header().Get("Location"))
 
 	for _, path := range []string{"flower", "/", "/flower/", "/a//b", "/a/../b", "/a?b", "/a b", "//evil.example"} {
 		require.Error(t, Config{BasePath: path}.Validate(), path)

@@ -32,7 +32,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 	s.log.InfoContext(r.Context(), "flow registered", "flow", f.ID, "task", f.WorkflowID,
 		"replayed", f.Replayed, "by", asked.RegisteredBy,
 		"took", time.Since(start).Round(time.Microsecond), "request", exchangeOf(r).id)
-	w.Header().Set("Location", "/api/v1/flows/"+url.PathEscape(string(f.ID)))
+	w.Header().Set("Location", s.cfg.BasePath+"/api/v1/flows/"+url.PathEscape(string(f.ID)))
 	if f.Replayed {
 		w.Header().Set("Idempotency-Replayed", "true")
 	}
