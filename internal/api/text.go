@@ -47,7 +47,7 @@ func flowText(s flow.State, v view) string {
 	if s.Recover != "" {
 		b.WriteString(" rerun: " + oneLine(s.Recover) + "\n")
 		if v.site != "" {
-			b.WriteString("    or: curl -X POST " + v.site + flowURL(s.ID) + "/rerun\n")
+			b.WriteString("    or: " + v.curl(flowURL(s.ID)+"/rerun") + "\n")
 		}
 	}
 	return b.String()
@@ -61,7 +61,7 @@ func (t tree) writeQuestions(b *strings.Builder, v view) {
 		}
 		fmt.Fprintf(b, " approve: SELECT flower_approve(%s, %d);  no: SELECT flower_cancel(%[1]s, 'why', %[2]d);\n", sqlText(oneLine(string(t.ID))), task.Seq)
 		if v.site != "" {
-			fmt.Fprintf(b, "      or: curl -X POST %s%s/tasks/%d/approve  no: …/cancel\n", v.site, flowURL(t.ID), task.Seq)
+			fmt.Fprintf(b, "      or: %s  no: …/cancel\n", v.curl(fmt.Sprintf("%s/tasks/%d/approve", flowURL(t.ID), task.Seq)))
 		}
 	}
 }
