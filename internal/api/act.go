@@ -338,7 +338,7 @@ func (e Effect) text(v view) string {
 		b.WriteString("can go at once: " + list(e.CanGo) + "\n")
 	}
 	if e.DryRun && e.Changed > 0 {
-		fmt.Fprintf(&b, "do it: curl -X POST %s%s/%s -d '{\"plan\": %q}'\n", v.site, flowURL(flow.ID(e.flow)), e.action, e.Plan)
+		b.WriteString("do it: " + v.again(e.Plan) + "\n")
 	}
 	return b.String()
 }

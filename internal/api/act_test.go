@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -113,6 +114,37 @@ func TestRerun_Scopes(t *testing.T) {
 	w.fails("task-not-found", "POST", base+"/tasks/7/rerun", "")
 	w.fails("body-too-large", "POST", base+"/rerun", `{"note": "`+strings.Repeat("a", 1<<20)+`"}`)
 	require.Equal(t, "3 3 3", w.statuses(id))
+}
+
+// The line that a preview prints carries out what was shown, wherever it was asked for.
+func TestPreview_ItsLineDoesIt(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.define("chain", "NoOp", "NoOp", "NoOp")
+	id := w.register("chain")
+	w.run(3, finished)
+	base := "/api/v1/flows/" + id
+	line := regexp.MustCompile(`(?m)^do it: curl -X POST http://localhost:8000(\S+) -d '(.*)'$`)
+	for _, step := range []struct{ path, body, want string }{
+		{"/rerun", `{"dryRun": true, "scope": "from", "from": 2, "parameters": {"A": 7}, "note": "it's wrong"}`, "3 0 0"},
+		{"/tasks/3/hold", `{"dryRun": true}`, "3 0 2"},
+		{"/tasks/2/finish", `{"dryRun": true, "output": {"rows": 3}}`, "3 3 2"},
+		{"/tasks/3/resume/", `{"dryRun": true, "expect": 1}`, "3 3 0"},
+		{"/tasks/3/skip", `{"dryRun": true}`, "3 3 9"},
+	} {
+		text := w.send("POST", base+step.path+"?format=text", step.body).Body.String()
+		found := line.FindStringSubmatch(text)
+		require.NotNil(t, found, text)
+		require.Equal(t, 1, strings.Count(text, "do it"), text)
+		rec := w.send("POST", found[1], found[2])
+		require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
+		require.Equal(t, step.want, w.statuses(id), step.path)
+	}
+	tasks := get[api.FlowDetail](w, base).Tasks
+	require.JSONEq(t, `{"A": 7}`, string(tasks[1].Parameters))
+	require.JSONEq(t, `{"A": 7}`, string(tasks[2].Parameters))
+	require.JSONEq(t, `{"rows": 3}`, string(tasks[1].Output))
+	require.Equal(t, "it's wrong", *get[api.EventList](w, "/api/v1/events?kind=rerun").Items[0].Note)
 }
 
 // The other actions, on flows and on tasks.

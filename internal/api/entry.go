@@ -30,6 +30,8 @@ type view struct {
 	site   string   // scheme, host and base under which the caller reaches us
 	header http.Header
 	query  url.Values
+	path   string // as it was sent, below the base
+	body   []byte // as it was sent
 }
 
 // asks reports whether the query has a name, be it that its value is 0.
@@ -54,7 +56,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.Fail(w, r, err)
 		return
 	}
-	r2 := r.Clone(context.WithValue(r.Context(), viewKey{}, v))
+	r2 := r.Clone(r.Context())
 	r2.URL.RawQuery = query
 	r2.Header.Del("Accept") // huma is to write its errors as JSON
 	if r.Method == http.MethodHead {
@@ -64,32 +66,34 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r2.URL.Path, r2.URL.RawPath = strings.TrimSuffix(r.URL.Path, "/"), strings.TrimSuffix(p, "/")
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		if err := a.readBody(w, r2); err != nil {
+		if v.body, err = a.readBody(w, r2); err != nil {
 			problem.Fail(w, r, err)
 			return
 		}
 	}
+	v.path = r2.URL.EscapedPath()
+	r2 = r2.WithContext(context.WithValue(r2.Context(), viewKey{}, v))
 	w.Header().Add("Vary", "Accept")
 	a.router.ServeHTTP(w, r2)
 }
 
 // readBody reads and checks a body, and leaves it to be read again.
-func (a *API) readBody(w http.ResponseWriter, r *http.Request) error {
+func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	text, err := request.ReadAll(w, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !isDefinition(r) {
 		if text = bytes.TrimSpace(text); len(text) > 0 {
 			if err := request.Check(text, example); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	r.ContentLength = int64(len(text))
 	r.Header.Set("Content-Type", "application/json")
-	return nil
+	return text, nil
 }
 
 // isDefinition reports whether a body is a definition, which may be YAML.
