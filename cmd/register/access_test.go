@@ -106,10 +106,10 @@ func TestToken_LetsItsOwnerIn(t *testing.T) {
 
 func TestToken_IsPrintedOnce(t *testing.T) {
 	t.Parallel()
-	code, out := command(t, "token", "-name", "cron", "-role", "registrar", "-until", "2027-01-31T12:00:00Z")
+	code, out := command(t, "token", "-name", "cron", "-role", "registrar", "-until", "2999-01-31T12:00:00Z")
 	require.Zero(t, code)
 	require.Regexp(t, `Authorization: Bearer flower_[\w-]{43}'`, out)
-	require.Regexp(t, `(?m)^  cron registrar [0-9a-f]{64} 2027-01-31T12:00:00Z$`, out)
+	require.Regexp(t, `(?m)^  cron registrar [0-9a-f]{64} 2999-01-31T12:00:00Z$`, out)
 
 	open := filepath.Join(t.TempDir(), "open")
 	require.NoError(t, os.WriteFile(open, []byte("cron"), 0o644)) //nolint:gosec // that is the point
@@ -122,6 +122,15 @@ func TestToken_IsPrintedOnce(t *testing.T) {
 		code, out = command(t, append([]string{"token"}, args...)...)
 		require.Equal(t, cli.ExitUsage, code, out)
 		require.NotContains(t, out, "flower_")
+	}
+	file := filepath.Join(t.TempDir(), "tokens")
+	yesterday := time.Now().UTC().AddDate(0, 0, -1).Format(time.DateOnly)
+	for _, until := range []string{yesterday, "2020-01-31T12:00:00Z", "2020-01-31T12:00:00+09:00"} {
+		code, out = command(t, "token", "-name", "cron", "-until", until, "-file", file)
+		require.Equal(t, cli.ExitUsage, code, out)
+		require.Contains(t, out, "-until "+until+": that is over")
+		require.NotContains(t, out, "flower_")
+		require.NoFileExists(t, file)
 	}
 	code, out = command(t, "token", "-name", "cron", "-file", open)
 	require.Equal(t, cli.ExitFailed, code)

@@ -16,7 +16,7 @@ import (
 func token(_ context.Context, env *cli.Env) error {
 	flags := cli.NewFlags(env.Name, "makes a token for somebody who calls register",
 		env.Name+" -name cron -role registrar",
-		env.Name+" -name alice -role operator -until 2027-01-31 -file tokens")
+		env.Name+" -name alice -role operator -until 2999-12-31 -file tokens")
 	var name, role, until, file string
 	flags.Group("Token")
 	flags.Var(cli.Text(&name, ""), "name NAME", "", "whose it is: what it does is recorded under this name")
@@ -30,9 +30,13 @@ func token(_ context.Context, env *cli.Env) error {
 		if name == "" {
 			return errors.New("-name is missing: whose token it is")
 		}
+		if until == "" {
+			return nil
+		}
 		var err error
-		if until != "" {
-			expires, err = access.ParseExpiry(until)
+		if expires, err = access.ParseExpiry(until); err == nil && !time.Now().Before(expires) {
+			err = fmt.Errorf("-until %s: that is over by the clock here (%s), and the token would never be good",
+				until, time.Now().UTC().Format(time.RFC3339))
 		}
 		return err
 	})
