@@ -355,3 +355,20 @@ func TestBasePath(t *testing.T) {
 		require.Contains(t, text, "curl -X POST http://localhost:8000"+place+"/tasks/1/approve ")
 	}
 }
+
+// The text of a flow says as JSON does what keeps a task from going.
+func TestFlow_TextOfWhatKeepsIt(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.define("one", "NoOp")
+	w.define("odd", "Nobody")
+	w.exec(`INSERT INTO ms_workflow (task_id, max_running_flows) VALUES ('one', 1)`)
+	w.register("one")
+	w.claim()
+	text := func(id string) string { return w.send("GET", "/api/v1/flows/"+id+"?format=text", "").Body.String() }
+	require.Contains(t, text(w.register("one")), "\n ○ 1 NoOp  queued    workflow one may have 1 running flow at once\n")
+	id := w.register("odd")
+	require.Contains(t, text(id), "\n ○ 1 Nobody  queued    no watcher has the program 'Nobody'\n")
+	w.exec(`UPDATE kr_task_stat SET run_after = '2999-01-31 12:00Z' WHERE task_flow_id = $1`, id)
+	require.Contains(t, text(id), "\n ○ 1 Nobody  waiting    until 2999-01-31 12:00:00Z\n")
+}

@@ -156,7 +156,7 @@ func (t tree) describe(task flow.TaskState) (word, mark string) {
 			return "blocked", "⊖"
 		case len(t.unmet(task)) > 0:
 			return "waiting", "○"
-		case task.Paused:
+		case task.Paused, t.delayed(task):
 			return "waiting", "○"
 		case task.RunAfter.After(t.AsOf):
 			return "retry", "○"
@@ -190,24 +190,50 @@ func (t tree) remark(task flow.TaskState) string {
 		parts = append(parts, fmt.Sprintf("attempt %d", task.Attempt))
 	}
 	if task.Status == flow.Waiting {
-		unmet := t.unmet(task)
-		switch {
-		case t.blocker[task.Seq] != 0:
-			parts = append(parts, fmt.Sprintf("by %d", t.blocker[task.Seq]))
-		case len(unmet) > 0:
-			parts = append(parts, "for "+strings.Join(unmet, ", "))
-		case task.Paused && task.Why != "":
-			parts = append(parts, clip(task.Why, maxError))
-		case task.Paused:
-			parts = append(parts, "until "+task.RunAfter.UTC().Format("2006-01-02 15:04:05Z"))
-		case task.RunAfter.After(t.AsOf):
-			parts = append(parts, "at "+task.RunAfter.UTC().Format("15:04:05Z"))
+		if why := t.waits(task); why != "" {
+			parts = append(parts, why)
 		}
 	}
 	if task.Error != "" && task.Status != flow.Finished {
 		parts = append(parts, clip(task.Error, maxError))
 	}
 	return strings.Join(parts, "  ")
+}
+
+// delayed reports whether a task that has not failed waits for a time.
+func (t tree) delayed(task flow.TaskState) bool {
+	return task.Wait.Reason == "time" && task.RunAfter.After(t.AsOf)
+}
+
+// waits says what a waiting task waits for. That it waits for a worker its word says.
+func (t tree) waits(task flow.TaskState) string {
+	unmet := t.unmet(task)
+	switch {
+	case t.blocker[task.Seq] != 0:
+		return fmt.Sprintf("by %d", t.blocker[task.Seq])
+	case len(unmet) > 0:
+		return "for " + strings.Join(unmet, ", ")
+	case task.Paused && task.Why != "":
+		return clip(task.Why, maxError)
+	case task.Paused, t.delayed(task):
+		return "until " + task.RunAfter.UTC().Format("2006-01-02 15:04:05Z")
+	case task.RunAfter.After(t.AsOf):
+		return "at " + t.clock(task.RunAfter)
+	}
+	switch task.Wait.Reason {
+	case "time", "no_watcher", "limit":
+		return clip(task.Wait.Why, maxError)
+	}
+	return ""
+}
+
+// clock writes a time, of another day with its date.
+func (t tree) clock(at time.Time) string {
+	at = at.UTC()
+	if at.Format(time.DateOnly) == t.AsOf.UTC().Format(time.DateOnly) {
+		return at.Format("15:04:05Z")
+	}
+	return at.Format("2006-01-02 15:04:05Z")
 }
 
 // unmet returns the tasks that one waits for, the first few by name.

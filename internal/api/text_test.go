@@ -210,6 +210,40 @@ func TestFlow_TextOfAPause(t *testing.T) {
 	}, "\n"), flowText(s, view{}))
 }
 
+// What can go and does not says what it waits for. A time of another day has its date.
+func TestFlow_TextOfWhatIsQueued(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 23, 23, 0, 0, 0, time.UTC)
+	s := flow.State{Flow: flow.Flow{ID: "f", WorkflowID: "w"}, Status: "queued", AsOf: now}
+	add := func(after time.Duration, reason, why string) {
+		task := flow.TaskState{
+			TaskKey: flow.TaskKey{Flow: "f", Seq: len(s.Tasks) + 1}, Program: "P", MaxAttempts: 1, Wait: flow.Wait{Reason: reason, Why: why},
+		}
+		if after != 0 {
+			task.RunAfter = now.Add(after)
+		}
+		s.Tasks = append(s.Tasks, task)
+	}
+	add(0, "queued", "can go: waits for a free worker")
+	add(0, "limit", "workflow w\x1b[31m may have 1 running flow at once")
+	add(0, "no_watcher", "no watcher has the program 'P'")
+	add(30*time.Minute, "retry", "attempt 1 failed, the next one starts after …")
+	add(2*time.Hour, "retry", "attempt 1 failed, the next one starts after …")
+	add(2*time.Hour, "time", "not before 2026-11-24 01:00:00 UTC")
+	add(-2*time.Hour, "time", "not before 2026-11-23 21:00:00 UTC") // nobody has looked since
+	require.Equal(t, strings.Join([]string{
+		"w  f  QUEUED  0 of 7 finished",
+		" ○ 1 P  queued",
+		" ○ 2 P  queued     workflow w\uFFFD[31m may have 1 running flow at once",
+		" ○ 3 P  queued     no watcher has the program 'P'",
+		" ○ 4 P  retry      at 23:30:00Z",
+		" ○ 5 P  retry      at 2026-11-24 01:00:00Z",
+		" ○ 6 P  waiting    until 2026-11-24 01:00:00Z",
+		" ○ 7 P  queued     not before 2026-11-23 21:00:00 UTC",
+		"",
+	}, "\n"), flowText(s, view{}))
+}
+
 func TestFlow_TextOfALargeFlowIsLinear(t *testing.T) {
 	t.Parallel()
 	s := flow.State{Flow: flow.Flow{ID: "f", WorkflowID: "w"}, Status: "failed"}
