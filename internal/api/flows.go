@@ -130,9 +130,15 @@ func linkNext(h http.Header, r *http.Request, name string, next *string) {
 	if next == nil {
 		return
 	}
-	query := r.URL.Query()
+	v, query := viewOf(r.Context()), r.URL.Query()
 	query.Set(name, *next)
-	h.Set("Link", "<"+viewOf(r.Context()).base+r.URL.EscapedPath()+"?"+query.Encode()+`>; rel="next"`)
+	if v.format != "" { // the router has not seen it
+		query.Set("format", v.format)
+	}
+	if v.ascii {
+		query.Set("ascii", "1")
+	}
+	h.Set("Link", "<"+v.base+r.URL.EscapedPath()+"?"+query.Encode()+`>; rel="next"`)
 }
 
 type getFlowInput struct {
