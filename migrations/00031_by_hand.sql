@@ -198,10 +198,11 @@ BEGIN
       AND t.task_flow_id = n.task_flow_id AND t.task_exec_seq = n.task_exec_seq;
 
     UPDATE kr_task_stat t
-    SET suspended_ts = CASE WHEN t.exec_status = 2 THEN coalesce(t.suspended_ts, clock_timestamp()) ELSE t.suspended_ts END,
+    SET started_ts = CASE WHEN t.exec_status = 1 THEN coalesce(t.started_ts, clock_timestamp()) ELSE t.started_ts END,
+        suspended_ts = CASE WHEN t.exec_status = 2 THEN coalesce(t.suspended_ts, clock_timestamp()) ELSE t.suspended_ts END,
         finished_ts = CASE WHEN t.exec_status = 3 THEN coalesce(t.finished_ts, clock_timestamp()) ELSE t.finished_ts END
     FROM inserted n
-    WHERE (n.unmet IS NULL OR n.task_flow_id = ANY (restored)) AND n.exec_status IN (2, 3)
+    WHERE (n.unmet IS NULL OR n.task_flow_id = ANY (restored)) AND n.exec_status IN (1, 2, 3)
       AND t.task_flow_id = n.task_flow_id AND t.task_exec_seq = n.task_exec_seq;
 
     INSERT INTO kr_flow (task_flow_id, task_id, registered_ts)

@@ -91,3 +91,13 @@ func TestInsert_ValuesThatCannotBe(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "lost", value[string](t, w, `SELECT reason FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(id)))
 }
+
+// A task that is inserted as running has begun: whoever is told that it runs is told since
+// when.
+func TestInsert_ARunningTaskHasBegun(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	insert(t, w, "f", 1, [2]int{1, 0})
+	insert(t, w, "f", 3, [2]int{2, 0})
+	require.ErrorContains(t, refused(t, w, `SELECT flower_rerun('f', NULL, 'all')`), "is running, since 20")
+}
