@@ -116,7 +116,7 @@ func (d *DB) Flows(ctx context.Context, f flow.Filter, after flow.Position, limi
 		if err := tx.GetContext(ctx, &page.AsOf, nowSQL); err != nil {
 			return err
 		}
-		walks, err := sources(ctx, tx, f, after)
+		walks, err := sources(ctx, tx, f)
 		if err != nil {
 			return err
 		}
@@ -253,7 +253,7 @@ func (d *DB) Count(ctx context.Context, f flow.Filter) (flow.Count, error) {
 }
 
 func count(ctx context.Context, tx *sqlx.Tx, f flow.Filter) (flow.Count, error) {
-	walks, err := sources(ctx, tx, f, flow.Position{})
+	walks, err := sources(ctx, tx, f)
 	if err != nil {
 		return flow.Count{}, err
 	}

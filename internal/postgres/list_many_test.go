@@ -133,7 +133,7 @@ func TestLists_Plans(t *testing.T) {
 	const perFlow = 25 // pages, of three tasks, with what it takes to find the flow
 	err := w.reading(t.Context(), func(tx *sqlx.Tx) error {
 		for name, f := range listed(t, w) {
-			walks, err := sources(t.Context(), tx, f, flow.Position{})
+			walks, err := sources(t.Context(), tx, f)
 			require.NoError(t, err)
 			for i, s := range walks {
 				text, args := s.listSQL(flow.Position{}, minStride)

@@ -102,6 +102,33 @@ func leap(q *query, f flow.Filter, after flow.Position, most int, step string) s
 
 const inOrder = "ORDER BY registered_ts DESC, task_flow_id DESC LIMIT 1"
 
+// listedLater is that a flow k, on the route's place w, has a task t of the route that was
+// registered earlier. A flow whose rows somebody has inserted one after the other has several
+// places on a route that goes along tasks: it is listed at the last one, which is most often
+// where other lists have it. One flow is read for this, as by v_flow, and never the index of
+// the route (OFFSET 0).
+func listedLater(q *query, f flow.Filter, task string) string {
+	since := ""
+	if !f.Since.IsZero() { // the walk ends there
+		since = " AND t.registered_ts >= " + q.moment(f.Since)
+	}
+	return `EXISTS (SELECT FROM (SELECT * FROM kr_task_stat WHERE task_flow_id = k.task_flow_id OFFSET 0) t
+                            WHERE t.registered_ts < w.registered_ts` + since + " AND " + task + ")"
+}
+
+// alongStopped goes along stoppedRoute, with each flow once.
+func alongStopped(f flow.Filter, reasons ...string) source {
+	s := along(stoppedRoute(reasons...), f)
+	s.elsewhere = func(q *query) string {
+		task := "t.suspended_ts IS NOT NULL AND coalesce(t.reason, '') = ANY (" + q.arg(pq.Array(reasons)) + "::text[])"
+		if f.WorkflowID != "" {
+			task += " AND t.task_id = " + q.arg(string(f.WorkflowID))
+		}
+		return listedLater(q, f, task)
+	}
+	return s
+}
+
 // stoppedRoute goes along flows with a task that is suspended for one of these reasons.
 func stoppedRoute(reasons ...string) route {
 	return func(q *query, f flow.Filter, after flow.Position, most int) string {
@@ -121,6 +148,15 @@ func stoppedRoute(reasons ...string) route {
 	}
 }
 
+// alongAlike goes along alikeRoute, with each flow once.
+func alongAlike(f flow.Filter, fingerprint string) source {
+	s := along(alikeRoute(fingerprint), f)
+	s.elsewhere = func(q *query) string {
+		return listedLater(q, f, "t.suspended_ts IS NOT NULL AND flower_fingerprint(t.error) = "+q.arg(fingerprint))
+	}
+	return s
+}
+
 // alikeRoute goes along flows with a suspended task whose error looks like this.
 func alikeRoute(fingerprint string) route {
 	return func(q *query, f flow.Filter, after flow.Position, most int) string {
@@ -129,6 +165,17 @@ func alikeRoute(fingerprint string) route {
         WHERE  suspended_ts IS NOT NULL AND flower_fingerprint(error) = `+q.arg(fingerprint)+`
                AND (registered_ts, task_flow_id) < (w.registered_ts, w.task_flow_id) `+inOrder)
 	}
+}
+
+// alongOpen goes along openRoute, with each flow once.
+func alongOpen(f flow.Filter) source {
+	s := along(openRoute, f)
+	s.elsewhere = func(q *query) string {
+		return listedLater(q, f, `(t.gate = 2 OR t.run_after IS NOT NULL OR EXISTS (
+                                SELECT FROM kr_ready r WHERE r.task_priority = t.task_priority AND r.registered_ts = t.registered_ts
+                                       AND r.task_flow_id = t.task_flow_id AND r.task_exec_seq = t.task_exec_seq))`)
+	}
+	return s
 }
 
 // openRoute goes along flows with a task that could go: in the queue, or waiting for a time

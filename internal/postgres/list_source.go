@@ -27,6 +27,9 @@ type source struct {
 	// not is one more condition on a flow k that keeps this source from finding what
 	// another one has.
 	not string
+	// elsewhere tells of a flow k on the route's place w that it is listed at another one,
+	// of this source or of another. Whoever counts knows flows by their ids.
+	elsewhere func(q *query) string
 }
 
 type route func(q *query, f flow.Filter, after flow.Position, most int) string
@@ -53,7 +56,11 @@ func (q *query) moment(m flow.Moment) string {
 
 func (s source) listSQL(after flow.Position, stride int) (string, []any) {
 	q := &query{}
-	return "-- flower: list flows\n" + s.route(q, s.filter, after, stride) + flowsHeadSQL + s.conditions(q) + flowsTailSQL, q.args
+	text := "-- flower: list flows\n" + s.route(q, s.filter, after, stride) + flowsHeadSQL
+	if s.elsewhere != nil {
+		text += "\n           AND NOT (" + s.elsewhere(q) + ")"
+	}
+	return text + s.conditions(q) + flowsTailSQL, q.args
 }
 
 func (s source) countSQL(after flow.Position, stride int) (string, []any) {
@@ -103,7 +110,7 @@ func (s source) conditions(q *query) string {
 		and(groupCondition(q, *f.Group))
 	}
 	if f.Text != "" {
-		and("(k.task_flow_id LIKE " + q.arg(likePrefix(f.Text)) + " OR k.task_id COLLATE \"default\" ILIKE " + q.arg(likeAnywhere(f.Text)) + `
+		and("(" + namedCondition(q, f) + `
                 OR EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.task_flow_id AND t.exec_status = 2 AND t.error ILIKE ` +
 			q.arg(likeAnywhere(f.Text)) + "))")
 	}
@@ -126,6 +133,11 @@ func (s source) conditions(q *query) string {
 		and("v.took >= " + q.arg(f.MinDuration.Microseconds()) + "::bigint * interval '1 us'")
 	}
 	return b.String()
+}
+
+// namedCondition is that the text is where ids and names of workflows have it.
+func namedCondition(q *query, f flow.Filter) string {
+	return "k.task_flow_id LIKE " + q.arg(likePrefix(f.Text)) + " OR k.task_id COLLATE \"default\" ILIKE " + q.arg(likeAnywhere(f.Text))
 }
 
 // taskCondition is that one task of the flow k has everything that the filter says of one.
@@ -154,17 +166,17 @@ func groupCondition(q *query, g flow.FailureKey) string {
 // sources chooses the ways on which to look for the flows of a filter. Where few flows come
 // into question by their own columns, those are looked at; else whatever holds only flows
 // that are likely to match.
-func sources(ctx context.Context, tx *sqlx.Tx, f flow.Filter, after flow.Position) ([]source, error) {
-	if narrow, err := isNarrow(ctx, tx, f, after); err != nil || narrow {
+func sources(ctx context.Context, tx *sqlx.Tx, f flow.Filter) ([]source, error) {
+	if narrow, err := isNarrow(ctx, tx, f); err != nil || narrow {
 		return []source{along(flowRoute, f)}, err
 	}
 	switch {
 	case f.Group != nil:
-		return []source{along(alikeRoute(f.Group.Fingerprint), f)}, nil
+		return []source{alongAlike(f, f.Group.Fingerprint)}, nil
 	case f.Fingerprint != "":
-		return []source{along(alikeRoute(f.Fingerprint), f)}, nil
+		return []source{alongAlike(f, f.Fingerprint)}, nil
 	case f.Reason != "":
-		return []source{along(stoppedRoute(string(f.Reason)), f)}, nil
+		return []source{alongStopped(f, string(f.Reason))}, nil
 	case onlyFinished(f):
 		s := along(finishedRoute, f)
 		s.most = maxGlance
@@ -178,14 +190,15 @@ func sources(ctx context.Context, tx *sqlx.Tx, f flow.Filter, after flow.Positio
 	return []source{along(flowRoute, f)}, nil
 }
 
-// isNarrow reports whether few flows come into question by their own columns.
-func isNarrow(ctx context.Context, tx *sqlx.Tx, f flow.Filter, after flow.Position) (bool, error) {
+// isNarrow reports whether few flows come into question by their own columns. It asks from
+// the beginning of the list, on each page: a flow may have another place on another route.
+func isNarrow(ctx context.Context, tx *sqlx.Tx, f flow.Filter) (bool, error) {
 	if f.WorkflowID == "" && f.RegisteredBy == "" && f.Since.IsZero() {
 		return false, nil
 	}
 	q := &query{}
 	var n int
-	text := "-- flower: are they few?\n" + flowRoute(q, f, after, maxWalk/3) + "\nSELECT count(*) FROM walk"
+	text := "-- flower: are they few?\n" + flowRoute(q, f, flow.Position{}, maxWalk/3) + "\nSELECT count(*) FROM walk"
 	err := tx.GetContext(ctx, &n, text, q.args...)
 	return n < maxWalk/3, err
 }
@@ -207,27 +220,29 @@ func longQueue(ctx context.Context, tx *sqlx.Tx, f flow.Filter) (long bool, err 
 func statusSources(f flow.Filter, longQueue bool) []source {
 	failed := slices.Contains(f.Status, flow.FlowFailed)
 	var walks []source
+	asked := f.Status
 	for _, status := range flow.FlowStatuses {
-		if !slices.Contains(f.Status, status) {
+		if !slices.Contains(asked, status) {
 			continue
 		}
-		s := along(nil, f)
-		s.filter.Status = []string{status}
+		f.Status = []string{status}
+		var s source
 		switch status {
 		case flow.FlowRunning:
-			s.route = runningRoute
+			s = along(runningRoute, f)
 			if failed {
 				s.not = "v.failed_task IS NULL"
 			}
 		case flow.FlowFailed:
-			s.route, s.implied = stoppedRoute(failureReasons...), true
+			s = alongStopped(f, failureReasons...)
+			s.implied = true
 		case flow.FlowQueued:
-			s.route = openRoute
+			s = alongOpen(f)
 			if longQueue && f.WorkflowID != "" {
-				s.route = flowRoute
+				s = along(flowRoute, f)
 			}
 		default:
-			s.route = stoppedRoute(status)
+			s = alongStopped(f, status)
 		}
 		walks = append(walks, s)
 	}
@@ -241,9 +256,13 @@ var failureReasons = []string{
 
 // textSources are where a text may be found: in ids, in names of workflows, in errors.
 func textSources(f flow.Filter) []source {
-	stopped := along(stoppedRoute(append([]string{string(flow.ReasonHeld), string(flow.ReasonCancelled)}, failureReasons...)...), f)
-	stopped.most = maxWalk / 3
-	return []source{along(idRoute, f), along(nameRoute, f), stopped}
+	s := alongStopped(f, append([]string{string(flow.ReasonHeld), string(flow.ReasonCancelled)}, failureReasons...)...)
+	s.most = maxWalk / 3
+	here := s.elsewhere
+	s.elsewhere = func(q *query) string { // two at the same place are made one by walkAll
+		return here(q) + " OR w.registered_ts <> k.registered_ts AND (" + namedCondition(q, f) + ")"
+	}
+	return []source{along(idRoute, f), along(nameRoute, f), s}
 }
 
 var likeEscapes = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)

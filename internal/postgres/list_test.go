@@ -51,16 +51,22 @@ func expected(t *testing.T, w *world, f flow.Filter) []string {
 // paged reads a whole list in pages.
 func paged(t *testing.T, w *world, f flow.Filter, limit int) (ids []string) {
 	t.Helper()
+	for _, s := range pagedFlows(t, w, f, limit) {
+		ids = append(ids, string(s.ID))
+	}
+	return ids
+}
+
+func pagedFlows(t *testing.T, w *world, f flow.Filter, limit int) (flows []flow.Summary) {
+	t.Helper()
 	var after flow.Position
 	for range 1000 {
 		page, err := w.Flows(t.Context(), f, after, limit)
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(page.Flows), limit)
-		for _, s := range page.Flows {
-			ids = append(ids, string(s.ID))
-		}
+		flows = append(flows, page.Flows...)
 		if page.Next.IsZero() {
-			return ids
+			return flows
 		}
 		after = page.Next
 	}
