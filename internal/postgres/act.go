@@ -218,6 +218,9 @@ func (d *DB) perform(ctx context.Context, t flow.Terms, request, answer any, loo
 	}
 	for tries := 1; ; tries++ {
 		err := d.inSlowTx(ctx, act)
+		// Claims have passed over what it had locked. Where it has changed nothing, as when it
+		// was refused, no trigger tells that the locks are given up.
+		d.entered(beginning)
 		if err == nil || !retryable(err) || tries == actTries {
 			return guarded(err)
 		}

@@ -45,8 +45,8 @@ var (
 // somebody is deleting.
 //
 // What enters the queue before that place is told by hints, with the place or without one;
-// a deletion that is rolled back, or a lock that is given up, by nobody. So a claim looks at
-// the whole queue every now and then, and always while hints do not arrive.
+// a deletion that is rolled back by nobody, and a lock that is given up only by actions. So a
+// claim looks at the whole queue every now and then, and always while hints do not arrive.
 type front struct {
 	every time.Duration // such a look, or less often where it takes more than a part in wholeShare
 

@@ -9,9 +9,9 @@ import (
 	"github.com/lib/pq"
 )
 
-// channel is what triggers, registrations and releases notify. A notification is a hint
-// that something can be claimed, from which place in the queue on (see front; nothing: from
-// anywhere), or was revoked; polling alone would find it, too.
+// channel is what triggers, registrations, releases and actions notify. A notification is a
+// hint that something can be claimed, from which place in the queue on (see front; nothing:
+// from anywhere), or was revoked; polling alone would find it, too.
 const channel = "flower"
 
 // notifySQL does not wait for the disk: a hint that is lost costs one poll. It is a

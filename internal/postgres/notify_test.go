@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -64,6 +65,51 @@ func TestListen(t *testing.T) {
 	pgtest.Eventually(t, soon, "nobody listens", func() bool {
 		return value[int](t, w, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN "flower"'`) == 0
 	})
+}
+
+// An action locks whole flows. What it leaves as it is was passed over by claims meanwhile,
+// and nothing but the end of the action tells of it: of the second of two approvals, too.
+func TestListen_TheEndOfAnAction(t *testing.T) {
+	t.Parallel()
+	for name, act := range map[string]func(w *world, id flow.ID) error{
+		"refused": func(w *world, id flow.ID) error {
+			_, err := w.Act(background, flow.Action{Kind: flow.ActionApprove, Flow: id, Seq: 1})
+			if _, refused := errors.AsType[*flow.RefusedError](err); !refused {
+				return fmt.Errorf("it was not refused: %w", err)
+			}
+			return nil
+		},
+		"with nothing to do": func(w *world, id flow.ID) error {
+			_, err := w.Act(background, flow.Action{Kind: flow.ActionResume, Flow: id})
+			return err
+		},
+		"on many flows, with nothing to do": func(w *world, id flow.ID) error {
+			_, err := w.ActAll(background, flow.BulkAction{Kind: flow.ActionResume, Flows: []flow.ID{id}, Terms: flow.Terms{Expect: ptr(0)}})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := open(t)
+			id := put(t, w, shape{[][]int{{}, {}}, "h3"})
+			hints, _ := listenTo(t, w)
+			first, last := begin(t, w), begin(t, w)
+			mustExec(t, first, `UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(id))
+			mustExec(t, last, `SELECT FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = 2 FOR UPDATE`, string(id))
+			wait := async(func() error { return act(w, id) })
+			awaitBlocked(t, w, 1)
+			require.NoError(t, first.Commit())
+			hinted(t, hints, "a change by hand")
+			pgtest.Eventually(t, soon, "the action has the task", func() bool {
+				return value[int](t, w, `SELECT count(*) FROM (SELECT FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = 1 FOR UPDATE SKIP LOCKED) x`, string(id)) == 0
+			})
+			require.Empty(t, claim(t, w, 5), "somebody holds it")
+			require.NoError(t, last.Rollback())
+			require.NoError(t, wait())
+			hinted(t, hints, "the end of an action")
+			finish(t, w, claimOne(t, w))
+		})
+	}
 }
 
 // Nothing stays ours behind a pooler, and nothing is lost by that: polling is enough.
