@@ -90,6 +90,9 @@ func (d *DB) Answer(ctx context.Context, key flow.TaskKey, hash, body string) (f
 		return "", fmt.Errorf("answer task %s: %w", key, flow.ErrNotFound)
 	}
 	r := rows[0]
+	if r.Answered == string(flow.AnswerRepeated) {
+		d.entered(beginning) // as after an action, see perform: claims have passed over the task
+	}
 	if r.Limited && r.Answered == string(flow.AnswerTaken) {
 		if _, err := d.admit(ctx, []string{r.WorkflowID}); err != nil {
 			d.log.Error("a task that was answered was not admitted: a watcher will do it", "err", err)

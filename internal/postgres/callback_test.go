@@ -70,6 +70,19 @@ func TestCallback_EndsThePause(t *testing.T) {
 	})
 }
 
+// While an answer is found to be there already, claims pass its task over.
+func TestCallback_ARepetitionWakesWatchers(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	register(t, w, def())
+	task := asking(t, w, "a")
+	hints, _ := listenTo(t, w)
+	require.Equal(t, flow.AnswerTaken, bring(t, w, task, "a", `7`))
+	hinted(t, hints, "an answer")
+	require.Equal(t, flow.AnswerRepeated, bring(t, w, task, "a", `7`))
+	hinted(t, hints, "a repetition")
+}
+
 // Whoever is asked may be faster than the answer that he takes his time.
 func TestCallback_BeforeThePause(t *testing.T) {
 	t.Parallel()
