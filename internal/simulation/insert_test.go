@@ -96,7 +96,7 @@ func (w *world) insert() {
 		rows = append(rows, fmt.Sprintf("(%s, %d, %d, %s, 'hand', %d, %d, %s)", pq.QuoteLiteral(string(id)), seq, one, arrayLiteral(many), seq, status, column))
 		w.model.tasks[flow.TaskKey{Flow: id, Seq: seq}] = &task{
 			parents: written(one, many), status: status, program: program, maxAttempts: 1, onLost: flow.OnLostRerun, retryLater: true,
-			finished: status == flow.Finished, suspended: status == flow.Suspended,
+			started: status == flow.Running, finished: status == flow.Finished, suspended: status == flow.Suspended,
 		}
 	}
 	const insert = `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, depends_task_exec_seqs, task_id, task_seq, exec_status, program) VALUES `
