@@ -36,7 +36,7 @@
 //	Advance, nothing to do          12           0             0           0.1 ms
 //	Advance, 200 of a chain         18 a task    2.2 a task    330 a task  18 µs a task
 //	Advance, 200 from the queue     20 a task    4.5 a task    470 a task  18 µs a task
-//	register, a flow of 3 tasks     24 a flow    14 a flow     1.9 kB      0.1 to 0.4 ms
+//	register, a flow of 3 tasks     24 a flow    14 a flow     1.9 kB      0.04 to 0.4 ms
 //	heartbeat                       4            1             81          0.06 ms
 //	promote, nothing due            2            0             0           0.02 ms
 //	notify                          0            0             0           0.02 ms
@@ -65,19 +65,17 @@
 //
 // Those were prototypes; what the first has become does 60,000 with one watcher and with
 // four. The last one was faster, at the price of an order that holds only within one watcher
-// and of flows that must be handed over when it dies. Finding a finished task by its place in the
-// table (ctid) instead of its key saves a look at the index, and with it the pruning that
-// keeps changes HOT: half of them were then not, and it was slower. An index on exec_status or watcher_id
-// would find running tasks without reading the table, and end HOT: a quarter more WAL on
-// every change, for what happens after a crash.
+// and of flows that must be handed over when it dies. Finding a finished task by its place in
+// the table (ctid) instead of its key saves a look at the index, and with it the pruning that
+// keeps changes HOT: half of them were then not, and it was slower. An index on exec_status or
+// watcher_id would find running tasks without reading the table, and end HOT: a quarter more
+// WAL on every change, for what happens after a crash.
 //
 // Registering waits for the disk: a batch takes 0.3 ms and 0.03 for each flow to run, and
-// half a millisecond to be flushed. With 16 clients a flow took 0.25 ms of the processors
-// where two statements were under way at a time and each batch read its definitions, and
-// 0.16 with one statement at a time and remembered definitions (see registrar, recall):
-// 5,200 instead of 3,600 flows a second, and 8,800 instead of 6,400 with 64 clients. Either
-// of them alone made hardly more. Two statements that take turns, one running while the
-// other is flushed, were level: what they save in waiting they lose in smaller batches.
+// half a millisecond to be flushed. One statement at a time and remembered definitions (see
+// registrar, recall) make 5,200 flows a second with 16 clients and 8,800 with 64; two
+// statements, of which each batch read its definitions, made 3,600 and 6,400. Two that take
+// turns are level with one: what they save in waiting they lose in smaller batches.
 //
 // # What operators do
 //
@@ -91,9 +89,8 @@
 //
 // Whoever changes a definition, by hand or by way of EditDefinitions, makes a version of it:
 // triggers see to that when the transaction commits. The highest version is therefore that
-// of the rows, in any snapshot. Register reads it in the statement that reads the rows, and
-// compares it in the one that makes a flow of them: two buffers, once for each workflow of a
-// batch.
+// of the rows, in any snapshot. Register reads it with the rows, and compares it in the
+// statement that makes a flow of them: two buffers for each workflow of a batch.
 //
 // # Statements of tasks
 //

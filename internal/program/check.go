@@ -61,10 +61,7 @@ func (s Set) checkTask(t flow.TaskDefinition, given map[string]json.RawMessage, 
 		return err
 	}
 	p, known := s[t.Program]
-	var declared []Parameter
-	if known {
-		declared = p.Parameters()
-	}
+	declared := s.declared(t.Program)
 	secrets, err := checkExpressions(t, declared, own, precedence)
 	if err != nil {
 		return err

@@ -115,7 +115,7 @@ func (a Attempt) env(ctx context.Context, uses expression.Uses, declared []Param
 			return env, err
 		}
 		env.Flow.Registered = f.RegisteredAt.UTC()
-		if env.Params, err = a.requested(f.Parameters, declared); err != nil {
+		if env.Params, err = a.params(f.Parameters, declared); err != nil {
 			return env, err
 		}
 	}
@@ -134,10 +134,10 @@ func (a Attempt) env(ctx context.Context, uses expression.Uses, declared []Param
 	return env, nil
 }
 
-// requested returns the parameters of the request that the task runs for: the flow's, and
+// params returns the parameters of the request that the task runs for: the flow's, and
 // those that it was given since, by a rerun or by hand. Those stand in its own row, as the
 // flow's did: what its program does not know has come from a request.
-func (a Attempt) requested(ofFlow json.RawMessage, declared []Parameter) (map[string]any, error) {
+func (a Attempt) params(ofFlow json.RawMessage, declared []Parameter) (map[string]any, error) {
 	params, err := decodeAny(ofFlow)
 	if err != nil {
 		return nil, fmt.Errorf("the parameters of the flow: %w", err)
@@ -147,7 +147,6 @@ func (a Attempt) requested(ofFlow json.RawMessage, declared []Parameter) (map[st
 		return nil, err
 	}
 	all, _ := params.(map[string]any)
-	all = maps.Clone(all)
 	for name, raw := range own {
 		_, given := all[name]
 		known := slices.ContainsFunc(declared, func(p Parameter) bool { return p.Name == name })

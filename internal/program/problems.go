@@ -93,10 +93,7 @@ func (s Set) withoutProblem(t flow.TaskDefinition, err error) (string, flow.Task
 	if decodeErr != nil {
 		return "", t
 	}
-	var declared []Parameter
-	if p, known := s[t.Program]; known {
-		declared = p.Parameters()
-	}
+	declared := s.declared(t.Program)
 	mended := make(map[string]json.RawMessage, len(own)+1)
 	about := ""
 	for name, value := range own {

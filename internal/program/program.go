@@ -91,10 +91,7 @@ func (s Set) Run(ctx context.Context, a Attempt) (json.RawMessage, error) {
 }
 
 func (s Set) run(ctx context.Context, a Attempt) (json.RawMessage, error) {
-	var declared []Parameter
-	if p, known := s[a.Task.Program]; known {
-		declared = p.Parameters()
-	}
+	declared := s.declared(a.Task.Program)
 	if err := a.skipped(ctx, declared); err != nil {
 		return nil, err
 	}
@@ -115,6 +112,14 @@ func (s Set) run(ctx context.Context, a Attempt) (json.RawMessage, error) {
 		return nil, err
 	}
 	return p.Run(ctx, Input{Attempt: a, Params: params})
+}
+
+// declared returns the parameters that a program knows; nil: the set lacks it.
+func (s Set) declared(program string) []Parameter {
+	if p, known := s[program]; known {
+		return p.Parameters()
+	}
+	return nil
 }
 
 // Housekeep lets programs look after what their work has left outside the database, until
