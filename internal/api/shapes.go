@@ -110,7 +110,7 @@ type Flow struct {
 	RegisteredBy    *string    `json:"registeredBy" doc:"Null for rows put in by hand."`
 	Note            *string    `json:"note"`
 	RegisteredTs    *timestamp `json:"registeredTs"`
-	StartedTs       *timestamp `json:"startedTs"`
+	StartedTs       *timestamp `json:"startedTs" doc:"When a task of it was started for the first time."`
 	EndedTs         *timestamp `json:"endedTs" doc:"Null while something runs or can."`
 	DurationMs      *int64     `json:"durationMs"`
 	Parameters      object     `json:"parameters" doc:"Given with the request. In lists null where they are larger than 1 kB."`
@@ -150,7 +150,7 @@ type Task struct {
 	WatcherID           *string    `json:"watcherId" doc:"Of the attempt that runs."`
 	Blocks              int        `json:"blocks" doc:"How many waiting tasks wait for it, if it is suspended."`
 	RegisteredTs        *timestamp `json:"registeredTs"`
-	StartedTs           *timestamp `json:"startedTs"`
+	StartedTs           *timestamp `json:"startedTs" doc:"Of a task whose program has paused: before the pause; else of the present attempt."`
 	FinishedTs          *timestamp `json:"finishedTs"`
 	SuspendedTs         *timestamp `json:"suspendedTs"`
 	RunAfter            *timestamp `json:"runAfter"`
@@ -200,7 +200,6 @@ func (a *API) flow(s flow.Summary) Flow {
 
 // detail makes a flow with its tasks.
 func (a *API) detail(s flow.State) FlowDetail {
-	started, ended := span(s)
 	d := FlowDetail{state: s, Flow: Flow{
 		TaskFlowID:      string(s.ID),
 		TaskID:          string(s.WorkflowID),
@@ -209,9 +208,9 @@ func (a *API) detail(s flow.State) FlowDetail {
 		RegisteredBy:    orNull(s.RegisteredBy),
 		Note:            orNull(s.Note),
 		RegisteredTs:    stamp(s.RegisteredAt),
-		StartedTs:       stamp(started),
-		EndedTs:         stamp(ended),
-		DurationMs:      milliseconds(started, ended, s.AsOf),
+		StartedTs:       stamp(s.StartedAt),
+		EndedTs:         stamp(s.EndedAt),
+		DurationMs:      milliseconds(s.StartedAt, s.EndedAt, s.AsOf),
 		Parameters:      masked(s.Parameters, "{}"),
 		URL:             a.pagePath(s.ID),
 	}}

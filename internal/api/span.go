@@ -26,23 +26,6 @@ func firstFailure(s flow.State) *flow.TaskState {
 	})
 }
 
-// span returns when the first task of a flow started and when the last one ended; the
-// latter is zero while something runs or can.
-func span(s flow.State) (started, ended time.Time) {
-	for _, t := range s.Tasks {
-		if !t.StartedAt.IsZero() && (started.IsZero() || t.StartedAt.Before(started)) {
-			started = t.StartedAt
-		}
-		if e := t.Ended(); e.After(ended) {
-			ended = e
-		}
-	}
-	if s.Status == "running" || s.Status == "queued" {
-		ended = time.Time{}
-	}
-	return started, ended
-}
-
 // runningUntil returns now for a task that runs: its duration grows.
 func runningUntil(t flow.TaskState, now time.Time) time.Time {
 	if t.Status == flow.Running {

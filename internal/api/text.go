@@ -109,11 +109,10 @@ func (t tree) headline() string {
 	if asks := t.asking(); t.Status == flow.FlowHeld && asks > 0 {
 		parts[2] += ", ASKS"
 	}
-	started, ended := span(t.State)
-	if !started.IsZero() {
+	if started := t.StartedAt; !started.IsZero() {
 		parts = append(parts, "started "+started.UTC().Format("2006-01-02 15:04:05Z"))
 	}
-	if d, known := duration(started, ended, t.AsOf); known {
+	if d, known := duration(t.StartedAt, t.EndedAt, t.AsOf); known {
 		parts = append(parts, "took "+shortDuration(d))
 	}
 	if t.RegisteredBy != "" {

@@ -28,7 +28,7 @@ func nightly() flow.State {
 			ID: "7f3c", WorkflowID: "nightly", RegisteredAt: at(0),
 			Parameters: json.RawMessage(`{"DAY":"1","db_password":"s3cret"}`),
 		},
-		Status: "failed", RegisteredBy: "cron", AsOf: at(500), Recover: "UPDATE …",
+		Status: "failed", RegisteredBy: "cron", StartedAt: at(1), EndedAt: at(126.2), AsOf: at(500), Recover: "UPDATE …",
 		Tasks: []flow.TaskState{
 			task(1, "extract_orders\nmore about it", "HTTPPostRequest", flow.Finished),
 			task(2, "", "Test2", flow.Finished),
@@ -141,7 +141,7 @@ func TestFlow_Text(t *testing.T) {
 func TestFlow_TextOfEveryState(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
-	s := flow.State{Flow: flow.Flow{ID: "f", WorkflowID: "w"}, Status: "running", AsOf: now}
+	s := flow.State{Flow: flow.Flow{ID: "f", WorkflowID: "w"}, Status: "running", StartedAt: now.Add(-time.Hour - 100*time.Second), AsOf: now}
 	add := func(status flow.Status, change func(*flow.TaskState), parents ...int) {
 		task := flow.TaskState{
 			TaskKey: flow.TaskKey{Flow: "f", Seq: len(s.Tasks) + 1}, Program: "P", Status: status, Parents: parents, MaxAttempts: 1,

@@ -16,6 +16,9 @@ type State struct {
 	// or finished. It is derived in the database, nowhere else.
 	Status string
 
+	StartedAt time.Time // of the first attempt at a task of it
+	EndedAt   time.Time // of the last one; zero while something runs or can
+
 	AsOf time.Time // the database's clock when this was read
 
 	// How it was registered. Empty for rows inserted by hand.
@@ -56,7 +59,7 @@ type TaskState struct {
 	WatcherID   string // of the attempt that runs or ran last
 
 	RegisteredAt time.Time
-	StartedAt    time.Time
+	StartedAt    time.Time // of a task that has paused: before the first pause
 	FinishedAt   time.Time
 	SuspendedAt  time.Time
 	RunAfter     time.Time // not before that: a retry, a delay, a pause

@@ -63,7 +63,8 @@ WITH given AS MATERIALIZED (
     UPDATE kr_task_stat t
     SET    exec_status = CASE WHEN g.skipped IS NULL THEN 3 ELSE 9 END, watcher_id = NULL,
            output = g.output::jsonb, error = g.skipped, pause = NULL, gate = least(t.gate, 1),
-           started_ts = CASE WHEN g.skipped IS NULL THEN t.started_ts END,  -- its program was not run
+           started_ts = CASE WHEN g.skipped IS NULL THEN coalesce(t.began_ts, t.started_ts) END,  -- skipped: its program was not run
+           began_ts = NULL,
            finished_ts = CASE WHEN g.skipped IS NULL THEN clock_timestamp() END
     FROM   given g
     WHERE  t.task_flow_id = g.flow AND t.task_exec_seq = g.seq AND t.exec_status = 1 AND t.claim_id = g.claim

@@ -14,7 +14,7 @@ import (
 
 const flowStateSQL = `
 -- flower: flow state
-SELECT v.task_flow_id, v.task_id, v.status, coalesce(v.registered_by, '') AS registered_by, v.registered_ts,
+SELECT v.task_flow_id, v.task_id, v.status, coalesce(v.registered_by, '') AS registered_by, v.registered_ts, v.started_ts, v.ended_ts,
        coalesce(k.workflow_version, 0) AS workflow_version, coalesce(k.note, '') AS note, k.parameters::text AS parameters,
        coalesce(k.parent_flow_id, '') AS parent_flow_id, coalesce(k.parent_exec_seq, 0) AS parent_exec_seq, clock_timestamp() AS as_of,
        CASE WHEN v.failed_task IS NULL THEN ''
@@ -27,18 +27,20 @@ JOIN   kr_flow k ON k.task_flow_id = v.task_flow_id
 WHERE  v.task_flow_id = $1`
 
 type flowStateRow struct {
-	FlowID       string    `db:"task_flow_id"`
-	WorkflowID   string    `db:"task_id"`
-	Status       string    `db:"status"`
-	RegisteredBy string    `db:"registered_by"`
-	RegisteredTS time.Time `db:"registered_ts"`
-	Version      int       `db:"workflow_version"`
-	Note         string    `db:"note"`
-	Parameters   *string   `db:"parameters"`
-	ParentFlowID string    `db:"parent_flow_id"`
-	ParentSeq    int       `db:"parent_exec_seq"`
-	AsOf         time.Time `db:"as_of"`
-	Recover      string    `db:"recover"`
+	FlowID       string     `db:"task_flow_id"`
+	WorkflowID   string     `db:"task_id"`
+	Status       string     `db:"status"`
+	RegisteredBy string     `db:"registered_by"`
+	RegisteredTS time.Time  `db:"registered_ts"`
+	StartedTS    *time.Time `db:"started_ts"`
+	EndedTS      *time.Time `db:"ended_ts"`
+	Version      int        `db:"workflow_version"`
+	Note         string     `db:"note"`
+	Parameters   *string    `db:"parameters"`
+	ParentFlowID string     `db:"parent_flow_id"`
+	ParentSeq    int        `db:"parent_exec_seq"`
+	AsOf         time.Time  `db:"as_of"`
+	Recover      string     `db:"recover"`
 }
 
 const taskStatesSQL = `
@@ -49,7 +51,7 @@ SELECT task_flow_id, task_exec_seq, task_id, task_seq,
        exec_status, coalesce(reason, '') AS reason, coalesce(error, '') AS error, output::text AS output,
        CASE WHEN exec_status = 2 AND error IS NOT NULL THEN flower_fingerprint(error) ELSE '' END AS fingerprint,
        attempt, max_attempts, coalesce(watcher_id::text, '') AS watcher_id,
-       registered_ts, started_ts, finished_ts, suspended_ts, run_after,
+       registered_ts, CASE WHEN exec_status = 1 THEN started_ts ELSE coalesce(began_ts, started_ts) END AS started_ts, finished_ts, suspended_ts, run_after,
        exec_status = 0 AND run_after IS NOT NULL AND pause IS NOT NULL AND error IS NULL AS paused, coalesce(pause->>'why', '') AS why,
        (exec_status = 2 AND reason = 'held' AND pause ? 'ask') IS TRUE AS asks
 FROM   kr_task_stat
@@ -218,6 +220,8 @@ func (h flowStateRow) state() flow.State {
 			ID: flow.ID(h.FlowID), WorkflowID: flow.WorkflowID(h.WorkflowID), Version: h.Version, RegisteredAt: h.RegisteredTS, Parameters: rawJSON(h.Parameters),
 		},
 		Status:       h.Status,
+		StartedAt:    deref(h.StartedTS),
+		EndedAt:      deref(h.EndedTS),
 		RegisteredBy: h.RegisteredBy,
 		Note:         h.Note,
 		Parent:       flow.TaskKey{Flow: flow.ID(h.ParentFlowID), Seq: h.ParentSeq},

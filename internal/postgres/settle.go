@@ -62,7 +62,8 @@ WITH given AS MATERIALIZED (
                                -- doubled with each failure, up to an hour, and spread by a tenth
                                THEN clock_timestamp() + (0.95 + random() / 10)
                                     * least(h.retry_delay * power(2, least(h.failed_count, 20)), greatest(h.retry_delay, interval '1 hour')) END,
-           started_ts   = CASE WHEN h.again THEN NULL ELSE t.started_ts END,
+           began_ts     = CASE WHEN h.paused THEN coalesce(t.began_ts, t.started_ts) WHEN h.again OR h.hold THEN t.began_ts END,
+           started_ts   = CASE WHEN h.again THEN NULL WHEN h.paused OR h.hold THEN t.started_ts ELSE coalesce(t.began_ts, t.started_ts) END,
            suspended_ts = CASE WHEN h.again THEN NULL ELSE clock_timestamp() END,
            reason       = CASE WHEN h.again THEN NULL WHEN h.hold THEN 'held' WHEN h.back THEN 'lost' ELSE h.outcome END,
            error        = nullif(h.error, '')

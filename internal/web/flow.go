@@ -91,7 +91,7 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 	}
 	sh.Title = fmt.Sprintf("%s · %s %s", v.Look.Label, state.WorkflowID, short(state.ID))
 	sh.Active, sh.Icon, sh.AsOf, sh.Every = "Flows", v.Look.Class, state.AsOf, everyElse
-	if v.Ended.IsZero() {
+	if v.EndedAt.IsZero() {
 		sh.Every = everyActive
 	}
 	return v, nil

@@ -175,8 +175,8 @@ func present(t flow.TaskState) (try, bool) {
 	switch {
 	case t.Status == flow.Waiting:
 		switch t.Wait.Reason {
-		case "queued", "limit", "no_watcher", "retry", "time":
-			one.Start, one.Attempt = time.Time{}, t.Attempt+1
+		case "queued", "limit", "no_watcher", "retry", "time", "flow", "callback":
+			one.Ready, one.Start, one.Attempt = t.StartedAt, time.Time{}, t.Attempt+1 // it has a start where its program pauses
 			return one, true
 		}
 		return one, false

@@ -132,6 +132,22 @@ func TestTimeline_TimesSetByHand(t *testing.T) {
 	require.Empty(t, timelineOf(0, query{}, nil).Ticks)
 }
 
+// What its program waits for is shown from when it began to wait.
+func TestTimeline_Pauses(t *testing.T) {
+	t.Parallel()
+	for _, reason := range []string{"time", "flow", "callback"} {
+		paused := flow.TaskState{
+			TaskKey: flow.TaskKey{Seq: 2}, Parents: []int{1}, RegisteredAt: at(0), StartedAt: at(14), Attempt: 1, Wait: flow.Wait{Reason: reason},
+		}
+		v := timelineOf(100, query{}, nil, ran(1, flow.Finished, 0, 2, 10), paused)
+		bar := v.Rows[1].Bars[0]
+		require.True(t, bar.Waits())
+		require.Equal(t, at(14), bar.Ready)
+		require.InDelta(t, v.x(at(14)), bar.WaitX, 1e-9)
+		require.InDelta(t, v.x(at(100)), bar.WaitX+bar.WaitW, 1e-9)
+	}
+}
+
 // Words of the axis have room, whatever the time.
 func TestScale_TicksHaveRoom(t *testing.T) {
 	t.Parallel()

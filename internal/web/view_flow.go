@@ -17,8 +17,6 @@ import (
 type flowView struct {
 	flow.State
 	Look     look
-	Started  time.Time // of its first task
-	Ended    time.Time // of its last; zero while something runs or can go
 	Parts    []part
 	Actions  []button
 	Failures []failureCard
@@ -37,7 +35,7 @@ type flowView struct {
 }
 
 // Span is how long it took, or that it runs.
-func (v flowView) Span() span { return span{v.Started, v.Ended} }
+func (v flowView) Span() span { return span{v.StartedAt, v.EndedAt} }
 
 // part is a segment of the bar of a flow: how many tasks are in a state.
 type part struct {
@@ -203,27 +201,12 @@ const tasksShown = 500
 func newFlowView(s flow.State, watchers watchers, q query) flowView {
 	g := newGraph(s.Tasks)
 	v := flowView{State: s, Look: lookOfWhole(s), Query: q}
-	v.Started, v.Ended = flowSpan(s)
 	v.Parts = parts(s.Tasks, g)
 	v.All = taskRows(s.Tasks, g, watchers, q)
 	v.Rows, v.Rest = page(pinned(v.All), tasksShown, q)
 	v.Failures, v.Unshown = failureCards(s.Tasks, g, watchers, q)
 	v.Asks, v.MoreAsk = approvalCards(s.Tasks, g, watchers, q)
 	return v
-}
-
-// flowSpan is from a flow's first start to its last end, if nothing runs or can go.
-func flowSpan(s flow.State) (started, ended time.Time) {
-	active := s.Status == flow.FlowRunning || s.Status == flow.FlowQueued
-	for _, t := range s.Tasks {
-		if !t.StartedAt.IsZero() && (started.IsZero() || t.StartedAt.Before(started)) {
-			started = t.StartedAt
-		}
-		if e := t.Ended(); !active && e.After(ended) {
-			ended = e
-		}
-	}
-	return started, ended
 }
 
 // parts counts tasks by their look, in the order in which a flow goes from left to right.
