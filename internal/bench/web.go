@@ -96,14 +96,15 @@ func (c *caller) post(workflow string) error {
 }
 
 // runRegister counts flows a second over HTTP. Beside it stands the insertion of such
-// flows by the barest SQL, one transaction each, over as many connections.
+// flows by the barest SQL, one transaction each, over as many connections; and the ways in
+// which peers, by direct insert, get flows.
 func runRegister(ctx context.Context, b *bench) error {
 	for _, clients := range []int{16, 64} {
 		n := b.n(10_000)
 		_, err := b.inTurn("flows/s", "bare inserts",
 			thing{fmt.Sprintf("bare inserts, %d connections", clients), func() (float64, error) { return b.bareInserts(ctx, clients, n) }},
 			append([]thing{{fmt.Sprintf("POST /register, %d clients", clients), func() (float64, error) { return b.posts(ctx, clients, n) }}},
-				b.peerThings(ctx, n, clients)...)...)
+				b.peerRegistrations(ctx, n, clients)...)...)
 		if err != nil {
 			return err
 		}

@@ -1,12 +1,18 @@
 // Measures graphile-worker as the bench asks: prepares a workload in an empty database,
 // times it, and prints a number: tasks or flows a second.
 //
-//   node bench.mjs W1|W2|W3 COUNT CLIENTS    the database by PGHOST, PGPORT, PGUSER, PGDATABASE
+//   node bench.mjs WORKLOAD COUNT CLIENTS    the database by PGHOST, PGPORT, PGUSER, PGDATABASE
+//
+// The workloads are W1, W2 and, for there are three ways to register a flow of 3 jobs:
+//
+//   W3        one by one, in a transaction
+//   W3many    all at once
+//   W3first   the first alone, of a chain whose jobs insert each other
 import { run, Logger, makeWorkerUtils } from "graphile-worker";
 import pg from "pg";
 
 const [workload, count, clients] = [process.argv[2], +process.argv[3], +process.argv[4]];
-const size = { W1: 1, W2: 3, W3: 3 }[workload];
+const size = { W1: 1, W2: 3, W3: 3, W3many: 3, W3first: 3 }[workload];
 if (!size) throw new Error(`no workload ${workload}`);
 const quiet = new Logger(() => () => {});
 const pool = new pg.Pool({ max: Math.max(clients, 10) });
@@ -14,11 +20,25 @@ pool.on("error", () => {}); // the pool replaces the connection
 const utils = await makeWorkerUtils({ pgPool: pool, logger: quiet });
 await utils.migrate();
 
-if (workload === "W3") {
+const insert = {
+  W3: async () => {
+    const client = await pool.connect();
+    try {
+      await client.query("BEGIN");
+      for (const n of [1, 2, 3]) await client.query("SELECT graphile_worker.add_job('step', json_build_object('n', $1::int))", [n]);
+      await client.query("COMMIT");
+    } finally {
+      client.release();
+    }
+  },
+  W3many: () => utils.addJobs([1, 2, 3].map((n) => ({ identifier: "step", payload: { n } }))),
+  W3first: () => utils.addJob("step", { n: 1 }),
+}[workload];
+if (insert) {
   let left = count;
   const begun = performance.now();
   await Promise.all(Array.from({ length: clients }, async () => {
-    while (left-- > 0) await utils.addJob("step", { n: 1 });
+    while (left-- > 0) await insert();
   }));
   console.log(count / ((performance.now() - begun) / 1000));
 } else {

@@ -1,7 +1,13 @@
 // River measures the queue River as the bench asks: it prepares a workload in an empty
 // database, times it, and prints a number: tasks or flows a second.
 //
-//	river W1|W2|W3 COUNT CLIENTS    the database by PGHOST, PGPORT, PGUSER, PGDATABASE
+//	river WORKLOAD COUNT CLIENTS    the database by PGHOST, PGPORT, PGUSER, PGDATABASE
+//
+// The workloads are W1, W2 and, for there are three ways to register a flow of 3 jobs:
+//
+//	W3        one by one, in a transaction
+//	W3many    all at once
+//	W3first   the first alone, of a chain whose jobs insert each other
 package main
 
 import (
@@ -72,7 +78,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[Step]) error {
 
 func run(ctx context.Context, args []string) (float64, error) {
 	if len(args) != 3 {
-		return 0, errors.New("usage: river W1|W2|W3 COUNT CLIENTS")
+		return 0, errors.New("usage: river W1|W2|W3|W3many|W3first COUNT CLIENTS")
 	}
 	count, err1 := strconv.Atoi(args[1])
 	clients, err2 := strconv.Atoi(args[2])
@@ -97,7 +103,7 @@ func run(ctx context.Context, args []string) (float64, error) {
 	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 		return 0, err
 	}
-	size := map[string]int{"W1": 1, "W2": 3, "W3": 3}[args[0]]
+	size := map[string]int{"W1": 1, "W2": 3, "W3": 3, "W3many": 3, "W3first": 3}[args[0]]
 	if size == 0 {
 		return 0, fmt.Errorf("no workload %q", args[0])
 	}
@@ -115,8 +121,19 @@ func run(ctx context.Context, args []string) (float64, error) {
 		return 0, err
 	}
 	w.client = client
-	if args[0] == "W3" {
-		return inserts(ctx, client, count, clients)
+	switch args[0] {
+	case "W3":
+		return inserts(count, clients, func() error { return insertEach(ctx, pool, client) })
+	case "W3many":
+		return inserts(count, clients, func() error {
+			_, err := client.InsertMany(ctx, []river.InsertManyParams{{Args: Step{1, 3}}, {Args: Step{2, 3}}, {Args: Step{3, 3}}})
+			return err
+		})
+	case "W3first":
+		return inserts(count, clients, func() error {
+			_, err := client.Insert(ctx, Step{1, 3}, nil)
+			return err
+		})
 	}
 	return work(ctx, client, w, count, size)
 }
@@ -145,8 +162,19 @@ func work(ctx context.Context, client *river.Client[pgx.Tx], w *worker, count, s
 	return float64(count*size) / time.Since(begun).Seconds(), nil
 }
 
-// inserts counts flows a second: the first job of a chain, by direct insert.
-func inserts(ctx context.Context, client *river.Client[pgx.Tx], count, clients int) (float64, error) {
+func insertEach(ctx context.Context, pool *pgxpool.Pool, client *river.Client[pgx.Tx]) error {
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		for n := range 3 {
+			if _, err := client.InsertTx(ctx, tx, Step{n + 1, 3}, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// inserts counts flows a second, each inserted by insert.
+func inserts(count, clients int, insert func() error) (float64, error) {
 	var left atomic.Int64
 	left.Store(int64(count))
 	errs := make(chan error, clients)
@@ -155,7 +183,7 @@ func inserts(ctx context.Context, client *river.Client[pgx.Tx], count, clients i
 	for range clients {
 		group.Go(func() {
 			for left.Add(-1) >= 0 {
-				if _, err := client.Insert(ctx, Step{N: 1, Of: 3}, nil); err != nil {
+				if err := insert(); err != nil {
 					errs <- err
 					return
 				}
