@@ -38,6 +38,7 @@ type row struct {
 	Pause      string `json:"paused"`
 	Asks       bool   `json:"asks"`
 	Approved   bool   `json:"approved"`
+	Began      bool   `json:"began"`
 	Started    bool   `json:"started"`
 	Finished   bool   `json:"finished"`
 	Suspended  bool   `json:"suspended"`
@@ -61,7 +62,7 @@ SELECT json_build_object(
             coalesce(reason, '') AS why, hold, error IS NOT NULL AS has_error, CASE WHEN output->>'approved_by' = session_user THEN '{"approved": true}' ELSE coalesce(output::text, '') END AS result,
             coalesce(pause->>'state', '') AS paused, coalesce(pause ? 'ask', false) AS asks,
             coalesce(pause->'approval'->>'approved_by' = session_user, false) AS approved,
-            started_ts IS NOT NULL AS started, finished_ts IS NOT NULL AS finished, suspended_ts IS NOT NULL AS suspended,
+            began_ts IS NOT NULL AS began, started_ts IS NOT NULL AS started, finished_ts IS NOT NULL AS finished, suspended_ts IS NOT NULL AS suspended,
             CASE WHEN exec_status = 0 THEN unmet ELSE 0 END AS open, r.task_flow_id IS NOT NULL AS ready,
             (extract(epoch FROM t.registered_ts) * 1000000)::bigint AS registered
      FROM kr_task_stat t LEFT JOIN kr_ready r USING (task_flow_id, task_exec_seq)) t),
@@ -93,7 +94,7 @@ func (m *model) state() state {
 			Status: int(t.status), Priority: t.priority, Program: t.program, Attempt: t.attempt, Base: t.base, Failed: t.failed, Lost: t.lost,
 			Claim: t.claim, Watcher: t.watcher, Wait: t.wait, Reason: t.reason, Hold: t.hold, HasError: t.hasError, Output: t.output,
 			Pause: t.pause, Asks: t.asks, Approved: t.approved,
-			Started: t.started, Finished: t.finished, Suspended: t.suspended, Ready: m.ready(key), Registered: t.registered.UnixMicro(),
+			Began: t.began, Started: t.started, Finished: t.finished, Suspended: t.suspended, Ready: m.ready(key), Registered: t.registered.UnixMicro(),
 		}
 		if t.status == flow.Waiting {
 			r.Unmet = m.unmet(key)

@@ -44,6 +44,7 @@ type task struct {
 	pause      string // what its program has left; empty is none
 	asks       bool   // a person
 	approved   bool
+	began      bool // before a pause, which has not ended
 	// Which times are set.
 	started, finished, suspended bool
 	// How it runs.
@@ -173,11 +174,11 @@ func (m *model) record(r flow.Result) bool {
 	switch r.Outcome {
 	case flow.OutcomeFinished:
 		t.status, t.output, t.finished, t.hasError = flow.Finished, string(r.Output), true, false
-		t.pause, t.asks, t.approved = "", false, false
+		t.pause, t.asks, t.approved, t.began = "", false, false, false
 		return true
 	case flow.OutcomeSkipped:
 		t.status, t.output, t.started, t.hasError = flow.Ignored, "", false, true
-		t.pause, t.asks, t.approved = "", false, false
+		t.pause, t.asks, t.approved, t.began = "", false, false, false
 		return true
 	case flow.OutcomePaused:
 		m.pause(key, *r.Pause)
@@ -209,7 +210,7 @@ func (m *model) record(r flow.Result) bool {
 // pause lets a task wait without an attempt that is kept, or asks a person.
 func (m *model) pause(key flow.TaskKey, p flow.Pause) {
 	t := m.tasks[key]
-	t.pause, t.asks, t.approved = string(p.State), p.Ask, false
+	t.pause, t.asks, t.approved, t.began = string(p.State), p.Ask, false, true
 	t.wait, t.hasError = notAtAll, p.Ask
 	if p.After > 0 {
 		t.wait = untilLater
@@ -231,7 +232,7 @@ func (m *model) again(key flow.TaskKey, again bool, ended flow.Status, why strin
 		m.keep(key, ended)
 		t.status, t.started = flow.Waiting, false
 	default:
-		t.status, t.suspended, t.reason = flow.Suspended, true, why
+		t.status, t.suspended, t.reason, t.began = flow.Suspended, true, why, false
 	}
 }
 
@@ -338,7 +339,8 @@ func (m *model) set(key flow.TaskKey, status flow.Status) {
 	case status == flow.Waiting && held:
 		t.asks, t.approved = false, t.approved || asked
 	case status != flow.Suspended:
-		t.pause, t.asks, t.approved = "", false, false
+		t.started = t.started || t.began && status == flow.Finished
+		t.pause, t.asks, t.approved, t.began = "", false, false, false
 		if status == flow.Finished && asked && t.output == "" {
 			t.output = approval
 		}

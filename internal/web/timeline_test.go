@@ -144,7 +144,7 @@ func TestTimeline_Pauses(t *testing.T) {
 		require.True(t, bar.Waits())
 		require.Equal(t, at(14), bar.Ready)
 		require.InDelta(t, v.x(at(14)), bar.WaitX, 1e-9)
-		require.InDelta(t, v.x(at(100)), bar.WaitX+bar.WaitW, 1e-9)
+		require.InDelta(t, v.x(v.To), bar.WaitX+bar.WaitW, 1e-9)
 	}
 }
 
