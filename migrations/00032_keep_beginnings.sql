@@ -1,19 +1,12 @@
 -- +goose Up
 
 -- When things began. A task whose program has paused had no start while it waited, and in
--- the end only that of its last look: a Wait of two hours, or the flow of a Subflow, took
+-- the end only that of its last look: a Wait of two hours, or a Flow, took
 -- nothing. And a flow whose first task was tried again had started with the last attempt.
 
 ALTER TABLE kr_task_stat ADD COLUMN began_ts timestamptz CONSTRAINT kr_task_began_is_finite CHECK (isfinite(began_ts));
 COMMENT ON COLUMN kr_task_stat.began_ts IS 'Kept by Flower: when the program started that has paused since. It is in started_ts when the task has ended.';
 COMMENT ON COLUMN kr_task_stat.started_ts IS 'When the present attempt was claimed; empty while the task waits. Of a task that has ended: when its program started, before all pauses.';
-
--- flower_started: a flow's first start. Whatever its tasks began before the attempts that
--- their rows show is in kr_task_attempt.
-CREATE FUNCTION flower_started(flow varchar, of_its_tasks timestamptz) RETURNS timestamptz
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN least(of_its_tasks, (SELECT min(a.started_ts) FROM kr_task_attempt a WHERE a.task_flow_id = flow));
-COMMENT ON FUNCTION flower_started(varchar, timestamptz) IS 'When the first attempt of a flow was started, superseded ones included.';
 
 CREATE OR REPLACE VIEW v_flow AS
 SELECT f.task_flow_id, f.task_id,
@@ -27,10 +20,9 @@ SELECT f.task_flow_id, f.task_id,
        x.task_exec_seq AS failed_task,
        left(split_part(x.error, E'\n', 1), 120) AS error,
        c.waiting, c.running, c.suspended, c.finished, c.ignored,
-       f.registered_by, f.registered_ts, flower_started(f.task_flow_id, c.started_ts) AS started_ts,
+       f.registered_by, f.registered_ts, least(c.started_ts, a.started_ts) AS started_ts,
        CASE WHEN c.running = 0 AND c.can_go = 0 THEN c.ended_ts END AS ended_ts,
-       CASE WHEN c.running = 0 AND c.can_go = 0 THEN c.ended_ts ELSE statement_timestamp() END
-           - flower_started(f.task_flow_id, c.started_ts) AS took,
+       CASE WHEN c.running = 0 AND c.can_go = 0 THEN c.ended_ts ELSE statement_timestamp() END - least(c.started_ts, a.started_ts) AS took,
        c.asks
 FROM   kr_flow f
 CROSS JOIN LATERAL (
@@ -50,6 +42,9 @@ CROSS JOIN LATERAL (
            max(greatest(finished_ts, suspended_ts)) AS ended_ts
     FROM   kr_task_stat t WHERE t.task_flow_id = f.task_flow_id
 ) c
+LEFT JOIN LATERAL (  -- attempts before those that the tasks' rows show
+    SELECT min(started_ts) AS started_ts FROM kr_task_attempt a WHERE a.task_flow_id = f.task_flow_id
+) a ON true
 LEFT JOIN LATERAL (
     SELECT task_exec_seq, coalesce(t.error, t.reason) AS error
     FROM   kr_task_stat t
@@ -179,6 +174,5 @@ LEFT JOIN LATERAL (
 ) x ON true
 WHERE c.tasks > 0;
 COMMENT ON COLUMN v_flow.started_ts IS 'When its first task started.';
-DROP FUNCTION flower_started(varchar, timestamptz);
 COMMENT ON COLUMN kr_task_stat.started_ts IS 'When the present attempt was claimed; empty while the task waits.';
 ALTER TABLE kr_task_stat DROP COLUMN began_ts;
