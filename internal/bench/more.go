@@ -32,9 +32,21 @@ func runHistory(ctx context.Context, b *bench) error {
 	return nil
 }
 
+// pastFlows makes what kr_flow has of n flows or a few more. As in a dump it comes first, so
+// that nothing looks at how their tasks hang together.
+func pastFlows(ctx context.Context, db *sql.DB, workflow string, n int) error {
+	_, err := db.ExecContext(ctx, `
+		INSERT INTO kr_flow (task_flow_id, task_id, registered_ts)
+		SELECT $1 || '-' || lpad(i::text, 31, '0'), $1, now() - interval '1 day' FROM generate_series(0, $2) i`, workflow, n)
+	return err
+}
+
 // history makes 3 million finished tasks.
 func (b *bench) history(ctx context.Context) func(*sql.DB) error {
 	return func(db *sql.DB) error {
+		if err := pastFlows(ctx, db, "past", b.n(3_000_000)/3); err != nil {
+			return err
+		}
 		_, err := db.ExecContext(ctx, `
 			INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status, unmet, program, attempt,
 				registered_ts, started_ts, finished_ts)
@@ -48,6 +60,9 @@ func (b *bench) history(ctx context.Context) func(*sql.DB) error {
 // backlog makes 300,000 tasks that wait behind tasks that are held.
 func (b *bench) backlog(ctx context.Context) func(*sql.DB) error {
 	return func(db *sql.DB) error {
+		if err := pastFlows(ctx, db, "held", b.n(300_000)/300); err != nil {
+			return err
+		}
 		_, err := db.ExecContext(ctx, `
 			INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, exec_status, unmet,
 				dependents, program, registered_ts, suspended_ts, reason, task_priority)
