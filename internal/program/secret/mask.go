@@ -47,7 +47,8 @@ func begin(s string) uint16 { return uint16(s[0])<<8 | uint16(s[1]) }
 // forms returns how a secret may be written. None of them has a line break in it.
 func forms(value string) []string {
 	quoted := strconv.Quote(value)
-	all := []string{quoted[1 : len(quoted)-1]}
+	// In one line, with single blanks, Flower's programs repeat what they were told.
+	all := []string{quoted[1 : len(quoted)-1], strings.Join(strings.Fields(value), " ")}
 	for _, html := range []bool{false, true} {
 		once := inJSON(value, html)
 		all = append(all, once, inJSON(once, html)) // JSON is often a text within JSON

@@ -125,6 +125,7 @@ func written(value string) map[string]string {
 		"Go":            strconv.Quote(value),
 		"query":         "https://h/?q=" + url.QueryEscape(value),
 		"path":          "https://h/" + url.PathEscape(value) + "/x",
+		"in one line":   strings.Join(strings.Fields(value), " "),
 		"user":          "https://" + url.UserPassword("me", value).String() + "@h/",
 	}
 	for before := range 6 {
@@ -139,7 +140,7 @@ func written(value string) map[string]string {
 
 func TestMask_Forms(t *testing.T) {
 	t.Parallel()
-	for _, value := range []string{canary, "plain-s3cret", "12345678", "漢字の秘密です"} {
+	for _, value := range []string{canary, "plain-s3cret", "12345678", "漢字の秘密です", "four  words\twith blanks"} {
 		s := newStore(t, "FLOWER_SECRET_X="+value)
 		for form, text := range written(value) {
 			got := s.Mask("before " + text + " after " + text)
