@@ -160,7 +160,7 @@ func (c command) Run(ctx context.Context, in Input) (json.RawMessage, error) {
 		return nil, err
 	}
 	if exit != (process.Exit{}) {
-		return nil, exitError(exit, stderr.text(), stdout.text())
+		return nil, exitError(exit, stderr.marked(), stdout.marked())
 	}
 	return commandOutput(stdout.text(), &last)
 }

@@ -289,8 +289,24 @@ func TestTail(t *testing.T) {
 				rest = rest[n:]
 			}
 			require.Equal(t, text.String()[max(0, size-10):], kept.text(), "%d in steps of %d", size, step)
+			require.Equal(t, size > 10, strings.HasPrefix(kept.marked(), "…"), "%d in steps of %d", size, step)
 			require.LessOrEqual(t, len(kept.b), 20)
 		}
+	}
+}
+
+// What begins within a character begins with the next one.
+func TestTail_WholeCharacters(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"0123456789": "0123456789", "é123456789": "…123456789", "aé12345678": "…é12345678", "€23456789": "…23456789",
+		"a🌷123456789": "…123456789", "0\xff\x80\x80\x80\x80\x80\x80\x80\x80\x80": "…\uFFFD",
+		"0\n\n\n\n\n\n\n\n\n\n": "", "\n\n\n\n\n\n\n\n\n": "",
+	} {
+		kept := tail{max: 10}
+		_, err := kept.Write([]byte(text))
+		require.NoError(t, err)
+		require.Equal(t, want, kept.marked(), "%q", text)
 	}
 }
 

@@ -204,11 +204,11 @@ func (r *containerRun) result(state *container.State) (json.RawMessage, error) {
 	case state.ExitCode > 128 && state.ExitCode <= 128+64:
 		text += fmt.Sprintf(" (signal %d: from itself, by somebody else, or the engine was stopped)", state.ExitCode-128)
 	}
-	said := r.stderr.tail.text()
+	said := r.stderr.tail.marked()
 	if said == "" {
-		said = r.stdout.tail.text()
+		said = r.stdout.tail.marked()
 	}
-	if end := readable(said[max(0, len(said)-maxAnswerInError/2):]); end != "" {
+	if end := readable(cutFront(said, maxAnswerInError/2)); end != "" {
 		text += "; it said last: " + end
 	}
 	return nil, errors.New(text)

@@ -257,7 +257,11 @@ func TestContainer_Failures(t *testing.T) {
 			return 3
 		}, `image "app:1" ended with exit code 3; it said last: no such table`},
 		"stdout, if it said nothing else": {func(c *fakeContainer) int { c.print("oh\n"); return 1 }, `image "app:1" ended with exit code 1; it said last: oh`},
-		"killed":                          {func(*fakeContainer) int { return 139 }, `image "app:1" ended with exit code 139 (signal 11: from itself, by somebody else, or the engine was stopped)`},
+		"the end of much": {func(c *fakeContainer) int {
+			c.printTo(stdcopy.Stderr, strings.Repeat("é", 600)+"x\n")
+			return 1
+		}, `image "app:1" ended with exit code 1; it said last: …` + strings.Repeat("é", 511) + "x"},
+		"killed": {func(*fakeContainer) int { return 139 }, `image "app:1" ended with exit code 139 (signal 11: from itself, by somebody else, or the engine was stopped)`},
 		"out of memory": {func(c *fakeContainer) int {
 			c.engine.mu.Lock()
 			c.state.OOMKilled = true

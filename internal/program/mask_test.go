@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/program/secret"
 )
 
 // leaky gives away what it is given, in the way that a test says.
@@ -138,4 +139,30 @@ func TestMasked_WithoutSecrets(t *testing.T) {
 		return nil, nil
 	}).Run(t.Context(), a)
 	require.NoError(t, err)
+}
+
+// Of what a command has printed an error has the end alone: where that begins there may be
+// the rest of a secret.
+func TestMasked_WhereAnErrorsTextBegins(t *testing.T) {
+	t.Parallel()
+	const key = "0123-αβγ-abcdef"
+	store, warnings, err := secret.New([]string{secret.Prefix + "TOKEN=" + key}, "")
+	require.NoError(t, err)
+	require.Empty(t, warnings)
+	set := Default(Config{Command: testCommands})
+	for _, to := range []string{"", " >&2"} {
+		most := maxStdout
+		if to != "" {
+			most = maxStderr
+		}
+		for left := 8; left < len(key); left++ { // of the key: less gives nothing away
+			a := Attempt{Secrets: store, Task: newTask("Command", mustJSON(t, map[string]any{
+				"shell": true, "argv": []string{fmt.Sprintf(`printf '%%s' "$KEY"%s; head -c %d /dev/zero | tr '\0' x%s; exit 1`, to, most-left, to)},
+				"env": map[string]string{"KEY": "${{ secrets.TOKEN }}"},
+			}))}
+			_, err := set.Run(t.Context(), a)
+			said, _ := strings.CutPrefix(strings.TrimRight(err.Error(), "x"), "it ended with exit code 1")
+			require.Contains(t, []string{": …***", "; the end of its output: …***"}, said, "%d bytes of the key", left)
+		}
+	}
 }

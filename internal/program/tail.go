@@ -8,13 +8,15 @@ import (
 
 // tail keeps the end of what is written to it, max bytes.
 type tail struct {
-	max int
-	b   []byte // at most twice as much
+	max  int
+	b    []byte // at most twice as much
+	over bool   // there was more
 }
 
 func (t *tail) Write(p []byte) (int, error) {
 	n := len(p)
 	p = p[max(0, n-t.max):]
+	t.over = t.over || len(t.b)+n > t.max
 	if len(t.b)+len(p) > 2*t.max {
 		t.b = append(t.b[:0], t.b[len(t.b)-min(len(t.b), t.max):]...)
 	}
@@ -23,7 +25,23 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 // text returns it as a text that the database takes and a person can read.
-func (t *tail) text() string { return printable(string(t.b[max(0, len(t.b)-t.max):])) }
+func (t *tail) text() string {
+	end := string(t.b[max(0, len(t.b)-t.max):])
+	if t.over {
+		end = wholeRunes(end)
+	}
+	return printable(end)
+}
+
+// marked is text for an error, with an ellipsis where it was cut: there may be the rest of a
+// secret.
+func (t *tail) marked() string {
+	text := t.text()
+	if t.over && text != "" {
+		return "…" + text
+	}
+	return text
+}
 
 // printable is readable for several lines.
 func printable(s string) string {

@@ -26,6 +26,24 @@ func cut(s string, n int) string {
 	return s[:n] + "…"
 }
 
+// cutFront shortens s to its last n bytes, an ellipsis and whole characters.
+func cutFront(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return "…" + wholeRunes(s[len(s)-n:])
+}
+
+// wholeRunes takes off what is left of a character where s was cut at its beginning.
+func wholeRunes(s string) string {
+	for n := 0; n < min(len(s), utf8.UTFMax); n++ {
+		if utf8.RuneStart(s[n]) {
+			return s[n:]
+		}
+	}
+	return s
+}
+
 // readable makes one line of text of whatever came from outside: valid UTF-8 without
 // control characters, and without those that turn the direction of what follows.
 func readable(s string) string {
