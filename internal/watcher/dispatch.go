@@ -346,7 +346,9 @@ func (d *dispatcher) rejected(r flow.Rejected) {
 			d.stuck.failed(r.Cause)
 		}
 		d.locked = append(d.locked, r.Result)
-		d.unlocked = time.After(time.Second)
+		if d.unlocked == nil { // what comes later puts off nobody
+			d.unlocked = time.After(time.Second)
+		}
 		return
 	}
 	failure := *r.Result

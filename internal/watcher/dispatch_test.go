@@ -467,6 +467,33 @@ func TestRejectedBusyHoldsUpNobody(t *testing.T) {
 	})
 }
 
+// Nor do others whose rows are locked, one after the other, put it off.
+func TestRejectedBusyIsNotPutOffByOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		const n = 100
+		q := newQueue(t, n, n)
+		var given times
+		start(t, &fakeStore{advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+			if len(results) == 0 {
+				return q.advance(results, c)
+			}
+			var adv flow.Advanced
+			for _, r := range results {
+				if r.Task.Seq == 1 {
+					given.note()
+				}
+				adv.Rejected = append(adv.Rejected, flow.Rejected{Result: r, Busy: true, Cause: errBug})
+			}
+			return adv, nil
+		}}, fakePrograms(func(ctx context.Context, t flow.Task) (json.RawMessage, error) {
+			return taking(time.Duration(t.Seq)*time.Second/2)(ctx, t)
+		}), workers(n))
+		begin := time.Now()
+		pass(40 * time.Second)
+		require.InDelta(t, 40, len(given.since(begin)), 2, "once a second")
+	})
+}
+
 // The worker of a result that was locked is not left idle until the next poll.
 func TestRejectedBusyFreesItsWorker(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
