@@ -138,19 +138,11 @@ func (d *dispatcher) run(ctx context.Context) error {
 // idle reports whether there is nothing left to do after stop.
 func (d *dispatcher) idle() bool { return d.stopping && d.calls == 0 && d.open == 0 }
 
-// stop claims nothing more. The database is told, too, so that a claim in flight gets
-// nothing; it may not hear of it.
+// stop claims nothing more. The database is told, too: see lease.drain.
 func (d *dispatcher) stop() {
 	d.stopping = true
 	d.w.log.Info("stopping: waiting for running tasks; a second signal ends at once", "component", "watcher", "running", d.open,
 		"timeout", d.w.cfg.ShutdownTimeout)
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), lastWords)
-		defer cancel()
-		if err := d.w.store.Drain(ctx, d.w.lease.id()); err != nil {
-			d.w.log.Warn("the database does not know that this watcher stops", "component", "watcher", "err", err)
-		}
-	}()
 }
 
 func (d *dispatcher) cancel() {

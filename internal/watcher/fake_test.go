@@ -43,7 +43,7 @@ type fakeStore struct {
 	join      func(w flow.Watcher) error
 	beat      func(watcher string, running []flow.Task) (flow.Pulse, error)
 	rescue    func(watcher string) ([]flow.Rescued, error)
-	drain     func(watcher string) error
+	drain     func(ctx context.Context, watcher string) error
 	leave     func(watcher string) error
 	promote   func() (int, time.Duration, error)
 	strangers func(programs []string) ([]string, error)
@@ -121,11 +121,11 @@ func (f *fakeStore) Rescue(_ context.Context, watcher string) ([]flow.Rescued, e
 	return f.rescue(watcher)
 }
 
-func (f *fakeStore) Drain(_ context.Context, watcher string) error {
+func (f *fakeStore) Drain(ctx context.Context, watcher string) error {
 	if f.drain == nil {
 		return nil
 	}
-	return f.drain(watcher)
+	return f.drain(ctx, watcher)
 }
 
 func (f *fakeStore) Leave(_ context.Context, watcher string) error {

@@ -171,6 +171,22 @@ func (l *lease) startAgain(ctx context.Context) {
 	}
 }
 
+// drain tells the database, as soon as stop has ended, that this watcher claims nothing more,
+// so that a claim in flight gets nothing; it may not hear of it. Nothing is left to tell when
+// live has ended.
+func (l *lease) drain(stop, live context.Context) {
+	select {
+	case <-stop.Done():
+	case <-live.Done():
+		return
+	}
+	ctx, cancel := context.WithTimeout(live, lastWords)
+	defer cancel()
+	if err := l.w.store.Drain(ctx, l.id()); err != nil && live.Err() == nil {
+		l.w.log.Warn("the database does not know that this watcher stops", "component", "watcher", "err", err)
+	}
+}
+
 // leave says that this watcher has ended, so that others take what is left at once.
 func (l *lease) leave() error {
 	ctx, cancel := context.WithTimeout(context.Background(), lastWords)

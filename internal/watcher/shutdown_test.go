@@ -20,7 +20,7 @@ func TestDrains(t *testing.T) {
 		drained, left := make(chan string, 1), make(chan string, 1)
 		store := &fakeStore{
 			advance: q.advance,
-			drain: func(watcher string) error {
+			drain: func(_ context.Context, watcher string) error {
 				drained <- watcher
 				return nil
 			},
@@ -145,7 +145,7 @@ func TestEndsWithoutTheStore(t *testing.T) {
 						return q.advance(r, c)
 					},
 					beat:    func(string, []flow.Task) (flow.Pulse, error) { return flow.Pulse{}, call() },
-					drain:   func(string) error { return call() },
+					drain:   func(context.Context, string) error { return call() },
 					promote: func() (int, time.Duration, error) { return 0, 0, call() },
 					leave:   func(string) error { return call() },
 				}, taking(time.Second))
@@ -198,12 +198,37 @@ func TestEndsWithoutTheProgram(t *testing.T) {
 func TestDrainFails(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q := newQueue(t, 2, 2)
-		w := start(t, &fakeStore{advance: q.advance, drain: func(string) error { return errAway }}, taking(10*time.Second))
+		w := start(t, &fakeStore{advance: q.advance, drain: func(context.Context, string) error { return errAway }}, taking(10*time.Second))
 		pass(time.Second)
 		w.stop()
 		require.NoError(t, w.ended(t))
 		_, results := q.look()
 		requireEachOnce(t, results, 2)
 		require.Len(t, w.logs.with("the database does not know that this watcher stops"), 1)
+	})
+}
+
+// What it tells the database at a stop does not outlive it: whoever has run it closes the
+// database then.
+func TestDrainEndsWithTheWatcher(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var drains, left value[bool]
+		w := start(t, &fakeStore{drain: func(ctx context.Context, _ string) error {
+			drains.set(true)
+			<-ctx.Done()
+			defer drains.set(false)
+			return ctx.Err()
+		}, leave: func(string) error {
+			left.set(true)
+			return nil
+		}}, taking(0))
+		pass(time.Second)
+		begin := time.Now()
+		w.stop()
+		require.NoError(t, w.ended(t))
+		require.Zero(t, time.Since(begin), "nobody waits for the answer")
+		require.False(t, drains.get())
+		require.True(t, left.get())
+		require.Empty(t, w.logs.with("the database does not know that this watcher stops"), "it has left")
 	})
 }

@@ -209,6 +209,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	live, end := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { w.lease.keep(live) })
+	background.Go(func() { w.lease.drain(ctx, live) })
 	background.Go(func() { w.housekeep(live) })
 	background.Go(func() { w.sweeps(live) })
 	background.Go(func() { w.checks(live) })
