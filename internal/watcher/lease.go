@@ -57,8 +57,9 @@ func (l *lease) renew() {
 // beatSoon asks for a heartbeat before its time.
 func (l *lease) beatSoon() { signal(l.soon) }
 
-// join makes the watcher known, however long the database is away.
-func (l *lease) join(ctx context.Context) error {
+// join makes the watcher known, however long the database is away; insist: and whatever else
+// is in the way.
+func (l *lease) join(ctx context.Context, insist bool) error {
 	c := l.w.cfg
 	errs := newErrorLog(l.w.log, "cannot join: trying again", "joined")
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
@@ -70,7 +71,7 @@ func (l *lease) join(ctx context.Context) error {
 			errs.worked()
 			return nil
 		}
-		if !errors.Is(err, flow.ErrUnavailable) {
+		if !insist && !errors.Is(err, flow.ErrUnavailable) {
 			return err
 		}
 		errs.failed(err)
@@ -159,14 +160,15 @@ func (l *lease) fence() {
 }
 
 // startAgain goes on under a new id after others have declared this watcher dead. What
-// runs is cancelled: its results would be refused.
+// runs is cancelled: its results would be refused. It has joined before, so that what keeps it
+// from doing so now is told, and tried again: what is at work here must come to its end.
 func (l *lease) startAgain(ctx context.Context) {
 	n := l.w.roster.cancelAll(func(flow.Task) bool { return true }, flow.ErrFenced)
 	old := l.id()
 	l.renew()
 	l.w.log.Error("declared dead by the others: starting again under a new id", "component", "watcher",
 		"old", old, "watcher", l.id(), "cancelled", n)
-	if err := l.join(ctx); err == nil {
+	if err := l.join(ctx, true); err == nil {
 		l.w.wakeUp()
 	}
 }

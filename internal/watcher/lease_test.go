@@ -197,6 +197,41 @@ func TestFencedAndAway(t *testing.T) {
 	})
 }
 
+// Fenced, and the database does not take it again: the log says why, and it goes on trying.
+func TestFencedAndRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		refused := errors.New("permission denied for table kr_watcher")
+		var refuses value[bool]
+		var known value[string]
+		w := start(t, &fakeStore{
+			join: func(w flow.Watcher) error {
+				if refuses.get() {
+					return refused
+				}
+				known.set(w.ID)
+				return nil
+			},
+			beat: func(watcher string, _ []flow.Task) (flow.Pulse, error) {
+				if watcher != known.get() {
+					return flow.Pulse{}, flow.ErrFenced
+				}
+				return flow.Pulse{}, nil
+			},
+		}, taking(0))
+		pass(5 * time.Second)
+		refuses.set(true)
+		known.set("")
+		pass(50 * time.Second)
+		w.logs.only(t, "declared dead by the others: starting again under a new id")
+		told := w.logs.with("cannot join: trying again")
+		require.Len(t, told, 2, "and then once a minute")
+		require.Equal(t, refused, told[0].attrs["err"])
+		refuses.set(false)
+		pass(2 * time.Second)
+		require.Equal(t, w.lease.id(), known.get())
+	})
+}
+
 // A watcher that cannot renew its lease stops what must not run twice 8 s after the last
 // heartbeat that went through, and nothing else, be the heartbeats refused or unanswered.
 func TestSelfFence(t *testing.T) {

@@ -202,7 +202,7 @@ var (
 // cfg.ShutdownTimeout, cancels what is left and hands it back. It returns nil after a
 // clean end, and an error if it cannot begin or if results were lost.
 func (w *Watcher) Run(ctx context.Context) error {
-	if err := w.lease.join(ctx); err != nil {
+	if err := w.lease.join(ctx, false); err != nil {
 		return err
 	}
 	// Heartbeats and housekeeping go on until the last result is recorded.
