@@ -74,9 +74,9 @@ func say(rw http.ResponseWriter, status int, text string) {
 func (w *Watcher) unready() string {
 	renewed := w.lease.renewed.Load()
 	switch {
-	case renewed == 0:
+	case renewed == nil:
 		return "waiting for the database"
-	case time.Since(time.Unix(0, renewed)) > fenceAfter:
+	case time.Since(*renewed) > fenceAfter:
 		return "no heartbeat goes through to the database; the log says why"
 	}
 	return ""

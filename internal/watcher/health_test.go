@@ -57,7 +57,7 @@ func TestHealth(t *testing.T) {
 		{time.Now().Add(-fenceAfter - time.Second), http.StatusServiceUnavailable, "no heartbeat goes through to the database; the log says why\n"},
 	} {
 		if !test.renewed.IsZero() {
-			w.lease.renewed.Store(test.renewed.UnixNano())
+			w.lease.renewed.Store(&test.renewed)
 		}
 		status, text := ask(t, "http://"+address+"/readyz")
 		require.Equal(t, test.status, status)
@@ -84,7 +84,7 @@ func TestHealthOfTheDatabasesRules(t *testing.T) {
 	var now value[flow.Check]
 	var fails value[error]
 	w, address := newHealthy(t, &fakeStore{checked: func() (flow.Check, error) { return now.get(), fails.get() }})
-	w.lease.renewed.Store(time.Now().UnixNano())
+	w.lease.renewed.Store(new(time.Now()))
 	expect := func(c flow.Check, strictly int) {
 		t.Helper()
 		now.set(c)

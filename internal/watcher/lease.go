@@ -28,10 +28,10 @@ const lastWords = 5 * time.Second
 // lease keeps a watcher alive in the eyes of the others.
 type lease struct {
 	w        *Watcher
-	ident    atomic.Pointer[string] // its present id; another one after it was fenced
-	watchers atomic.Int64           // how many there are, with the last heartbeat
-	renewed  atomic.Int64           // when the lease was last renewed, in Unix nanoseconds; for health checks
-	soon     chan struct{}          // of capacity 1: beat now
+	ident    atomic.Pointer[string]    // its present id; another one after it was fenced
+	watchers atomic.Int64              // how many there are, with the last heartbeat
+	renewed  atomic.Pointer[time.Time] // when the lease was last renewed; nil is never. For health checks
+	soon     chan struct{}             // of capacity 1: beat now
 
 	rescuing atomic.Bool    // one at a time
 	rescues  sync.WaitGroup // what keep has begun
@@ -67,7 +67,7 @@ func (l *lease) join(ctx context.Context, insist bool) error {
 			ID: l.id(), Host: c.Host, PID: c.PID, Version: c.Version, Programs: l.w.programs.Names(), Workers: c.Workers,
 		})
 		if err == nil {
-			l.renewed.Store(time.Now().UnixNano())
+			l.renewed.Store(new(time.Now()))
 			errs.worked()
 			return nil
 		}
@@ -100,7 +100,7 @@ func (l *lease) keep(ctx context.Context) {
 		case err == nil:
 			fence.Reset(fenceAfter - time.Since(sent))
 			pause = heartbeat
-			l.renewed.Store(sent.UnixNano())
+			l.renewed.Store(&sent)
 			errs.worked()
 			l.watchers.Store(int64(pulse.Watchers))
 			l.obey(ctx, pulse)

@@ -44,6 +44,35 @@ func TestHeartbeats(t *testing.T) {
 	})
 }
 
+func TestPulse(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var away value[bool]
+		w := start(t, &fakeStore{beat: func(string, []flow.Task) (flow.Pulse, error) {
+			if away.get() {
+				return flow.Pulse{}, errAway
+			}
+			return flow.Pulse{}, nil
+		}}, taking(0))
+		pass(5 * time.Second)
+		away.set(true)
+		pass(7 * time.Second)
+		workers, busy, renewed := w.Pulse()
+		require.Equal(t, 2, workers)
+		require.Zero(t, busy)
+		require.Equal(t, 8*time.Second, time.Since(renewed), "that of second 4 went through")
+	})
+}
+
+// How long ago that was is told by a clock that nobody sets.
+func TestPulse_IsMonotonic(t *testing.T) {
+	t.Parallel()
+	w, err := New(Config{Workers: 1, PollInterval: time.Second}, &fakeStore{}, taking(0), slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.NoError(t, w.lease.join(t.Context(), false))
+	_, _, renewed := w.Pulse()
+	require.Contains(t, renewed.String(), " m=")
+}
+
 // Hints ask for heartbeats, which find out about revoked claims; a storm of them does not
 // make a storm of heartbeats.
 func TestHintsMakeItBeat(t *testing.T) {

@@ -228,8 +228,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 // Pulse returns how many workers there are, how many of them run a task, and when the last
 // heartbeat went through; zero if none has.
 func (w *Watcher) Pulse() (workers, busy int, renewed time.Time) {
-	if at := w.lease.renewed.Load(); at != 0 {
-		renewed = time.Unix(0, at)
+	if at := w.lease.renewed.Load(); at != nil {
+		renewed = *at
 	}
 	return w.cfg.Workers, w.roster.size(), renewed
 }
