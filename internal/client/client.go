@@ -53,8 +53,10 @@ func (s settings) client() (*client, error) {
 		}
 		token = strings.TrimSpace(string(text))
 	}
-	// No timeout for the whole: an answer may be waited for. Each request has its own.
-	return &client{base: base, token: token, http: &http.Client{}}, nil
+	// No timeout for the whole: an answer may be waited for. Each request has its own. Nor is a
+	// redirect followed, which makes a GET of a POST, and an answer of another question's.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client{base: base, token: token, http: &http.Client{CheckRedirect: stay}}, nil
 }
 
 // request is what is asked of the API.
@@ -150,6 +152,10 @@ func newRefusal(answer *http.Response) *refusal {
 	}
 	if r.detail == "" {
 		r.detail = fmt.Sprintf("%s answers %s, and not as a register does", answer.Request.URL.Host, answer.Status)
+	}
+	if to, err := answer.Location(); err == nil && answer.StatusCode < 400 {
+		to.User, to.RawQuery, to.Fragment = nil, "", "" // there may be secrets
+		r.detail = fmt.Sprintf("%s sends on to %s: let -server (FLOWER_SERVER) say where register itself is", answer.Request.URL.Host, to)
 	}
 	for _, e := range p.Errors {
 		if strings.Contains(r.detail, e.Message) { // the first one, as a rule

@@ -331,3 +331,29 @@ func TestLogs_GoOnUntilTheTaskHasEnded(t *testing.T) {
 		})
 	}
 }
+
+// A POST that is sent on becomes a GET, and its answer that of another question.
+func TestCommands_ARedirectIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	var there int
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		there++
+		fmt.Fprint(w, `{"items": []}`)
+	}))
+	t.Cleanup(elsewhere.Close)
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		here := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL+r.URL.Path+"?state=s3cret", status)
+		}))
+		for _, args := range [][]string{{"start", "sample"}, {"flows"}, {"cancel", flowID}} {
+			code, stdout, stderr := execute(t.Context(), map[string]string{"FLOWER_SERVER": here.URL, "FLOWER_TOKEN": "t"}, args...)
+			require.Equal(t, 1, code, args)
+			require.Empty(t, stdout)
+			require.Contains(t, stderr, "sends on to "+elsewhere.URL+"/api/v1/flows")
+			require.Contains(t, stderr, "-server")
+			require.NotContains(t, stderr, "s3cret")
+		}
+		here.Close()
+	}
+	require.Zero(t, there, "nobody else gets the token")
+}
