@@ -3,13 +3,17 @@ package metrics
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -182,6 +186,31 @@ func TestTemplate(t *testing.T) {
 		"/api/v1/flows/" + strings.Repeat("x", 4000): "/api/v1/flows/{}",
 	} {
 		require.Equal(t, want, template(path), path)
+	}
+}
+
+// Each route of the API and of the pages is told apart from the others.
+func TestTemplate_KnowsAllRoutes(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../api/openapi.json")
+	require.NoError(t, err)
+	var api struct{ Paths map[string]any }
+	require.NoError(t, json.Unmarshal(text, &api))
+	routes := slices.Collect(maps.Keys(api.Paths))
+	for _, file := range []string{"../web/site.go", "../web/lists.go"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, match := range regexp.MustCompile(`route\("([^"]+)"`).FindAllStringSubmatch(string(text), -1) {
+			routes = append(routes, match[1])
+		}
+	}
+	require.Greater(t, len(routes), 50)
+	id := regexp.MustCompile(`\{[^}]*\}`)
+	for _, route := range routes {
+		if strings.HasPrefix(route, "/static/") {
+			continue
+		}
+		require.Equal(t, id.ReplaceAllString(route, "{}"), template(id.ReplaceAllString(route, "017")), route)
 	}
 }
 

@@ -78,8 +78,8 @@ var words = map[string]bool{}
 
 func init() {
 	for _, word := range strings.Fields(`api v1 register healthz readyz login logout settings static help flows flow workflows tasks task
-		attempts log logs events failures queue running watchers stats programs version graph rerun cancel hold resume skip finish
-		bulk search log.txt callback openapi.json openapi.yaml docs start schema`) {
+		attempts log log.txt events failures queue running watchers stats programs version versions definition graph
+		rerun cancel hold resume approve skip finish bulk search callback openapi.json openapi.yaml docs schema workflow.json`) {
 		words[word] = true
 	}
 }
