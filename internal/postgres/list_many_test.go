@@ -153,6 +153,7 @@ func TestLists_Plans(t *testing.T) {
 		check(tx, "statistics of flows", statFlowsSQL, []any{"w7", time.Now().Add(-1e4 * time.Hour), 300}, 300*perFlow)
 		check(tx, "statistics of tasks", statTasksSQL, []any{"w7", time.Now().Add(-1e4 * time.Hour), 300}, 300*perFlow)
 		check(tx, "id prefix", prefixSQL, []any{"01%", 10}, 3000)
+		check(tx, "who waits", othersWaitSQL, []any{"alice", 10, ""}, 50)
 		return nil
 	})
 	require.NoError(t, err)

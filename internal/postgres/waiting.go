@@ -13,11 +13,12 @@ func (d *DB) LimitWaiting(most int) { d.maxWaiting = most }
 
 // othersWaitSQL looks at one flow of a caller: of those that came after it there are as many
 // as may wait. Flows begin in the order in which they were registered, or nearly, so that
-// all of these wait if it does. A request that is repeated by its key makes no flow.
+// all of these wait if it does. A request that is repeated by its key makes no flow. The index
+// has the beginning of a name alone.
 const othersWaitSQL = `
 -- flower: waiting
 SELECT EXISTS (
-    SELECT FROM (SELECT task_flow_id FROM kr_flow WHERE registered_by = $1
+    SELECT FROM (SELECT task_flow_id FROM kr_flow WHERE registered_by IS NOT NULL AND left(registered_by, 200) = left($1::text, 200)
                  ORDER BY registered_ts DESC, task_flow_id DESC OFFSET $2 LIMIT 1) f
     JOIN   v_flow v ON v.task_flow_id = f.task_flow_id
     WHERE  v.status = 'queued')
