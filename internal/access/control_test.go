@@ -1,7 +1,9 @@
 package access
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -342,6 +344,7 @@ func TestControl_Login(t *testing.T) {
 		require.Equal(t, http.SameSiteLaxMode, cookie.SameSite)
 		require.Equal(t, "/flower", cookie.Path)
 		require.Empty(t, cookie.Domain)
+		require.Equal(t, 30*24*60*60, cookie.MaxAge)
 
 		back := request(t, "Cookie", cookie.Name+"="+cookie.Value)
 		p, err = c.Identify(back)
@@ -414,4 +417,98 @@ func TestNeeded(t *testing.T) {
 	} {
 		require.Equal(t, x.want, Needed(x.method, x.path), "%s %s", x.method, x.path)
 	}
+}
+
+func TestControl_OnWithAFileAlone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "tokens")
+	_, line := newToken(t, "cron", Registrar, time.Time{})
+	require.NoError(t, os.WriteFile(path, []byte(line), 0o600))
+	require.True(t, open(t, Config{TokensFile: path}).On())
+}
+
+// What a header and a cookie cannot both carry is no token, whatever the file has.
+func TestControl_OddTokens(t *testing.T) {
+	t.Parallel()
+	for secret, want := range map[string]bool{
+		"aZ09-._~+/=": true, strings.Repeat("x", maxSecret): true, strings.Repeat("x", maxSecret+1): false,
+		"a,b": false, "a:b": false, "a@b": false, "a[b": false, "a`b": false, "a{b": false, "ä": false, "": false,
+	} {
+		sum := sha256.Sum256([]byte(secret))
+		c := open(t, Config{Tokens: "bob reader " + hex.EncodeToString(sum[:])})
+		_, err := c.Identify(with(t, secret))
+		require.Equal(t, want, err == nil, "%q", secret)
+	}
+}
+
+// When the tokens of many who come from one address are taken away, nobody else is locked
+// out for as long as all of them owe together.
+func TestControl_SecA5_ManyTokensThatWereGood(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var secrets, lines []string
+		for range 50 {
+			secret, line := newToken(t, "cron", Registrar, time.Now().Add(time.Minute))
+			secrets, lines = append(secrets, secret), append(lines, line)
+		}
+		other, otherLine := newToken(t, "bob", Reader, time.Time{})
+		c := open(t, Config{Tokens: strings.Join(append(lines, otherLine), "\n")})
+		for _, secret := range secrets {
+			_, err := c.Identify(with(t, secret))
+			require.NoError(t, err)
+		}
+		time.Sleep(time.Minute)
+		for _, secret := range secrets {
+			_, err := c.Identify(with(t, secret))
+			require.ErrorIs(t, err, ErrWrongToken, "each is looked at once more")
+		}
+		_, err := c.Identify(with(t, other))
+		require.ErrorContains(t, err, "too many wrong tokens")
+		time.Sleep(guessPause)
+		_, err = c.Identify(with(t, other))
+		require.NoError(t, err)
+	})
+}
+
+// Whoever makes room for many addresses does not get rid of what his own owes.
+func TestAttempts_ForgetsWhoOwesNothingFirst(t *testing.T) {
+	t.Parallel()
+	var a attempts
+	now := time.Now()
+	address := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }
+	for i := range maxAddresses {
+		if i%4 == 0 {
+			a.wrong(address(i), [32]byte{}, now)
+		} else {
+			a.right(address(i), [32]byte{}, now)
+		}
+	}
+	a.wrong(netip.AddrFrom4([4]byte{192, 0, 2, 1}), [32]byte{}, now)
+	require.Len(t, a.byAddress, maxAddresses/2+1)
+	for i := 0; i < maxAddresses; i += 4 {
+		require.Contains(t, a.byAddress, address(i))
+	}
+	// Of a token that was right elsewhere nobody knows here.
+	b := attempts{}
+	from := address(1)
+	b.wrong(from, [32]byte{1}, now)
+	b.right(from, [32]byte{2}, now)
+	for range 2 * guessBurst {
+		b.wrong(from, [32]byte{1}, now)
+	}
+	require.Zero(t, b.wait(from, [32]byte{2}, now))
+	require.Equal(t, guessPause, b.wait(from, [32]byte{3}, now))
+}
+
+func TestPrincipal_Names(t *testing.T) {
+	t.Parallel()
+	bob, nobody := Principal{Name: "bob"}, Principal{Name: "anonymous@127.0.0.1", Anonymous: true}
+	require.Equal(t, "bob", bob.Registers(""))
+	require.Equal(t, "bob", bob.Registers("bob"))
+	require.Equal(t, "bob for alice", bob.Registers("alice"))
+	require.Equal(t, "anonymous@127.0.0.1", nobody.Registers(""))
+	require.Equal(t, "alice", nobody.Registers("alice"))
+	require.Empty(t, bob.Key(""))
+	require.Equal(t, "bob\x1fk", bob.Key("k"), "his own")
+	require.Equal(t, "k", nobody.Key("k"), "everybody's")
 }

@@ -34,6 +34,8 @@ func TestNewToken_RoundTrip(t *testing.T) {
 	tokens, err := ParseTokens(line)
 	require.NoError(t, err)
 	require.Equal(t, until, tokens[0].Expires)
+	_, _, err = NewToken(strings.Repeat("a", 200), Reader, time.Time{})
+	require.NoError(t, err)
 
 	for _, name := range []string{"", "a b", "a#b", "a\nb", "a\x00", strings.Repeat("a", 201), "a\u2028b", "\xff"} {
 		_, _, err := NewToken(name, Reader, time.Time{})
