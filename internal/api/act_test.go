@@ -76,6 +76,25 @@ func TestRerun(t *testing.T) {
 	require.Equal(t, "3 1 0", w.statuses(id))
 }
 
+// A request's parameters go to every task of its flow. What a task's program does not know
+// of them, or of those of an earlier rerun, keeps nobody from giving it others.
+func TestRerun_ParametersBesideOthers(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.exec(`INSERT INTO ms_task_definition (task_id, task_seq, program, parameters)
+	        VALUES ('nightly', 1, 'Command', '{"argv": ["extract"]}'), ('nightly', 2, 'NoOp', '{}')`)
+	id := post[api.Registered](w, http.StatusCreated, "/api/v1/flows", `{"taskId": "nightly", "parameters": {"day": "Monday"}}`).TaskFlowID
+	path := "/api/v1/flows/" + id + "/rerun"
+	for _, parameters := range []string{`{"A": 1}`, `{"B": 2}`} {
+		w.exec(`UPDATE kr_task_stat SET exec_status = 2 WHERE task_seq = 1`)
+		post[api.Effect](w, http.StatusOK, path, `{"scope": "only", "from": 1, "parameters": `+parameters+`}`)
+	}
+	require.JSONEq(t, `{"argv": ["extract"], "day": "Monday", "A": 1, "B": 2}`,
+		string(get[api.FlowDetail](w, "/api/v1/flows/"+id).Tasks[0].Parameters))
+	w.exec(`UPDATE kr_task_stat SET exec_status = 2 WHERE task_seq = 1`)
+	w.fails("invalid-value", "POST", path, `{"scope": "only", "from": 1, "parameters": {"argv": ["rm"]}}`)
+}
+
 func TestRerun_Scopes(t *testing.T) {
 	t.Parallel()
 	w := open(t)

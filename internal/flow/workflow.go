@@ -25,6 +25,10 @@ type Workflow struct {
 	ID      WorkflowID
 	Tasks   []TaskDefinition // in any order
 	Version int              // rises with each change; 0: not known
+
+	// Merged: these are the tasks of a flow, whose parameters are mixed with those of
+	// requests.
+	Merged bool
 }
 
 // TaskDefinition is one node of a workflow, one row of ms_task_definition.

@@ -64,7 +64,7 @@ func (d *DB) checkGiven(ctx context.Context, q sqlx.QueryerContext, a flow.Actio
 // asWorkflow makes a definition of the tasks of a flow. Values that are about to be
 // replaced are left out: they may be what was wrong.
 func asWorkflow(rows []ownRow, meant map[int]bool, given map[string]json.RawMessage) (flow.Workflow, error) {
-	var w flow.Workflow
+	w := flow.Workflow{Merged: true}
 	taskSeq := make(map[int]int, len(rows))
 	for _, r := range rows {
 		taskSeq[r.Seq] = r.TaskSeq

@@ -24,8 +24,8 @@ func (original) ignoresOthers() {}
 // looks at the output of a task that does not come before. Of programs that the set lacks
 // only the expressions are judged: a watcher may have them.
 //
-// A parameter of request that a program does not know is no mistake: it goes to every
-// task, and is for some of them. But it is data: an expression in it is refused, since
+// A parameter of request that a program does not know is no mistake, nor is one of an
+// earlier request (w.Merged): it goes to every task, and is for some of them. But it is data: an expression in it is refused, since
 // it would be evaluated like the definition's, and might ask for secrets.
 func (s Set) CheckWorkflow(w flow.Workflow, request json.RawMessage) error {
 	given, err := members(request)
@@ -45,6 +45,9 @@ func (s Set) CheckWorkflow(w flow.Workflow, request json.RawMessage) error {
 		return flow.NewPrecedence(planned)
 	})
 	for _, t := range w.Tasks {
+		if w.Merged {
+			t = s.understood(t)
+		}
 		if err := s.checkTask(t, given, precedence); err != nil {
 			return &flow.InvalidError{
 				Subject: fmt.Sprintf("workflow %q", w.ID),
@@ -53,6 +56,22 @@ func (s Set) CheckWorkflow(w flow.Workflow, request json.RawMessage) error {
 		}
 	}
 	return nil
+}
+
+// understood returns a task with those parameters alone that its program knows, if the set
+// has that.
+func (s Set) understood(t flow.TaskDefinition) flow.TaskDefinition {
+	p, known := s[t.Program]
+	own, err := members(t.Parameters)
+	if !known || err != nil || len(own) == 0 {
+		return t
+	}
+	declared := p.Parameters()
+	maps.DeleteFunc(own, func(name string, _ json.RawMessage) bool {
+		return !slices.ContainsFunc(declared, func(p Parameter) bool { return p.Name == name })
+	})
+	t.Parameters = encode(own)
+	return t
 }
 
 func (s Set) checkTask(t flow.TaskDefinition, given map[string]json.RawMessage, precedence func() flow.Precedence) error {

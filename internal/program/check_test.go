@@ -77,6 +77,32 @@ func TestCheckWorkflow(t *testing.T) {
 	}
 }
 
+// Of the tasks of a flow nobody can tell which parameters came with a request.
+func TestCheckWorkflow_Merged(t *testing.T) {
+	t.Parallel()
+	set := Default(Config{})
+	set["Strict"] = strict
+	for _, c := range []struct{ program, parameters, request, want string }{
+		{"Strict", `{"what": "x", "day": "Monday"}`, `{"times": 1}`, ""},
+		{"Wait", `{"for": "1s", "day": "Monday"}`, `{"another": 1}`, ""},
+		{"Unknown", `{"day": "Monday"}`, `{"another": 1}`, ""},
+		{"NoOp", ``, `{"another": 1}`, ""},
+		{"Strict", `{"what": "x", "day": "Monday"}`, `{"what": "y"}`, `parameter "what": only the definition can set it, and the request does`},
+		{"Strict", `{"what": "x", "day": "Monday", "times": "soon"}`, `{"another": 1}`, `parameter "times": "soon" is not a whole number`},
+		{"Strict", `{"day": "Monday"}`, `{"times": 1}`, `parameter "what": it is missing, and must be a string`},
+		{"Strict", `[]`, `{"times": 1}`, `parameters: they are not a JSON object like {"NAME": "value"}`},
+		{"Strict", `{"what": "${{ secrets.TOKEN }}", "day": "Monday"}`, `{"times": 1}`, `parameter "times": only the definition can set it, and the request does (the task uses secrets, and a request must not say what becomes of them)`},
+	} {
+		w := flow.Workflow{ID: "w", Merged: true, Tasks: []flow.TaskDefinition{{Seq: 4, Program: c.program, Parameters: json.RawMessage(c.parameters)}}}
+		err := set.CheckWorkflow(w, json.RawMessage(c.request))
+		if c.want == "" {
+			require.NoError(t, err, "%+v", c)
+			continue
+		}
+		requireInvalid(t, err, `workflow "w": task_seq 4 (`+c.program+`): `+c.want)
+	}
+}
+
 // An expression can reach secrets: whoever may register must not write one.
 func TestCheckWorkflow_RequestsHaveNoExpressions(t *testing.T) {
 	t.Parallel()
