@@ -3,6 +3,7 @@ package program
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -76,6 +77,21 @@ func (a Attempt) evaluated(ctx context.Context, declared []Parameter, given map[
 		given[p.Name] = raw
 	}
 	return given, nil
+}
+
+// computedFrom adds to what is wrong with a parameter the expressions that it came of: those
+// who read it know what they wrote, and not what came of that.
+func computedFrom(err error, given map[string]json.RawMessage) error {
+	for name, raw := range given {
+		if !isAbout(err, "parameter "+quote(name)) {
+			continue
+		}
+		if v, parseErr := expression.Parse(raw); v != nil && parseErr == nil {
+			invalid, _ := errors.AsType[*flow.InvalidError](err)
+			return &flow.InvalidError{Subject: invalid.Subject, Problem: invalid.Problem + "; it was computed from " + v.String()}
+		}
+	}
+	return err
 }
 
 // evaluate computes a parameter, with the secrets that it uses.

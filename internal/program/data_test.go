@@ -95,8 +95,11 @@ func TestRun_SaysWhichExpressionIsWrong(t *testing.T) {
 	t.Parallel()
 	set := Set{"P": shows}
 	for parameters, want := range map[string]string{
-		`{"n": "${{ params.day }}"}`:            `parameter "n": "monday" is not a whole number`, // checked like what stands there
-		`{"text": "${{ outputs[1] }}"}`:         `parameter "text": an object is not a string`,
+		`{"n": "${{ params.day }}"}`:           `parameter "n": "monday" is not a whole number; it was computed from ${{ params.day }}`, // checked like what stands there
+		`{"text": "${{ outputs[1] }}"}`:        `parameter "text": an object is not a string; it was computed from ${{ outputs[1] }}`,
+		`{"list": ["a", "${{ params.dya }}"]}`: `parameter "list": item 2 is null, not a string; it was computed from ${{ params.dya }}`,
+		`{"list": ["s3cret", "${{ 1 }}", "${{ 2 }}", "${{ 3 }}", "${{ 4 }}${{ 5 }}", "${{ outputs[1] }}"]}`: `parameter "list": item 6 is an object, not a string; ` +
+			`it was computed from ${{ 1 }}, ${{ 2 }}, ${{ 3 }}, 3 more`,
 		`{"text": "${{ outputs[2].rows }}"}`:    `parameter "text": ${{ outputs[2].rows }}: cannot fetch rows from <nil> (line 1, column 12)`,
 		`{"text": "x${{ outputs[2] }}"}`:        `parameter "text": ${{ outputs[2] }}: it is null, which is no text; ?? says what to take instead`,
 		`{"text": "${{ 1 + }}"}`:                `parameter "text": ${{ 1 + }}: it ends too early (line 1, column 3)`,
@@ -108,6 +111,11 @@ func TestRun_SaysWhichExpressionIsWrong(t *testing.T) {
 		_, err := set.Run(t.Context(), newAttempt(parameters))
 		requireInvalid(t, err, want)
 	}
+	a := newAttempt(`{"SLEEP_TIME_SECOND": "${{ params.nap }}"}`)
+	a.Task.Program = "EchoParamTimeSleep"
+	_, err := Default(Config{}).Run(t.Context(), a)
+	requireInvalid(t, err, `parameter "SLEEP_TIME_SECOND": it is missing, and must be a number of seconds from 0 to 86400; `+
+		`it was computed from ${{ params.nap }}`)
 }
 
 func TestRun_RunIf(t *testing.T) {

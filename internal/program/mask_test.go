@@ -97,11 +97,11 @@ func TestMasked_AParameterOfTheWrongKind(t *testing.T) {
 	a := newAttempt(`{"n": "${{ secrets.TOKEN }}"}`)
 	a.Secrets = withSecret(t)
 	_, err := set.Run(t.Context(), a)
-	requireInvalid(t, err, `parameter "n": "***" is not a whole number`)
+	requireInvalid(t, err, `parameter "n": "***" is not a whole number; it was computed from ${{ secrets.TOKEN }}`)
 
 	a.Task.Parameters = json.RawMessage(`{"n": "` + strings.Repeat("x", 55) + `${{ secrets.TOKEN }}"}`)
 	_, err = set.Run(t.Context(), a)
-	requireInvalid(t, err, `parameter "n": "`+strings.Repeat("x", 55)+`***…" is not a whole number`)
+	requireInvalid(t, err, `parameter "n": "`+strings.Repeat("x", 55)+`***…" is not a whole number; it was computed from ${{ secrets.TOKEN }}`)
 	a.Task.Parameters = json.RawMessage(`{"n": "${{ int(secrets.TOKEN) }}"}`)
 	_, err = set.Run(t.Context(), a)
 	requireInvalid(t, err, `parameter "n": ${{ int(secrets.TOKEN) }}: invalid operation: int(***) (line 1, column 1)`)

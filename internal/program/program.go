@@ -104,12 +104,13 @@ func (s Set) run(ctx context.Context, a Attempt) (json.RawMessage, error) {
 	if _, err = values(p, given, true); err != nil {
 		return nil, err
 	}
-	if given, err = a.evaluated(ctx, declared, given); err != nil {
-		return nil, err
-	}
-	params, err := values(p, given, false)
+	computed, err := a.evaluated(ctx, declared, given)
 	if err != nil {
 		return nil, err
+	}
+	params, err := values(p, computed, false)
+	if err != nil {
+		return nil, computedFrom(err, given)
 	}
 	return p.Run(ctx, Input{Attempt: a, Params: params})
 }

@@ -42,8 +42,9 @@ func in(v any) bool {
 
 // Value is a JSON value with expressions in its strings.
 type Value struct {
-	tree any // as JSON is decoded, with a template for each such string
-	uses Uses
+	tree  any // as JSON is decoded, with a template for each such string
+	texts []string
+	uses  Uses
 }
 
 // Parse reads a JSON value and checks its expressions. It returns nil where there are none.
@@ -111,6 +112,7 @@ func (v *Value) template(s string) (template, error) {
 			return nil, err
 		}
 		v.uses.Add(x.uses)
+		v.texts = append(v.texts, x.text)
 		parts = append(parts, part{before, x})
 		s = rest[n+len(end):]
 	}
@@ -150,6 +152,19 @@ func closing(s string, i int) int {
 		}
 	}
 	return -1
+}
+
+// String returns the expressions as an error shows them, and nothing of what is beside them.
+func (v *Value) String() string {
+	const most = 3
+	var all []string
+	for _, text := range v.texts[:min(most, len(v.texts))] {
+		all = append(all, show(text))
+	}
+	if len(v.texts) > most {
+		all = append(all, fmt.Sprintf("%d more", len(v.texts)-most))
+	}
+	return strings.Join(all, ", ")
 }
 
 // Uses returns what the expressions must know.
