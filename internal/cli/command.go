@@ -146,6 +146,8 @@ func (a arguments) take(values []string) error {
 		return usagef("unexpected argument %q: settings begin with a dash, as in -name value or -name=value", values[0])
 	case a.most >= 0 && len(values) > a.most:
 		return usagef("unexpected argument %q: the arguments are %s", values[a.most], a.form)
+	case slices.Contains(values, ""): // most often of a variable that is not set
+		return usagef("%s is empty: the arguments are %s", a.names[min(slices.Index(values, ""), len(a.names)-1)], a.form)
 	case len(values) < a.least:
 		return usagef("%s is missing: the arguments are %s", a.names[len(values)], a.form)
 	case a.values != nil:

@@ -62,6 +62,7 @@ func TestWithCommands_TheFirstArgumentChooses(t *testing.T) {
 		"unknown":            {[]string{"sing"}, 2, "", "prog: unknown command \"sing\": there are greet, list, token, wait, fail, silent (prog -help lists all settings)\n"},
 		"behind a flag":      {[]string{"-loud", "greet"}, 2, "", "prog: the command comes before its settings, as in prog greet … (prog -help lists all settings)\n"},
 		"too few":            {[]string{"greet"}, 2, "", "prog greet: NAME is missing: the arguments are NAME [PLACE] (prog greet -help lists all settings)\n"},
+		"empty":              {[]string{"greet", "Ann", ""}, 2, "", "prog greet: PLACE is empty: the arguments are NAME [PLACE] (prog greet -help lists all settings)\n"},
 		"too many":           {[]string{"greet", "a", "b", "c"}, 2, "", "prog greet: unexpected argument \"c\": the arguments are NAME [PLACE] (prog greet -help lists all settings)\n"},
 		"unknown flag":       {[]string{"greet", "Ann", "-nope"}, 2, "", "prog greet: flag provided but not defined: -nope (prog greet -help lists all settings)\n"},
 		"a code of its own":  {[]string{"fail"}, 7, "", "prog fail: hoarse\n"},
