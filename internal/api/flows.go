@@ -198,7 +198,7 @@ func (a *API) flowID(ctx context.Context, escaped string) (flow.ID, error) {
 		return flow.ID(id), err
 	}
 	if utf8.RuneCountInString(id) < minPrefix {
-		return "", unknownFlow(flow.ID(id), flow.ErrNotFound)
+		return "", problem.FlowNotFound.Because("there is no flow %q, and %d characters of an id are needed to find the whole one", id, minPrefix)
 	}
 	ids, err := a.store.FindFlow(ctx, id, maxCandidates+1)
 	switch {

@@ -69,7 +69,8 @@ func TestFlow_Unknown(t *testing.T) {
 	for _, path := range []string{"abcde", "nothing", strings.Repeat("a", 300), "abcdef-1/tasks/2/../../x", "abcdef-1%2F"} {
 		w.send("GET", "/api/v1/flows/"+path, "")
 	}
-	w.fails("flow-not-found", "GET", "/api/v1/flows/abcde", "")
+	p = w.fails("flow-not-found", "GET", "/api/v1/flows/abcde", "")
+	require.Equal(t, `there is no flow "abcde", and 6 characters of an id are needed to find the whole one`, p.Detail)
 	w.fails("flow-not-found", "GET", "/api/v1/flows/"+strings.Repeat("a", 300), "")
 	w.fails("task-not-found", "GET", "/api/v1/flows/abcdef-1/tasks/2", "")
 	w.fails("task-not-found", "GET", "/api/v1/flows/abcdef-1/tasks/x", "")
