@@ -124,6 +124,9 @@ func (f *Flags) Parse(env *Env) error {
 	return nil
 }
 
+// Given reports whether a setting was given as a flag. Checks may ask.
+func (f *Flags) Given(name string) bool { return f.byName[name].source == fromFlag }
+
 func (f *Flags) readEnv(env *Env) error {
 	for _, s := range f.settings {
 		if s.env == "" || s.source == fromFlag {

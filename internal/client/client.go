@@ -31,6 +31,12 @@ func (s *settings) add(f *cli.Flags) {
 	f.Var(cli.Secret(&s.token), "token TOKEN", "FLOWER_TOKEN", "a token of it, if it wants one; a flag can be read by others on this host")
 	f.Var(cli.Text(&s.tokenFile, ""), "token-file FILE", "FLOWER_TOKEN_FILE", "a file with the token")
 	f.Var(cli.Bool(&s.json), "json", "", "print JSON, for scripts")
+	f.Check(func() error {
+		if f.Given("token-file") && !f.Given("token") { // a flag beats a variable
+			s.token = ""
+		}
+		return nil
+	})
 }
 
 // client asks one register.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -329,6 +330,42 @@ func TestLogs_GoOnUntilTheTaskHasEnded(t *testing.T) {
 			}
 			require.Equal(t, c.asked, asked)
 		})
+	}
+}
+
+// A flag beats a variable, also where each says it in a way of its own.
+func TestCommands_WhichTokenCounts(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte("of the file\n"), 0o600))
+	f := newFake(t, map[string][]string{"GET /api/v1/flows": {"a table\n"}})
+	for name, c := range map[string]struct {
+		vars map[string]string
+		args []string
+		want string // the token, or what is said
+	}{
+		"none":                    {nil, nil, ""},
+		"a variable":              {map[string]string{"FLOWER_TOKEN": "v"}, nil, "v"},
+		"a variable for a file":   {map[string]string{"FLOWER_TOKEN_FILE": file}, nil, "of the file"},
+		"a flag beside a file's":  {map[string]string{"FLOWER_TOKEN_FILE": file}, []string{"-token", "t"}, "t"},
+		"a file beside another's": {map[string]string{"FLOWER_TOKEN": "v"}, []string{"-token-file", file}, "of the file"},
+		"two flags":               {nil, []string{"-token", "t", "-token-file", file}, "t"},
+		"two variables":           {map[string]string{"FLOWER_TOKEN": "v", "FLOWER_TOKEN_FILE": file}, nil, "v"},
+		"no file":                 {nil, []string{"-token-file", file + ".no"}, "read the token: open"},
+	} {
+		f.asked = nil
+		vars := map[string]string{"FLOWER_SERVER": f.URL}
+		maps.Copy(vars, c.vars)
+		code, _, stderr := execute(t.Context(), vars, append([]string{"flows"}, c.args...)...)
+		if code != 0 {
+			require.Contains(t, stderr, c.want, name)
+			continue
+		}
+		want := ""
+		if c.want != "" {
+			want = "Bearer " + c.want
+		}
+		require.Equal(t, want, f.asked[0].auth, name)
 	}
 }
 
