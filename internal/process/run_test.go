@@ -225,6 +225,34 @@ func TestRun_Stops(t *testing.T) {
 	require.Less(t, took, 3*time.Second)
 }
 
+// Whoever the command has started may clean up as well, wherever it is.
+func TestRun_TellsEverybody(t *testing.T) {
+	t.Parallel()
+	const child = `sh -c "trap 'echo bye; exit' TERM; echo up; while :; do sleep 0.01; done"`
+	for _, script := range []string{child, "setsid " + child, "( " + child + " & wait )"} {
+		out := filepath.Join(t.TempDir(), "out")
+		got, _ := stopped(t, shell(`(`+script+`) > $1 & until grep -q up $1 2>/dev/null; do sleep 0.01; done; echo ready; wait`, out))
+		require.Equal(t, "ready\n", got.stdout)
+		text, err := os.ReadFile(out)
+		require.NoError(t, err)
+		require.Equal(t, "up\nbye\n", string(text), script)
+	}
+}
+
+// A supervisor that does nothing any more is not waited for.
+func TestRun_SupervisorHangs(t *testing.T) {
+	t.Parallel()
+	mark := newMark(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	c := shell(`kill -STOP $PPID; echo ready; sleep 1000.$1`, mark)
+	c.Scratch, c.Grace = t.TempDir(), 10*time.Millisecond
+	c.Stdout = &watched{until: "ready\n", then: sync.OnceFunc(func() { cancel(errStop) })}
+	_, err := Run(ctx, c)
+	require.Equal(t, errStop, err)
+	eventually(t, "nobody is left", func() bool { return len(alive(t, mark)) == 0 })
+}
+
 // who is the script of a family of all sorts: each member says who it is. It uses the
 // mark, an argument, so that a test finds whoever is left.
 const who = `

@@ -43,6 +43,8 @@ func (f *family) start() error {
 	if err != nil {
 		return err
 	}
+	// At once: should we be killed, somebody must know its group.
+	_ = f.reports.Encode(report{Started: f.command})
 	f.deaths = reap()
 	if problem, _ := io.ReadAll(problems); len(problem) > 0 {
 		for range f.deaths { // its own

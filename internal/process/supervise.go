@@ -92,7 +92,6 @@ func (f *family) run() report {
 	if err := f.start(); err != nil {
 		return fail("cannot start "+f.order.Path, err)
 	}
-	_ = f.reports.Encode(report{Started: f.command})
 	return f.wait()
 }
 
