@@ -190,7 +190,7 @@ func hidden(key string, n *node) json.RawMessage {
 	if n == nil {
 		return nil
 	}
-	if secretKey(key) && n.kind != isNull {
+	if flow.SecretKey(key) && n.kind != isNull {
 		return json.RawMessage(`"***"`)
 	}
 	return n.masked().json()
@@ -204,20 +204,12 @@ func (n *node) masked() *node {
 	}
 	for _, m := range n.members {
 		value := m.value.masked()
-		if secretKey(m.key.text) && value.kind != isNull {
+		if flow.SecretKey(m.key.text) && value.kind != isNull {
 			value = text("***")
 		}
 		masked.members = append(masked.members, member{m.key, value})
 	}
 	return masked
-}
-
-// secretKey reports whether a key looks like a secret's, as everywhere in the API.
-func secretKey(key string) bool {
-	key = strings.ToLower(key)
-	return slices.ContainsFunc([]string{"pass", "secret", "token", "key", "auth", "credential"}, func(word string) bool {
-		return strings.Contains(key, word)
-	})
 }
 
 // WriteDiff writes what becomes of a workflow, for people: a line that says it in a word,

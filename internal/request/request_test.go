@@ -109,3 +109,12 @@ func FuzzCheck(f *testing.F) {
 		require.NotContains(t, string(again), `\u0000`)
 	})
 }
+
+func TestMask(t *testing.T) {
+	t.Parallel()
+	var v any
+	require.NoError(t, json.Unmarshal([]byte(`{"day": "Monday", "token": {"a": 1}, "list": [{"apiKey": "x", "n": [1, "y"]}, "z"], "in": {"PASS": null}}`), &v))
+	masked, err := json.Marshal(Mask(v))
+	require.NoError(t, err)
+	require.JSONEq(t, `{"day": "Monday", "token": "***", "list": [{"apiKey": "***", "n": [1, "y"]}, "z"], "in": {"PASS": "***"}}`, string(masked))
+}
