@@ -155,6 +155,18 @@ func TestMask_Forms(t *testing.T) {
 	}
 }
 
+// As others write it, who have other ways to do so.
+func TestMask_InJSONOfOthers(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, "FLOWER_SECRET_X="+canary)
+	for _, text := range []string{
+		`cAn4ry \"k3y\"/\\&<+>=ü%`, `cAn4ry \"k3y\"/\\\u0026\u003c+\u003e=ü%`,
+		`cAn4ry \\\"k3y\\\"/\\\\&<+>=ü%`, `cAn4ry \\\"k3y\\\"/\\\\\\u0026\\u003c+\\u003e=ü%`,
+	} {
+		require.Equal(t, "***", s.Mask(text), text)
+	}
+}
+
 func TestMask_Lines(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, "FLOWER_SECRET_KEY=-----BEGIN KEY-----\r\nMIIabcdefghijkl\nshort\nMIImnopqrstuvwx\n-----END KEY-----\n")
