@@ -108,10 +108,24 @@ func parseUntil(text, zone string, now time.Time) (time.Time, error) {
 	}
 	year, month, day := now.In(place).Date()
 	for {
-		at := time.Date(year, month, day, clock.Hour(), clock.Minute(), clock.Second(), 0, place)
-		if at.After(now) {
+		if at := onClock(time.Date(year, month, day, clock.Hour(), clock.Minute(), clock.Second(), 0, time.UTC), place); at.After(now) {
 			return at.UTC(), nil
 		}
 		day++
 	}
+}
+
+// onClock returns when clocks in a place show what they show in UTC at a time: the first time
+// if that is twice, and if clocks are put forward over it, as long after that as it would
+// have been. (Of time.Date one cannot know which it takes.)
+func onClock(shown time.Time, place *time.Location) time.Time {
+	at := func(offset int) time.Time { return shown.Add(-time.Duration(offset) * time.Second) }
+	_, before := shown.Add(-24 * time.Hour).In(place).Zone()
+	_, after := shown.Add(24 * time.Hour).In(place).Zone()
+	for _, offset := range []int{before, after} {
+		if _, there := at(offset).In(place).Zone(); there == offset {
+			return at(offset)
+		}
+	}
+	return at(before)
 }

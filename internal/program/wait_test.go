@@ -61,6 +61,33 @@ func TestWait_UntilWhen(t *testing.T) {
 	}
 }
 
+// A time of day that there is not, since clocks are put forward over it, is as long after
+// that as it would have been: never before, which at midnight is another day.
+func TestWait_ClocksArePutForward(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ zone, clock, now, want string }{
+		{"Europe/Berlin", "02:30", "2026-03-28T23:00:00+01:00", "2026-03-29T03:30:00+02:00"},
+		{"America/New_York", "02:30", "2026-03-07T23:00:00-05:00", "2026-03-08T03:30:00-04:00"},
+		{"America/New_York", "02:30", "2026-03-08T01:45:00-05:00", "2026-03-08T03:30:00-04:00"},
+		{"America/New_York", "02:30", "2026-03-08T03:30:00-04:00", "2026-03-09T02:30:00-04:00"},
+		{"America/Santiago", "00:00", "2026-09-05T22:00:00-04:00", "2026-09-06T01:00:00-03:00"},
+		{"America/Santiago", "00:00", "2026-09-05T23:30:00-04:00", "2026-09-06T01:00:00-03:00"},
+		{"Africa/Cairo", "00:30", "2026-04-23T22:00:00+02:00", "2026-04-24T01:30:00+03:00"},
+		{"Australia/Lord_Howe", "02:10", "2026-10-04T01:00:00+10:30", "2026-10-04T02:40:00+11:00"},
+		// Of one that there is twice, the first is meant.
+		{"Europe/Berlin", "02:30", "2026-10-24T23:00:00+02:00", "2026-10-25T02:30:00+02:00"},
+		{"Europe/Berlin", "03:30", "2026-10-25T02:30:00+01:00", "2026-10-25T03:30:00+01:00"},
+	} {
+		now, err := time.Parse(time.RFC3339, c.now)
+		require.NoError(t, err)
+		at, err := parseUntil(c.clock, c.zone, now)
+		require.NoError(t, err)
+		place, err := time.LoadLocation(c.zone)
+		require.NoError(t, err)
+		require.Equal(t, c.want, at.In(place).Format(time.RFC3339), "%+v", c)
+	}
+}
+
 // What an expression comes to is judged when it is known.
 func TestWait_Expressions(t *testing.T) {
 	t.Parallel()
