@@ -212,3 +212,24 @@ func TestBytes(t *testing.T) {
 		require.Zero(t, n, text)
 	}
 }
+
+// Whatever form a connection string has, no password of it is shown.
+func TestConnectionURL_ShowsNoSecret(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"":                                       "",
+		"postgres://u@db/flower":                 "postgres://u@db/flower",
+		"postgres://u:s3cret@db/flower":          "postgres://u:xxxxx@db/flower",
+		"postgres://u@db/flower?password=s3cret": "(set, not shown)",
+		"postgres://u:s3cret@db:x/flower":        "(set, not shown)",
+		"postgres:///flower?password=s3cret":     "(set, not shown)",
+		"host=db password=s3cret":                "(set, not shown)",
+		"password='s3 cret' host=db":             "(set, not shown)",
+	} {
+		var p string
+		v := ConnectionURL(&p)
+		require.NoError(t, v.Set(given))
+		require.Equal(t, want, v.String(), given)
+		require.Equal(t, given, p)
+	}
+}
