@@ -165,6 +165,26 @@ func TestKeepsResultsWhileTheStoreFails(t *testing.T) {
 	})
 }
 
+// After an outage the next one is met as the first one was: by trying again soon.
+func TestPauseBeginsAnew(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		q := newQueue(t, 2, 0)
+		start(t, &fakeStore{advance: q.advance}, taking(0))
+		pass(time.Second)
+		q.setFail(errAway)
+		pass(time.Minute)
+		q.setFail(nil)
+		pass(time.Minute)
+		before, _ := q.look()
+		q.setFail(errAway)
+		pass(10 * time.Second)
+		calls, _ := q.look()
+		require.Greater(t, len(calls), len(before)+2)
+		failed := calls[len(before):]
+		require.LessOrEqual(t, failed[1].at.Sub(failed[0].at), 60*time.Millisecond)
+	})
+}
+
 // An outage is told at once, after a few seconds, then once a minute, and so is its end.
 func TestErrorLog(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -235,6 +235,28 @@ func TestPromotesWhileItSweeps(t *testing.T) {
 	})
 }
 
+// What a sweep lets go is looked for at once, and not only with the next poll.
+func TestSweepWakes(t *testing.T) {
+	for name, swept := range map[string]flow.Swept{
+		"recounted": {Recounted: []flow.TaskKey{{Flow: "f", Seq: 1}}},
+		"rescued":   {Rescued: []flow.Rescued{{Key: flow.TaskKey{Flow: "f", Seq: 2}, Watcher: "gone"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				q := newQueue(t, 2, 0)
+				w := start(t, &fakeStore{advance: q.advance, sweep: func() (flow.Swept, error) {
+					q.mu.Lock()
+					defer q.mu.Unlock()
+					q.waiting = 1
+					return swept, nil
+				}}, taking(0), func(c *Config) { c.PollInterval = time.Hour })
+				pass(sweepEvery + sweepEvery/4)
+				require.Len(t, w.logs.with("task finished"), 1)
+			})
+		})
+	}
+}
+
 // What a sweep repaired is said, and looked for.
 func TestSweepRepairs(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
