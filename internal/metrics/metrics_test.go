@@ -129,6 +129,9 @@ func TestWeb(t *testing.T) {
 	w.Request("POST", "/register/rerun", 404, time.Millisecond)
 	w.Request("BREW", "/nobody/knows/this", 404, time.Millisecond)
 	w.Request("GET", "/api/v1/flows/secret-id/tasks/3/log", 200, time.Millisecond)
+	w.Request("GET", "/api/v1/queue", 400, time.Millisecond) // nobody was served there yet
+	w.Request("GET", "/api/v1/running", 500, time.Millisecond)
+	w.Request("GET", "/api/v1/running", 404, time.Millisecond)
 	w.Panic()
 	text := scrape(t, m)
 	for _, line := range []string{
@@ -136,6 +139,9 @@ func TestWeb(t *testing.T) {
 		`flower_http_requests_total{code="201",method="POST",route="/register/{}"} 1`,
 		`flower_http_requests_total{code="404",method="POST",route="/register/{}"} 1`,
 		`flower_http_requests_total{code="404",method="other",route="other"} 1`,
+		`flower_http_requests_total{code="400",method="GET",route="other"} 1`,
+		`flower_http_requests_total{code="500",method="GET",route="/api/v1/running"} 1`,
+		`flower_http_requests_total{code="404",method="GET",route="/api/v1/running"} 1`,
 		`flower_http_requests_total{code="200",method="GET",route="/api/v1/flows/{}/tasks/{}/log"} 1`,
 		`flower_http_request_seconds_bucket{route="/register",le="0.005"} 1`, `flower_http_panics_total 1`,
 	} {
