@@ -142,6 +142,9 @@ f:5:5: a task has no "colour": it can have dependsOn, description, maxAttempts, 
 f:6:5: a task has no "task_priority": it is called priority
 f:7:1: a workflow has no "limit": it can have description, maxRunningFlows, maxRunningTasks, taskId, tasks
 f:8:1: a workflow has no "maxRunningFlow": did you mean maxRunningFlows?`},
+		"another word": {"taskId: a\ntasks:\n- {program: NoOp, retries: 1, when: x}\n", `
+f:3:19: a task has no "retries": it is called maxAttempts, which counts the first attempt, too
+f:3:31: a task has no "when": it is called runIf`},
 		"kinds": {"taskId: 7\nmaxRunningFlows: 0\ndescription: [a]\ntasks:\n- program: true\n  seq: 1.5\n  priority: 20\n  parameters: x\n  dependsOn: 1\n  timeout: 0s\n  retryDelay: soon\n  onLost: stop\n  maxAttempts: many\n  title: |\n    a\n    b\n- NoOp\n", `
 f:1:9: taskId must be a text, and this is a number: put it in quotes
 f:2:18: maxRunningFlows must be a whole number from 1 to 2147483647

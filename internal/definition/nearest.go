@@ -13,11 +13,14 @@ var columns = map[string]string{
 	"needs": "dependsOn", "name": "title", "id": "taskId", "retries": "maxAttempts", "when": "runIf", "if": "runIf",
 }
 
+// differs says where the other name means something else.
+var differs = map[string]string{"retries": ", which counts the first attempt, too"}
+
 // suggestion ends a message about a key that does not exist.
 func suggestion[T any](key string, known map[string]T) string {
 	if name, ok := columns[plain(key)]; ok {
 		if _, ok := known[name]; ok {
-			return ": it is called " + name
+			return ": it is called " + name + differs[plain(key)]
 		}
 	}
 	if name := nearest(key, maps.Keys(known)); name != "" {
