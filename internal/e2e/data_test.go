@@ -102,6 +102,6 @@ func TestDataThatIsWrong(t *testing.T) {
 	w.await(flow, "3 2")
 	failed := w.rows(flow)[1]
 	require.Equal(t, "invalid", failed.Reason)
-	require.Equal(t, `parameter "SLEEP_TIME_SECOND": ${{ outputs[1].seconds }}: cannot fetch seconds from <nil> (line 1, column 12)`, failed.Error)
+	require.Equal(t, `parameter "SLEEP_TIME_SECOND": ${{ outputs[1].seconds }}: cannot fetch seconds from null (line 1, column 12)`, failed.Error)
 	require.True(t, strings.HasPrefix(failed.Error, "parameter"))
 }

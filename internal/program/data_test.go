@@ -100,7 +100,7 @@ func TestRun_SaysWhichExpressionIsWrong(t *testing.T) {
 		`{"list": ["a", "${{ params.dya }}"]}`: `parameter "list": item 2 is null, not a string; it was computed from ${{ params.dya }}`,
 		`{"list": ["s3cret", "${{ 1 }}", "${{ 2 }}", "${{ 3 }}", "${{ 4 }}${{ 5 }}", "${{ outputs[1] }}"]}`: `parameter "list": item 6 is an object, not a string; ` +
 			`it was computed from ${{ 1 }}, ${{ 2 }}, ${{ 3 }}, 3 more`,
-		`{"text": "${{ outputs[2].rows }}"}`:    `parameter "text": ${{ outputs[2].rows }}: cannot fetch rows from <nil> (line 1, column 12)`,
+		`{"text": "${{ outputs[2].rows }}"}`:    `parameter "text": ${{ outputs[2].rows }}: cannot fetch rows from null (line 1, column 12)`,
 		`{"text": "x${{ outputs[2] }}"}`:        `parameter "text": ${{ outputs[2] }}: it is null, which is no text; ?? says what to take instead`,
 		`{"text": "${{ 1 + }}"}`:                `parameter "text": ${{ 1 + }}: it ends too early (line 1, column 3)`,
 		`{"any": [{"x": "${{ nothing }}"}]}`:    `parameter "any": ${{ nothing }}: unknown name nothing (line 1, column 1)`,
@@ -144,7 +144,7 @@ func TestRun_RunIf(t *testing.T) {
 	}
 	for condition, want := range map[string]string{
 		`outputs[1]`:       `run_if: ${{ outputs[1] }}: it is neither true nor false, but an object`,
-		`outputs[2].x > 1`: `run_if: ${{ outputs[2].x > 1 }}: cannot fetch x from <nil> (line 1, column 12)`,
+		`outputs[2].x > 1`: `run_if: ${{ outputs[2].x > 1 }}: cannot fetch x from null (line 1, column 12)`,
 		`(`:                `run_if: ${{ ( }}: it ends too early (line 1, column 1)`,
 		`secrets.A == "x"`: `run_if: ${{ secrets.A == "x" }}: unknown name secrets (line 1, column 1)`,
 	} {

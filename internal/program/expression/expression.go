@@ -170,6 +170,7 @@ var words = strings.NewReplacer(
 	"type expression.Flow", "flow",
 	"interface conversion: interface {} is", "a value is",
 	"unexpected token EOF", "it ends too early",
+	"<nil>", "null",
 	"runtime error: integer divide by zero", "it divides by 0",
 	"memory budget exceeded", fmt.Sprintf("it lists more than %d elements", maxElements),
 )

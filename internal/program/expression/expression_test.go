@@ -222,7 +222,7 @@ func TestParse_Refuses(t *testing.T) {
 func TestEval_SaysWhatFails(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		`outputs[3].rows`:             "cannot fetch rows from <nil> (line 1, column 12)",
+		`outputs[3].rows`:             "cannot fetch rows from null (line 1, column 12)",
 		`outputs[1].rows[5]`:          "index out of range: 5 (array length is 2) (line 1, column 16)",
 		`params.day + 1`:              "invalid operation: string + int (line 1, column 12)",
 		`params.big + 1`:              "invalid operation: json.Number + int (line 1, column 12)",
@@ -348,7 +348,7 @@ func TestCondition(t *testing.T) {
 	for text, want := range map[string]string{
 		`params.n`:        `${{ params.n }}: it is neither true nor false, but a number`,
 		`params.missing`:  `${{ params.missing }}: it is neither true nor false, but null`,
-		`outputs[3].rows`: `${{ outputs[3].rows }}: cannot fetch rows from <nil> (line 1, column 12)`,
+		`outputs[3].rows`: `${{ outputs[3].rows }}: cannot fetch rows from null (line 1, column 12)`,
 	} {
 		c, err := ParseCondition(text)
 		require.NoError(t, err, text)
