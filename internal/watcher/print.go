@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/lmittmann/tint"
 
@@ -83,13 +84,29 @@ func (s *stream) Write(b []byte) (int, error) {
 
 // end ends the present line. The caller holds mu.
 func (s *stream) end() {
-	text := string(bytes.TrimSuffix(s.line, []byte("\r")))
-	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	line := bytes.TrimSuffix(s.line, []byte("\r"))
+	if s.cut {
+		line = wholeRunes(line)
+	}
+	text := strings.ReplaceAll(strings.ToValidUTF8(string(line), "\uFFFD"), "\x00", "\uFFFD")
 	if s.cut {
 		text += " … (cut)"
 	}
 	s.line, s.cut = s.line[:0], false
 	s.to.shipper.take(s.to.kept(), flow.LogLine{At: time.Now(), Stream: s.name, Text: text})
+}
+
+// wholeRunes takes off what is left of a character where a line was cut.
+func wholeRunes(line []byte) []byte {
+	for i := len(line) - 1; i >= max(0, len(line)-utf8.UTFMax); i-- {
+		if utf8.RuneStart(line[i]) {
+			if !utf8.FullRune(line[i:]) {
+				return line[:i]
+			}
+			break
+		}
+	}
+	return line
 }
 
 // close takes what came without an end of line, and nothing more, and waits until the

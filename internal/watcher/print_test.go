@@ -67,6 +67,21 @@ func TestPrinted_EndlessLine(t *testing.T) {
 	require.Len(t, lines, 1)
 }
 
+// Where a line is cut nothing is left of half a character; what was no text before is marked.
+func TestPrinted_CutBetweenCharacters(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"a" + strings.Repeat("é", maxLine):       "a" + strings.Repeat("é", maxLine/2-1) + " … (cut)",
+		"ab" + strings.Repeat("🌷", maxLine):      "ab" + strings.Repeat("🌷", maxLine/4-1) + " … (cut)",
+		strings.Repeat("é", maxLine):             strings.Repeat("é", maxLine/2) + " … (cut)",
+		strings.Repeat("x", maxLine-1) + "\xff!": strings.Repeat("x", maxLine-1) + "\uFFFD … (cut)",
+		strings.Repeat("x", maxLine-1) + "\xc3":  strings.Repeat("x", maxLine-1) + "\uFFFD",
+	} {
+		lines := printing(t, func(p *printed) { fmt.Fprint(&p.stdout, line, "\n") })
+		require.Equal(t, []string{"stdout " + want}, lines)
+	}
+}
+
 func TestPrinted_StreamsAtOnce(t *testing.T) {
 	t.Parallel()
 	var late *printed
