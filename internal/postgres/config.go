@@ -186,11 +186,14 @@ func (c Config) beatSettings() []string {
 	return []string{"statement_timeout=2000", "lock_timeout=1000", "idle_in_transaction_session_timeout=2000"}
 }
 
+// migrationSettings let a migration take its time, but not while it waits for a table that
+// somebody reads, as a backup does for hours: whoever comes after it would wait as well, and
+// heartbeats among them. It gives up, lets the others go, and begins again (see Migrate).
 func (c Config) migrationSettings() []string {
 	if c.Pooler {
 		return nil
 	}
-	return []string{"statement_timeout=0", "lock_timeout=0"}
+	return []string{"statement_timeout=0", "lock_timeout=1000"}
 }
 
 // writerSettings are for short statements that come again and again. One that reads the

@@ -111,6 +111,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -226,8 +227,8 @@ func (d *DB) Close() error {
 	return err
 }
 
-// Migrate brings the schema up to date. It waits for a database that is away, with a
-// log line now and then, until ctx ends.
+// Migrate brings the schema up to date. It waits for a database that is away, and for whoever
+// uses its tables, with a log line now and then, until ctx ends.
 func (d *DB) Migrate(ctx context.Context) error {
 	return d.untilAvailable(ctx, func() error { return d.migrate(ctx, migrations.Up) })
 }
@@ -250,7 +251,11 @@ func (d *DB) migrate(ctx context.Context, steps ...func(context.Context, *sql.DB
 		return err
 	}
 	for _, step := range steps {
-		if err := step(ctx, pool.DB, d.log); err != nil {
+		err := step(ctx, pool.DB, d.log)
+		if pq.As(err, pqerror.LockNotAvailable) != nil {
+			return fmt.Errorf("somebody uses a table that is to be changed, a backup or a transaction that is open: %w", err)
+		}
+		if err != nil {
 			return err
 		}
 	}

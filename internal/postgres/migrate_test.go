@@ -1,0 +1,50 @@
+package postgres
+
+import (
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/migrations"
+)
+
+// downTo takes migrations back, the newest first, until the schema has a version.
+func downTo(t *testing.T, w *world, version string) {
+	t.Helper()
+	names, err := fs.Glob(migrations.FS, "*.sql")
+	require.NoError(t, err)
+	for _, name := range slices.Backward(names) {
+		if name[:5] <= version {
+			return
+		}
+		text, err := fs.ReadFile(migrations.FS, name)
+		require.NoError(t, err)
+		_, down, _ := strings.Cut(string(text), "-- +goose Down")
+		mustExec(t, w.psql, down)
+		mustExec(t, w.psql, `DELETE FROM goose_db_version WHERE version_id = $1::int`, name[:5])
+	}
+}
+
+// Whoever waits to change a table keeps everybody else from it. A migration that waits for
+// a backup, which reads the tables for hours, must not stop all watchers for as long.
+func TestMigrate_WaitsForABackupWithoutHoldingUpOthers(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	downTo(t, w, "00030")
+	backup := begin(t, w)
+	mustExec(t, backup, `LOCK TABLE kr_task_stat IN ACCESS SHARE MODE`)
+	migrated := async(func() error { return w.Migrate(background) })
+	awaitBlocked(t, w, 1)
+
+	person := begin(t, w)
+	mustExec(t, person, `SET LOCAL lock_timeout = '10s'`)
+	mustExec(t, person, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status) VALUES ('f', 1, 'sample', 1, 9)`)
+	require.NoError(t, person.Commit())
+
+	require.NoError(t, backup.Commit())
+	require.NoError(t, migrated())
+	require.NoError(t, w.Ready(t.Context()))
+}
