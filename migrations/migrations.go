@@ -27,14 +27,10 @@ func Up(ctx context.Context, db *sql.DB, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		done, err := p.Up(ctx)
-		if err != nil {
+		if _, err := p.Up(ctx); err != nil {
 			return fmt.Errorf("migrate the database: %w", err)
 		}
-		if len(done) > 0 {
-			return keepRoles(ctx, db, log)
-		}
-		return nil
+		return keepRoles(ctx, db, log)
 	})
 }
 

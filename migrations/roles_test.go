@@ -268,6 +268,27 @@ func TestRoles_Again(t *testing.T) {
 	require.Equal(t, before, acl(plain))
 }
 
+// A process that was killed after the last migration, and before the roles had their rights
+// to what that brought, leaves them to the next one.
+func TestRoles_AreKeptByWhoeverMigratesNext(t *testing.T) {
+	t.Parallel()
+	db := withRoles(t)
+	for _, statement := range []string{
+		`CREATE VIEW v_new AS SELECT 1 AS one`,
+		`COMMENT ON TABLE goose_db_version IS 'The roles have their rights as of version 1.'`,
+	} {
+		_, err := db.ExecContext(t.Context(), statement)
+		require.NoError(t, err)
+	}
+	require.NoError(t, migrations.Up(t.Context(), db.DB.DB, silent), "nothing to do but that")
+	require.NoError(t, as(t, db, "flower_reader", "SELECT * FROM v_new"))
+
+	_, err := db.ExecContext(t.Context(), `CREATE VIEW v_newer AS SELECT 1 AS one`)
+	require.NoError(t, err)
+	require.NoError(t, migrations.Up(t.Context(), db.DB.DB, silent))
+	require.Error(t, as(t, db, "flower_reader", "SELECT * FROM v_newer"), "done once")
+}
+
 // An owner that is no superuser goes on as it was, and migrates: it is a member of the new
 // one.
 func TestRoles_TheOwnerSoFarGoesOn(t *testing.T) {
