@@ -232,3 +232,35 @@ func TestUp_TheSampleOfAFailureFailsWhileItRuns(t *testing.T) {
 		require.Equal(t, want, got)
 	}
 }
+
+// What somebody else has made under our names is neither taken for ours nor changed: not the
+// versions of another program that uses goose, nor the tables of the original.
+func TestUp_WhatIsNotOurs(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ made, want string }{
+		"another's versions": {
+			`CREATE TABLE goose_db_version (id serial PRIMARY KEY, version_id bigint NOT NULL, is_applied boolean NOT NULL, tstamp timestamp DEFAULT now());
+			 INSERT INTO goose_db_version (version_id, is_applied) SELECT v, true FROM generate_series(0, 99) v`,
+			`schema "public": goose_db_version counts the migrations of another program`,
+		},
+		"tables of the original": {
+			`CREATE TABLE kr_task_stat (task_flow_id varchar(256), task_exec_seq integer, exec_status integer);
+			 INSERT INTO kr_task_stat VALUES ('f', 1, 3)`,
+			`schema "public": kr_task_stat is there, and not of this Flower: move it away (CREATE SCHEMA old; ALTER TABLE kr_task_stat SET SCHEMA old)`,
+		},
+		"one of them": {
+			`CREATE TABLE ms_task_definition (task_id varchar(256), task_seq integer, program varchar(256))`,
+			`schema "public": ms_task_definition is there`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.Empty(t)
+			_, err := db.ExecContext(t.Context(), c.made)
+			require.NoError(t, err)
+			before := catalogue(t, db)
+			require.ErrorContains(t, migrations.Up(t.Context(), db.DB.DB, silent), c.want)
+			same(t, before, catalogue(t, db), "nothing is changed")
+		})
+	}
+}

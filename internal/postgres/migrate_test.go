@@ -2,12 +2,14 @@ package postgres
 
 import (
 	"io/fs"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 	"github.com/d-tsuji/flower/migrations"
 )
 
@@ -47,4 +49,16 @@ func TestMigrate_WaitsForABackupWithoutHoldingUpOthers(t *testing.T) {
 	require.NoError(t, backup.Commit())
 	require.NoError(t, migrated())
 	require.NoError(t, w.Ready(t.Context()))
+}
+
+// Another program's versions do not make a database without tables ready.
+func TestReady_VersionsOfAnotherProgram(t *testing.T) {
+	t.Parallel()
+	empty := pgtest.Empty(t)
+	mustExec(t, empty, `CREATE TABLE goose_db_version AS SELECT 9999::bigint AS version_id, true AS is_applied`)
+	d, err := Open(Config{URL: empty.URL}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, d.Close()) }()
+	require.ErrorIs(t, d.Ready(t.Context()), ErrSchemaOld)
+	require.ErrorContains(t, d.Migrate(t.Context()), "another program")
 }

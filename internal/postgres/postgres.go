@@ -296,7 +296,7 @@ var ErrSchemaOld = errors.New("the database's schema is too old for this program
 const readySQL = `
 -- flower: ready
 SELECT coalesce(max(version_id), 0) AS version, current_setting('transaction_read_only')::boolean AS read_only
-FROM   goose_db_version WHERE is_applied`
+FROM   goose_db_version WHERE is_applied AND to_regclass('kr_task_stat') IS NOT NULL  -- else it is another program's`
 
 type readyRow struct {
 	Version  int64 `db:"version"`
