@@ -162,6 +162,15 @@ func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
+// commonSettings are what everything relies on, whatever somebody has set for the role or
+// for the database: READ COMMITTED, and that connections which wait for work stay there.
+func (c Config) commonSettings() []string {
+	if c.Pooler {
+		return nil
+	}
+	return []string{"default_transaction_isolation='read committed'", "idle_session_timeout=0"}
+}
+
 // sessionSettings are for every connection of ours: the server ends what hangs, so that
 // no call needs a context that, when cancelled, costs the connection. A pooler refuses
 // settings that it does not know: there, ALTER ROLE … SET does it.

@@ -152,6 +152,27 @@ func TestConfig_SessionSettings(t *testing.T) {
 	require.Zero(t, value[int](t, w, `SELECT count(*) FROM pg_stat_activity WHERE application_name = '' AND query LIKE 'PREPARE%'`))
 }
 
+// What a database's administrator sets for everybody does not change what the engine relies on.
+func TestConfig_SettingsOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	for _, setting := range []string{"default_transaction_isolation = 'serializable'", "idle_session_timeout = '1min'", "statement_timeout = '1ms'", "timezone = 'Asia/Kathmandu'"} {
+		mustExec(t, w.psql, `ALTER DATABASE `+w.psql.Name+` SET `+setting)
+	}
+	d := another(t, w)
+	const settingsSQL = `SELECT concat_ws(' ', current_setting('transaction_isolation'), current_setting('idle_session_timeout'), current_setting('timezone'))`
+	for name, l := range map[string]*lanes{"engine": d.engine, "writer": d.writer, "beat": d.beat, "logs": d.logs} {
+		var got []string
+		require.NoError(t, l.selectAll(t.Context(), &got, settingsSQL), name)
+		require.Equal(t, []string{"read committed 0 UTC"}, got, name)
+	}
+	for name, pool := range map[string]*sqlx.DB{"pool": d.pool, "slow": d.slow, "reads": d.reads} {
+		var got string
+		require.NoError(t, pool.Get(&got, settingsSQL), name)
+		require.Equal(t, "read committed 0 UTC", got, name)
+	}
+}
+
 // Everything works the same with one message per statement, as a pooler needs it.
 func TestConfig_Pooler(t *testing.T) {
 	t.Parallel()

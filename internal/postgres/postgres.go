@@ -191,7 +191,7 @@ func (d *DB) CheckParameters(check func(w flow.Workflow, request json.RawMessage
 
 // open makes a pool of at most n connections.
 func (d *DB) open(n int, dial dialer, settings ...string) (*sqlx.DB, error) {
-	cfg, err := pq.NewConfig(d.cfg.dsn(settings...))
+	cfg, err := pq.NewConfig(d.cfg.dsn(append(d.cfg.commonSettings(), settings...)...))
 	if err != nil {
 		// Its text may repeat the connection string, and with it the password.
 		return nil, fmt.Errorf("the database's settings cannot be used: %w", redact(err, d.cfg))
