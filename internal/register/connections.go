@@ -15,9 +15,19 @@ import (
 const (
 	maxConns     = 4096 // that are served
 	maxTurned    = 1024 // more, which are told to come again later; beyond, they are closed
+	otherFiles   = 128  // that the process needs: connections to the database, certificates
 	leastIdle    = time.Second
 	turnedAdvice = "too many connections at once; try again in a second"
 )
+
+// room returns how many connections there may be, and how many more, in a process that may
+// have so many files open. Without a file for it a connection cannot even be closed: it
+// stays outside, with all that come after it, health checks among them.
+func room(files int) (most, turned int) {
+	all := min(max(files-otherFiles, files/4), maxConns+maxTurned)
+	turned = all * maxTurned / (maxConns + maxTurned)
+	return all - turned, turned
+}
 
 // connections bounds how many there are. When there is no room, the one that has waited
 // longest for its client makes some; where none has waited for a moment, the new one is

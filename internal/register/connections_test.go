@@ -144,3 +144,12 @@ func TestServe_SecG3_WithoutRoomTheNewOnesAreTurnedAway(t *testing.T) {
 		require.Equal(t, http.StatusNoContent, <-statuses)
 	}
 }
+
+// However few files a process may have, some are left for the rest of it.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	for files, want := range map[int][2]int{1 << 30: {maxConns, maxTurned}, 5248: {4096, 1024}, 1024: {717, 179}, 256: {103, 25}, 64: {13, 3}} {
+		most, turned := room(files)
+		require.Equal(t, want, [2]int{most, turned}, files)
+	}
+}

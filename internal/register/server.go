@@ -124,7 +124,7 @@ func New(cfg Config, store Store, log *slog.Logger, sites ...Site) *Server {
 		log:      log,
 		errors:   newThrottle(log),
 		denied:   newThrottle(log),
-		conns:    newConnections(maxConns, maxTurned),
+		conns:    newConnections(room(openFiles())),
 		outage:   &outage{out: log},
 		exposed:  cfg.exposed(),
 		inFlight: make(chan struct{}, maxInFlight),
@@ -247,6 +247,10 @@ func (s *Server) announce() {
 	case s.exposed:
 		s.log.Warn("others can reach this address, and nobody is known: only POST /register, callbacks of tasks and the health checks are served " +
 			"(-tokens-file lets in who has a token; -insecure serves everything, for where the network keeps others out)")
+	}
+	if s.conns.most < maxConns {
+		s.log.Warn("few connections can be served at once, since this process may have few files open (ulimit -n)",
+			"connections", s.conns.most, "files", openFiles())
 	}
 	if s.cfg.ReadOnly {
 		s.log.Info("read-only: whatever changes something is refused")
