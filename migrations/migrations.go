@@ -23,7 +23,7 @@ var FS embed.FS
 // works and the others wait. It works through a transaction pooler, too.
 func Up(ctx context.Context, db *sql.DB, log *slog.Logger) error {
 	return alone(ctx, db, func() error {
-		if err := refuseForeign(ctx, db); err != nil {
+		if err := refuseUnfit(ctx, db); err != nil {
 			return err
 		}
 		p, err := provider(db, log)

@@ -1,6 +1,7 @@
 package migrations_test
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"io/fs"
@@ -263,4 +264,21 @@ func TestUp_WhatIsNotOurs(t *testing.T) {
 			same(t, before, catalogue(t, db), "nothing is changed")
 		})
 	}
+}
+
+// A server that was made in the locale C, as in a container, has databases that know of no
+// characters. The schema got half-way there.
+func TestUp_AnotherEncoding(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Empty(t)
+	_, err := db.ExecContext(t.Context(), `CREATE DATABASE `+db.Name+`_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0`)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, dropErr := db.ExecContext(context.WithoutCancel(t.Context()), `DROP DATABASE `+db.Name+`_ascii`)
+		require.NoError(t, dropErr)
+	})
+	ascii, err := sql.Open("postgres", db.DSN+" dbname="+db.Name+"_ascii")
+	require.NoError(t, err)
+	require.ErrorContains(t, migrations.Up(t.Context(), ascii, silent), "the database's encoding is SQL_ASCII, and Flower needs UTF8")
+	require.NoError(t, ascii.Close())
 }
