@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/d-tsuji/flower/internal/reload"
 )
@@ -22,6 +23,10 @@ func (s *Server) openTLS() error {
 		cert, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
 		if err != nil {
 			return nil, fmt.Errorf("-tls-cert (FLOWER_TLS_CERT) %q, -tls-key (FLOWER_TLS_KEY) %q: %w", s.cfg.TLSCert, s.cfg.TLSKey, err)
+		}
+		if now := time.Now(); now.Before(cert.Leaf.NotBefore) || now.After(cert.Leaf.NotAfter) {
+			s.log.Warn("the certificate is not valid now, and clients will refuse it", "cert", s.cfg.TLSCert,
+				"from", cert.Leaf.NotBefore, "until", cert.Leaf.NotAfter)
 		}
 		return &cert, nil
 	}

@@ -25,12 +25,17 @@ import (
 // writeCert makes a certificate for localhost and example.com, and returns it.
 func writeCert(t *testing.T, certFile, keyFile string, serial int64) []byte {
 	t.Helper()
+	return writeCertUntil(t, certFile, keyFile, serial, time.Now().Add(time.Hour))
+}
+
+func writeCertUntil(t *testing.T, certFile, keyFile string, serial int64, until time.Time) []byte {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "flower"},
 		DNSNames: []string{"localhost", "example.com"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: until.Add(-2 * time.Hour), NotAfter: until,
 		IsCA: true, BasicConstraintsValid: true,
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -112,6 +117,21 @@ func TestServe_SecH1_TLS(t *testing.T) {
 	}, 10*time.Second, 50*time.Millisecond)
 	transport.CloseIdleConnections()
 	require.NoError(t, stop())
+}
+
+// A renewal that went wrong: nobody can come any more, and without a word nobody would know why.
+func TestServe_SecH1_ACertificateThatHasExpiredIsTold(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cfg := Config{Host: "127.0.0.1", TLSCert: filepath.Join(dir, "cert.pem"), TLSKey: filepath.Join(dir, "key.pem")}
+	writeCert(t, cfg.TLSCert, cfg.TLSKey, 1)
+	var log logBuffer
+	s := New(cfg, fakeStore{}, log.logger())
+	require.NoError(t, s.openTLS())
+	require.NotContains(t, log.String(), "not valid now")
+	writeCertUntil(t, cfg.TLSCert, cfg.TLSKey, 2, time.Now().Add(-time.Minute))
+	s.Reload()
+	require.Contains(t, log.String(), "the certificate is not valid now")
 }
 
 func TestServe_SecH1_NoTLSWithoutACertificate(t *testing.T) {
