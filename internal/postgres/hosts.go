@@ -8,9 +8,11 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 )
 
 // hosts connects to one of several servers: to the first that can be had and is what
@@ -121,5 +123,16 @@ func (h host) connect(ctx context.Context) (driver.Conn, error) {
 		ctx, cancel = context.WithTimeout(ctx, h.timeout)
 		defer cancel()
 	}
-	return h.Connect(ctx)
+	c, err := h.Connect(ctx)
+	if refusesSettings(err) {
+		err = fmt.Errorf("a pooler answers there, for which -db-pooler (FLOWER_DB_POOLER) is: %w", err)
+	}
+	return c, err
+}
+
+// refusesSettings reports whether a pooler does not take the settings of a session: for whoever
+// starts, no waiting helps.
+func refusesSettings(err error) bool {
+	e := pq.As(err, pqerror.ProtocolViolation)
+	return e != nil && strings.HasPrefix(e.Message, "unsupported startup parameter")
 }

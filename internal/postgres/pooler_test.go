@@ -33,6 +33,10 @@ func TestPooler(t *testing.T) {
 	d, err := Open(Config{URL: u.String(), Application: "flower-pooled", Pooler: true}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	direct, err := Open(Config{URL: u.String()}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, direct.Close()) }()
+	require.ErrorContains(t, direct.Migrate(t.Context()), "-db-pooler", "whoever forgets it is told, and does not wait")
 
 	all := calls(w, register(t, w, chain(3)...))
 	var settings []string

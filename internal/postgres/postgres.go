@@ -274,7 +274,7 @@ func (d *DB) untilAvailable(ctx context.Context, f func() error) error {
 	var said time.Time
 	for {
 		err := f()
-		if err == nil || !unavailable(err) {
+		if err == nil || !unavailable(err) || refusesSettings(err) {
 			return err
 		}
 		if time.Since(said) > 5*time.Second {
