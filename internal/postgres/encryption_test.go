@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -109,4 +110,20 @@ func TestOpen_SecH2_TheServerProvesWhoItIs(t *testing.T) {
 			require.Equal(t, c.in, len(loggingIn) > 0)
 		})
 	}
+}
+
+// A file that is not there does not come by waiting for the database.
+func TestMigrate_AFileOfTheSettingsIsMissing(t *testing.T) {
+	t.Parallel()
+	right, _ := selfSigned(t, "localhost")
+	port, _ := tlsServer(t, &right)
+	db, err := Open(Config{Host: "localhost", Port: port, SSLMode: "verify-full", SSLRootCert: "/nowhere"}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer func() { _ = db.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	err = db.Migrate(ctx)
+	require.NoError(t, ctx.Err())
+	require.ErrorContains(t, err, "-dbsslrootcert")
+	require.ErrorContains(t, err, "/nowhere")
 }

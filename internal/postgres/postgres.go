@@ -106,6 +106,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -274,6 +275,9 @@ func (d *DB) untilAvailable(ctx context.Context, f func() error) error {
 	var said time.Time
 	for {
 		err := f()
+		if file, ok := errors.AsType[*fs.PathError](err); ok {
+			return fmt.Errorf("-dbsslrootcert (DB_SSLROOTCERT), or a file that -database-url names: %w", file)
+		}
 		if err == nil || !unavailable(err) || refusesSettings(err) {
 			return err
 		}
