@@ -30,8 +30,12 @@ func Up(ctx context.Context, db *sql.DB, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		if _, err := p.Up(ctx); err != nil {
+		done, err := p.Up(ctx)
+		if err != nil {
 			return fmt.Errorf("migrate the database: %w", err)
+		}
+		if len(done) > 0 {
+			log.Info("the database was migrated", "migrations", len(done), "version", done[len(done)-1].Source.Version)
 		}
 		return keepRoles(ctx, db, log)
 	})

@@ -71,7 +71,9 @@ func TestUpDownUp(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Empty(t)
 	require.Empty(t, catalogue(t, db))
-	require.NoError(t, migrations.Up(t.Context(), db.DB.DB, silent))
+	var log strings.Builder
+	require.NoError(t, migrations.Up(t.Context(), db.DB.DB, slog.New(slog.NewTextHandler(&log, nil))))
+	require.Contains(t, log.String(), fmt.Sprintf("the database was migrated\" migrations=%d version=", len(files(t))), "who upgrades is told")
 	first := catalogue(t, db)
 	text := strings.Join(first, "\n")
 	for _, part := range []string{"relation r kr_task_stat", "view v_flow", "trigger CREATE TRIGGER kr_task_edited", "definition (sample,1,Test1,10", "constraint kr_task_owner"} {
