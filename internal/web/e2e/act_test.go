@@ -149,7 +149,7 @@ func TestUI_09_PlanChanged(t *testing.T) {
 	b.expect("status of 409")
 	b.dialog("header", "Rerun…")
 	require.Equal(t, "Rerun 2 tasks", b.text("dialog button.primary"))
-	p.stalls("/a")
+	goOn := p.stalls("/a")
 	w.exec(`UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1 AND task_exec_seq = 1`, flow)
 	w.until(flow, "1 2")
 	b.click("dialog button.primary")
@@ -162,6 +162,9 @@ func TestUI_09_PlanChanged(t *testing.T) {
 	b.click("dialog button.primary")
 	b.closed()
 	w.until(flow, "1 3")
+	goOn()
+	w.until(flow, "3 3")
+	b.badge("Finished") // the page goes on to look for news
 }
 
 // 10. A double click and a repeated Enter are one rerun.

@@ -5,7 +5,7 @@
 const root = document.documentElement;
 const build = document.querySelector('meta[name="build"]').content;
 
-let out = 0; // requests that are out for #live
+const out = new Set(); // requests that are out for #live
 let fails = 0; // refreshes that failed, one after another
 let timer = 0;
 let shown = ""; // the ETag of what #live shows
@@ -27,7 +27,7 @@ export function onChange(f) {
 export function tick() {
   clearTimeout(timer);
   timer = 0;
-  if (out === 0 && live()) htmx.trigger(document.body, "tick");
+  if (out.size === 0 && live()) htmx.trigger(document.body, "tick");
   else plan();
 }
 
@@ -56,7 +56,7 @@ document.addEventListener("htmx:configRequest", (e) => (e.detail.headers.Accept 
 const ours = (e) => e.detail.target?.id === "live";
 
 document.addEventListener("htmx:beforeRequest", (e) => {
-  if (ours(e)) out++;
+  if (ours(e)) out.add(e.detail.xhr);
 });
 
 document.addEventListener("htmx:beforeSwap", (e) => {
@@ -69,9 +69,9 @@ document.addEventListener("htmx:beforeSwap", (e) => {
 });
 
 document.addEventListener("htmx:afterRequest", (e) => {
-  if (!ours(e)) return;
-  out--;
   const { xhr, successful } = e.detail;
+  if (!out.delete(xhr)) return;
+  if (!ours(e)) return plan(); // an action that was refused: a dialog shows its answer
   if (xhr.status === 401) location.reload(); // the token is no longer good: to where one is asked for
   fails = successful ? 0 : fails + 1;
   if (successful) {
