@@ -59,14 +59,18 @@ func wantsHTML(r *http.Request) bool {
 func (s *Site) failPage(w http.ResponseWriter, r *http.Request, f *problem.Failure) {
 	problem.Note(r, f)
 	f.SetHeaders(w.Header())
-	body := failed{Title: titles[f.Status], Detail: sentence(f.Detail), Again: f.Status >= http.StatusInternalServerError}
+	form := r.Method == http.MethodPost // which a browser that loads the page again does not send
+	body := failed{Title: titles[f.Status], Detail: sentence(f.Detail), Again: f.Status >= http.StatusInternalServerError && !form}
 	if body.Title == "" {
 		body.Title = f.Title
 	}
 	switch f.Code {
 	case problem.NoDatabase.Code:
-		body.Title, body.Retry = "The database is not available", true
-		body.Detail = "Nothing is lost: tasks that run go on, and their results are kept until they can be recorded. This page tries again by itself."
+		body.Title, body.Retry = "The database is not available", !form
+		body.Detail = "Nothing is lost: tasks that run go on, and their results are kept until they can be recorded."
+		if form {
+			body.Detail = "It is unknown whether this was done. Go back and send the form again in a moment: what is sent twice is done once."
+		}
 	case problem.Internal.Code:
 		body.RequestID = problem.RequestID(r.Context())
 		body.Detail = "This is a fault of Flower's, not yours. The log has the details under the id of this request."

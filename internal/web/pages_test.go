@@ -348,6 +348,19 @@ func TestUnavailable(t *testing.T) {
 	require.Empty(t, w.Header().Get("ETag"))
 }
 
+// A form is not sent again by loading its page again: many have no page to be loaded at all.
+func TestUnavailable_Form(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, &fakeStore{act: func(flow.Action) (flow.Effect, error) {
+		return flow.Effect{}, flow.ErrUnavailable
+	}})
+	w := ask(s, access.Operator, http.MethodPost, "/flows/x/hold", url.Values{}, "Accept", "text/html")
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.Contains(t, w.Body.String(), "send the form again")
+	require.NotContains(t, w.Body.String(), `http-equiv="refresh"`)
+	require.NotContains(t, w.Body.String(), "Try again")
+}
+
 // What is unexpected is for the log alone.
 func TestInternalError(t *testing.T) {
 	t.Parallel()
