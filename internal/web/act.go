@@ -114,6 +114,9 @@ func (s *Site) act(kind flow.ActionKind) func(w http.ResponseWriter, r *http.Req
 		s.log.InfoContext(r.Context(), "action", "action", kind, "flow", a.Flow, "seq", a.Seq, "changed", effect.Changed(), "by", who.Name,
 			"request", problem.RequestID(r.Context()))
 		did := fmt.Sprintf("%s.%d.%s", kind, effect.Changed(), a.Flow)
+		if effect.Replayed {
+			did = didBefore
+		}
 		http.Redirect(w, r, s.cfg.BasePath+backTo(r.PostForm.Get("back"), a.Flow, did), http.StatusSeeOther)
 		return nil
 	}

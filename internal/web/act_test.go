@@ -100,6 +100,22 @@ func TestDid(t *testing.T) {
 	}
 }
 
+// Who goes back to a form and sends it again is not told that it was done: that was then.
+func TestSentBefore(t *testing.T) {
+	t.Parallel()
+	store := fullStore("plain")
+	store.act = func(flow.Action) (flow.Effect, error) {
+		return flow.Effect{Tasks: []flow.TaskChange{{Seq: 3}}, Replayed: true}, nil
+	}
+	store.register = func(flow.Registration) (flow.Flow, error) { return flow.Flow{ID: "a/b", Replayed: true}, nil }
+	s := newSite(t, Config{}, store)
+	w := ask(s, access.Operator, http.MethodPost, "/flows/plain/rerun", url.Values{"key": {"k"}})
+	require.Equal(t, "/flows/plain?did=before", w.Header().Get("Location"))
+	require.Contains(t, get(s, w.Header().Get("Location")).Body.String(), "nothing more was done now")
+	w = ask(s, access.Operator, http.MethodPost, "/workflows/nightly/register", url.Values{"key": {"k"}})
+	require.Equal(t, "/flows/a%2Fb?did=before", w.Header().Get("Location"))
+}
+
 // What is refused comes back as the form, with why and with what would happen now.
 func TestRefusedActions(t *testing.T) {
 	t.Parallel()

@@ -221,10 +221,14 @@ func (s *Site) actAll(kind flow.ActionKind) func(w http.ResponseWriter, r *http.
 		if err != nil {
 			return s.refusedAll(w, r, p, err)
 		}
-		if effect.RefusedCount > 0 {
+		did := fmt.Sprintf("bulk.%s.%d.%d", kind, effect.Changed, len(effect.Flows))
+		switch {
+		case effect.Replayed:
+			did = didBefore
+		case effect.RefusedCount > 0:
 			return s.partlyDone(w, r, p, effect)
 		}
-		to := withDid(local(cmp.Or(q.get("back"), "/flows")), fmt.Sprintf("bulk.%s.%d.%d", kind, effect.Changed, len(effect.Flows)))
+		to := withDid(local(cmp.Or(q.get("back"), "/flows")), did)
 		http.Redirect(w, r, s.cfg.BasePath+to, http.StatusSeeOther)
 		return nil
 	}

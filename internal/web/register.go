@@ -172,7 +172,11 @@ func (s *Site) register(w http.ResponseWriter, r *http.Request) error {
 		if err == nil {
 			s.log.InfoContext(r.Context(), "flow registered", "flow", made.ID, "task", id, "replayed", made.Replayed, "by", who.Name,
 				"request", problem.RequestID(r.Context()))
-			http.Redirect(w, r, s.cfg.BasePath+flowPath(made.ID), http.StatusSeeOther)
+			to := flowPath(made.ID)
+			if made.Replayed {
+				to = withDid(to, didBefore)
+			}
+			http.Redirect(w, r, s.cfg.BasePath+to, http.StatusSeeOther)
 			return nil
 		}
 	}

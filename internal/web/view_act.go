@@ -242,6 +242,9 @@ func (g graph) keep(changed, follow []int) []int {
 // did says what an action has come to, from what backTo has put into the URL. What it does
 // not know it says nothing about: anybody can write a URL.
 func did(text string, who undoer) *message {
+	if text == didBefore {
+		return &message{Text: "This form was sent before, and carried out then: nothing more was done now."}
+	}
 	if many, ok := strings.CutPrefix(text, "bulk."); ok {
 		return didBulk(many)
 	}
@@ -276,6 +279,10 @@ func did(text string, who undoer) *message {
 	m.Undo = who(kind, flow.ID(id))
 	return m
 }
+
+// didBefore is what an action has come to that was carried out when its form was sent for
+// the first time: as by who goes back to the form, and sends it again.
+const didBefore = "before"
 
 // undoer returns the form that takes an action back; nil where there is none.
 type undoer func(kind flow.ActionKind, id flow.ID) *undo
