@@ -59,11 +59,11 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	q, known := query{r.URL.Query()}.without("did"), byID(list)
-	v := newFlowView(state, known, q)
+	q, watching := query{r.URL.Query()}.without("did"), byID(list)
+	v := newFlowView(state, watching, q)
 	if t, ok := selected(state, q); ok {
-		if v.Task, err = s.readTask(r.Context(), t, rowOf(v.All, t.Seq), known, q); err != nil {
-			return nil, err
+		if v.Task, err = s.readTask(r.Context(), t, rowOf(v.All, t.Seq), watching, q); err != nil {
+			return nil, known(err, t.TaskKey) // it may be deleted meanwhile
 		}
 		v.Task.Buttons = taskButtons(t, sh.Who)
 		v.choose(t.Seq)
@@ -81,7 +81,7 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 		c.Buttons = taskButtons(t, sh.Who)
 		if i < cardsWithLog {
 			if c.Log, err = s.lastLines(r.Context(), t); err != nil {
-				return nil, err
+				return nil, known(err, t.TaskKey)
 			}
 		}
 	}

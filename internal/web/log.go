@@ -158,7 +158,7 @@ func (s *Site) showLog(r *http.Request, sh *shell) (any, error) {
 	v := logPageView{State: state, Task: state.Tasks[0]}
 	v.Look = lookOfState(v.Task)
 	if v.Log, err = s.readLog(r.Context(), key, query{r.URL.Query()}, logPage); err != nil {
-		return nil, err
+		return nil, known(err, key)
 	}
 	sh.Title = fmt.Sprintf("Log of %d %s · %s %s", key.Seq, clip(v.Task.Title(), 40), state.WorkflowID, short(key.Flow))
 	sh.Active, sh.Icon, sh.AsOf = "Flows", v.Look.Class, state.AsOf

@@ -361,6 +361,17 @@ func TestUnavailable_Form(t *testing.T) {
 	require.NotContains(t, w.Body.String(), "Try again")
 }
 
+// A flow that is deleted while its page is read is one that is not there: no fault of ours.
+func TestDeletedMeanwhile(t *testing.T) {
+	t.Parallel()
+	store := fullStore("plain")
+	store.log = func(flow.LogFilter) (flow.LogPage, error) { return flow.LogPage{}, fmt.Errorf("read: %w", flow.ErrNotFound) }
+	s := newSite(t, Config{}, store)
+	for _, path := range []string{"/flows/plain", "/flows/plain?task=1&panel=log", "/flows/plain/tasks/1/log"} {
+		require.Equal(t, http.StatusNotFound, get(s, path).Code, path)
+	}
+}
+
 // What is unexpected is for the log alone.
 func TestInternalError(t *testing.T) {
 	t.Parallel()
