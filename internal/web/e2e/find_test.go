@@ -125,6 +125,7 @@ func TestUI_38_DatabaseIsAway(t *testing.T) {
 	open.expect("status of 503")
 	open.expect("Failed to load resource")
 	open.expect(`console: "Response Status Error Code 503`) // htmx says which request has failed
+	open.dialog("header", "Rerun…")
 	p.Silence()
 	p.Cut()
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/api/v1/flows/kept": 503, flowPath("kept"): 503} {
@@ -138,8 +139,29 @@ func TestUI_38_DatabaseIsAway(t *testing.T) {
 	open.await("it says so", `!document.getElementById("stale").hidden`)
 	open.badge("Failed")
 	require.Equal(t, 5, open.count(".graph-svg .n"), "what it had is still there")
+	open.click("dialog button.primary")
+	open.await("it says what came of it", `document.querySelector("dialog .bad")?.innerText.includes("send the form again")`)
+	open.picture("TestUI_38_Action")
 	p.Heal()
 	b.badge("Failed")
 	open.await("it is back", `document.getElementById("stale").hidden`)
 	require.True(t, strings.HasPrefix(open.path(), flowPath("kept")))
+	open.click("dialog button.primary")
+	open.closed()
+	require.Equal(t, "3 3 0 0 0", w.statuses("kept"))
+}
+
+// A page of what somebody has deleted says so, and so does what is asked of it.
+func TestUI_DeletedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("gone", shapes[0])
+	b := w.open(flowPath("gone"))
+	b.badge("Failed")
+	b.expect("status of 404")
+	b.expect(`console: "Response Status Error Code 404`)
+	w.exec(`DELETE FROM kr_task_stat WHERE task_flow_id = 'gone'`)
+	b.await("the page says so", `document.getElementById("stale").innerText.includes("no longer there")`)
+	b.badge("Failed") // what it had is still there
+	b.pressed(".flow-head a.button", "Rerun…")
+	b.await("so does the action", `document.querySelector("#message .bad")?.innerText.includes("No flow has the id")`)
 }

@@ -32,7 +32,6 @@ document.addEventListener("htmx:afterSwap", (e) => {
     // Once the focus is somewhere in it, it stays there: htmx would set it again a moment later.
     if (body.contains(document.activeElement)) body.querySelector("[autofocus]")?.removeAttribute("autofocus");
   }
-  document.querySelectorAll("[data-dismiss]").forEach((b) => (b.hidden = false));
 });
 dialog.addEventListener("close", () => {
   body.replaceChildren();
@@ -94,7 +93,6 @@ if (new URLSearchParams(location.search).has("did")) {
   url.searchParams.delete("did");
   history.replaceState(history.state, "", url);
 }
-document.querySelectorAll("[data-dismiss]").forEach((b) => (b.hidden = false));
 
 document.addEventListener("htmx:beforeSwap", (e) => {
   const { xhr, requestConfig } = e.detail;
@@ -106,4 +104,20 @@ document.addEventListener("htmx:beforeSwap", (e) => {
   } else if (xhr.status < 300) {
     dialog.close();
   }
+});
+
+// What came to nothing is said where one looks: over the button that was pressed in the
+// dialog, else above the page. What was typed stays.
+document.addEventListener("htmx:afterRequest", (e) => {
+  const { xhr, successful, target, requestConfig } = e.detail;
+  body.querySelector(".bad")?.remove();
+  if (successful || (target !== body && requestConfig.verb !== "post")) return;
+  const page = new DOMParser().parseFromString(xhr.responseText, "text/html");
+  const said = [...page.querySelectorAll("main :is(h1, h1 + p)")].map((n) => n.textContent).join(": ");
+  const note = document.createElement("p");
+  note.role = "alert";
+  note.className = "message bad";
+  note.textContent = said || /"detail":"(.*?)",/.exec(xhr.responseText)?.[1] || "Flower cannot be reached: try again";
+  if (dialog.open) body.querySelector(".buttons").before(note);
+  else document.getElementById("message").replaceChildren(note);
 });

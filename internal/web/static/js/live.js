@@ -7,6 +7,7 @@ const build = document.querySelector('meta[name="build"]').content;
 
 const out = new Set(); // requests that are out for #live
 let fails = 0; // refreshes that failed, one after another
+let gone = false; // the last one did since what is shown is no longer there
 let timer = 0;
 let shown = ""; // the ETag of what #live shows
 let fresh = performance.now(); // when it was last known to be right
@@ -69,10 +70,11 @@ document.addEventListener("htmx:beforeSwap", (e) => {
 });
 
 document.addEventListener("htmx:afterRequest", (e) => {
-  const { xhr, successful } = e.detail;
+  const { xhr, successful, requestConfig } = e.detail;
   if (!out.delete(xhr)) return;
-  if (!ours(e)) return plan(); // an action that was refused: a dialog shows its answer
   if (xhr.status === 401) location.reload(); // the token is no longer good: to where one is asked for
+  if (!ours(e) || (requestConfig.verb === "post" && !successful)) return plan(); // an action, of which dialog.js tells
+  gone = xhr.status === 404;
   fails = successful ? 0 : fails + 1;
   if (successful) {
     fresh = performance.now();
@@ -96,7 +98,7 @@ function stale() {
   const note = document.getElementById("stale");
   note.hidden = fails === 0;
   root.classList.toggle("stale", fails > 0);
-  if (fails > 0) note.textContent = `Reconnecting, last update ${Math.round((performance.now() - fresh) / 1000)} s ago`;
+  if (fails > 0) note.textContent = `${gone ? "This is no longer there" : "Reconnecting"}, last update ${Math.round((performance.now() - fresh) / 1000)} s ago`;
 }
 setInterval(() => fails > 0 && stale(), 1000);
 
