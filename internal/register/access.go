@@ -28,7 +28,7 @@ func (s *Server) identified(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r.WithContext(access.With(r.Context(), p)))
 		case s.asksForLogin(r, err):
 			w.Header().Add("Vary", "Accept")
-			http.Redirect(w, r, s.cfg.BasePath+s.cfg.LoginPage+"?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+			http.Redirect(w, r, s.cfg.BasePath+s.cfg.LoginPage+"?next="+url.QueryEscape(s.wanted(r)), http.StatusSeeOther)
 		default:
 			s.fail(w, r, err)
 		}
@@ -61,12 +61,27 @@ func (s *Server) principal(r *http.Request, need access.Role) (access.Principal,
 // guarded reports whether callers must say who they are.
 func (s *Server) guarded() bool { return s.cfg.Access != nil && s.cfg.Access.On() }
 
-// asksForLogin reports whether a request is a browser's for a page, which somebody without
-// a token is shown after the one that asks for it.
+// asksForLogin reports whether a request is a browser's for a page, or of a page's form, and
+// somebody without a token is shown the page that asks for one. What a script of a page
+// asks for is a part of one: it is told 401, and loads the page again.
 func (s *Server) asksForLogin(r *http.Request, err error) bool {
 	return s.cfg.LoginPage != "" && (errors.Is(err, access.ErrNoToken) || errors.Is(err, access.ErrWrongToken)) &&
-		(r.Method == http.MethodGet || r.Method == http.MethodHead) &&
-		!strings.HasPrefix(r.URL.EscapedPath(), "/api/") && strings.Contains(r.Header.Get("Accept"), "text/html")
+		(r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodPost && !isRegister(r)) &&
+		!strings.HasPrefix(r.URL.EscapedPath(), "/api/") && strings.Contains(r.Header.Get("Accept"), "text/html") &&
+		r.Header.Get("HX-Request") == ""
+}
+
+// wanted is where somebody goes on who has signed in: to the page, or to that which had the
+// form, without the base path.
+func (s *Server) wanted(r *http.Request) string {
+	if r.Method != http.MethodPost {
+		return r.URL.RequestURI()
+	}
+	from, err := url.Parse(r.Referer())
+	if err != nil || from.Host != r.Host {
+		return "/"
+	}
+	return strings.TrimPrefix(from.RequestURI(), s.cfg.BasePath)
 }
 
 // client returns the address that a request came from.

@@ -293,9 +293,18 @@ func TestServer_BrowsersAreSentToTheLogin(t *testing.T) {
 	for name, w := range map[string]*httptest.ResponseRecorder{
 		"curl":          send(t, h, "GET", "/flows", "", "Accept", "*/*"),
 		"the API":       send(t, h, "GET", "/api/v1/flows", "", "Accept", html),
-		"what a button": send(t, h, "POST", "/flows/x/rerun", "", "Accept", html),
+		"what a button": send(t, h, "POST", "/flows/x/rerun", "", "Accept", html, "HX-Request", "true"),
+		"a refresh":     send(t, h, "GET", "/flows", "", "Accept", html, "HX-Request", "true"),
+		"the contract":  send(t, h, "POST", "/register/sample", "", "Accept", html),
 	} {
 		require.Equal(t, http.StatusUnauthorized, w.Code, name)
+	}
+	for from, next := range map[string]string{
+		"http://localhost:8000/flower/flows/a%2Fb?task=3": "/flows/a%2Fb?task=3", "http://evil.example/flows": "/", "": "/", "%": "/",
+	} {
+		w := send(t, h, "POST", "/flower/flows/x/hold", "", "Accept", html, "Referer", from)
+		require.Equal(t, http.StatusSeeOther, w.Code, from)
+		require.Equal(t, "/flower/login?next="+url.QueryEscape(next), w.Header().Get("Location"), from)
 	}
 	w := send(t, h, "POST", "/flows/x/rerun", "", "Accept", html, "Cookie", "flower_token="+k.tokens[access.Reader])
 	require.Equal(t, http.StatusForbidden, w.Code, "who is known and may not is not asked who it is")

@@ -71,8 +71,8 @@ document.addEventListener("htmx:beforeSwap", (e) => {
 
 document.addEventListener("htmx:afterRequest", (e) => {
   const { xhr, successful, requestConfig } = e.detail;
-  if (!out.delete(xhr)) return;
   if (xhr.status === 401) location.reload(); // the token is no longer good: to where one is asked for
+  if (!out.delete(xhr)) return;
   if (!ours(e) || (requestConfig.verb === "post" && !successful)) return plan(); // an action, of which dialog.js tells
   gone = xhr.status === 404;
   fails = successful ? 0 : fails + 1;
