@@ -51,10 +51,25 @@ func newErrorView(id, text string) errorView {
 	}
 	lines := strings.Split(strings.TrimRight(rest, "\n\r\t "), "\n")
 	v.Rest = lines
-	if len(lines) > errorLines+2 {
-		v.Rest, v.More = lines[:errorLines], lines[errorLines:]
+	if heightOf(lines) > errorLines+2 {
+		n := 0
+		for heightOf(lines[:n+1]) <= errorLines {
+			n++
+		}
+		v.Rest, v.More = lines[:n], lines[n:]
 	}
 	return v
+}
+
+// heightOf is how many lines of a page these are: a server may answer with all of a page in
+// one line.
+func heightOf(lines []string) int {
+	const width = 150 // characters that fit into one, roughly
+	n := len(lines)
+	for _, l := range lines {
+		n += len(l) / width
+	}
+	return n
 }
 
 // failureCards makes a card for each failure, the earliest first: it is the cause.

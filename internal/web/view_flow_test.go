@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -164,6 +165,9 @@ func TestErrorView(t *testing.T) {
 	require.Len(t, v.More, 40-errorLines)
 	require.Equal(t, errorView{ID: "id", First: "one"}, newErrorView("id", "one\n \n"))
 	require.Len(t, newErrorView("id", "a\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n13").Rest, 13, "one line is not folded away")
+	v = newErrorView("e", "502 Bad Gateway\n<html>\n"+strings.Repeat("<p>", 5000))
+	require.Equal(t, []string{"<html>"}, v.Rest, "what is one line may be a page high")
+	require.Len(t, v.More, 1)
 }
 
 func TestAttemptText(t *testing.T) {
