@@ -365,7 +365,9 @@ func TestUnavailable_Form(t *testing.T) {
 func TestDeletedMeanwhile(t *testing.T) {
 	t.Parallel()
 	store := fullStore("plain")
-	store.log = func(flow.LogFilter) (flow.LogPage, error) { return flow.LogPage{}, fmt.Errorf("read: %w", flow.ErrNotFound) }
+	store.log = func(flow.LogFilter) (flow.LogPage, error) {
+		return flow.LogPage{}, fmt.Errorf("read: %w", flow.ErrNotFound)
+	}
 	s := newSite(t, Config{}, store)
 	for _, path := range []string{"/flows/plain", "/flows/plain?task=1&panel=log", "/flows/plain/tasks/1/log"} {
 		require.Equal(t, http.StatusNotFound, get(s, path).Code, path)
