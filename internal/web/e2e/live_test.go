@@ -111,6 +111,21 @@ func TestUI_17_RefreshesLeaveThePersonAlone(t *testing.T) {
 	}
 }
 
+// Back twice at once, while the page looks for no news: it shows what the address says.
+func TestUI_BackTwice(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("back", shapes[0])
+	b := w.open(flowPath("back"))
+	b.click("#set-live")
+	for _, n := range []string{"1", "2", "4"} {
+		b.click("#t-" + n + " a")
+		b.await("the task is selected", `document.querySelector("#task h2").innerText.startsWith("`+n+` ")`)
+	}
+	eval[struct{}](b, `history.back(); addEventListener("popstate", () => history.back(), {once: true}); undefined`)
+	b.await("the address is the first task's", `location.search === "?task=1"`)
+	b.await("so is the page", `document.querySelector("#task h2").innerText.startsWith("1 ")`)
+}
+
 // 19. Twelve tabs over HTTP/1.1: none waits for another.
 func TestUI_19_TwelveTabs(t *testing.T) {
 	w := newWorld(t)

@@ -1,6 +1,6 @@
 // The selected task: links marked data-select change ?task= and ?panel= in place, where
 // nothing else on the page moves.
-import { live, tick } from "./live.js";
+import { live } from "./live.js";
 
 /** Goes to a URL of the same page without leaving it. */
 export function select(href) {
@@ -20,4 +20,5 @@ document.addEventListener("click", (e) => {
   select(url.href);
 });
 
-addEventListener("popstate", () => tick());
+// Back again before that is there: as with clicks, the last one counts.
+addEventListener("popstate", () => select(location.href));
