@@ -1,10 +1,12 @@
 -- +goose Up
 
 -- When things began. A task whose program has paused had no start while it waited, and in
--- the end only that of its last look: a Wait of two hours, or a Flow, took
--- nothing. And a flow whose first task was tried again had started with the last attempt.
+-- the end only that of its last look: a Wait of two hours, or a Flow, took nothing. And a
+-- flow whose first task was tried again had started with the last attempt.
 
-ALTER TABLE kr_task_stat ADD COLUMN began_ts timestamptz CONSTRAINT kr_task_began_is_finite CHECK (isfinite(began_ts));
+-- Nothing is in it that could be wrong, and to look would keep everybody waiting: the next
+-- migration does, when nobody waits for it.
+ALTER TABLE kr_task_stat ADD COLUMN began_ts timestamptz, ADD CONSTRAINT kr_task_began_is_finite CHECK (isfinite(began_ts)) NOT VALID;
 COMMENT ON COLUMN kr_task_stat.began_ts IS 'Kept by Flower: when the program started that has paused since. It is in started_ts when the task has ended.';
 COMMENT ON COLUMN kr_task_stat.started_ts IS 'When the present attempt was claimed; empty while the task waits. Of a task that has ended: when its program started, before all pauses.';
 
