@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/process"
@@ -221,7 +222,8 @@ func (c command) environ(in Input) []string {
 	return env
 }
 
-// exitError says how a command failed, and what it said last.
+// exitError says how a command failed, and what it said last. Its first line is what lists
+// show.
 func exitError(exit process.Exit, stderr, stdout string) error {
 	text := fmt.Sprintf("it ended with exit code %d", exit.Code)
 	if exit.Signal != 0 {
@@ -229,11 +231,27 @@ func exitError(exit process.Exit, stderr, stdout string) error {
 	}
 	switch {
 	case stderr != "":
-		text += ": " + stderr
+		text += ": " + causeFirst(stderr)
 	case stdout != "":
 		text += "; the end of its output: " + stdout
 	}
 	return errors.New(text)
+}
+
+// causeFirst puts a line before what somebody said that says more than the first one: the last
+// that is not indented, where the first is the middle of something (see tail.marked), or there
+// is a Python traceback, which has the exception at its end.
+func causeFirst(said string) string {
+	if !strings.HasPrefix(said, "…") && !strings.Contains(said, "Traceback (most recent call last):") {
+		return said
+	}
+	lines := strings.Split(said, "\n")
+	for _, line := range slices.Backward(lines[1:]) {
+		if line != "" && !unicode.IsSpace(rune(line[0])) {
+			return cut(line, 400) + "\n" + said
+		}
+	}
+	return said
 }
 
 // commandOutput is the output of a command that succeeded:
