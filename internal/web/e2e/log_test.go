@@ -78,6 +78,27 @@ func TestUI_06_LongLog(t *testing.T) {
 	require.Contains(t, last, "line number 50000")
 }
 
+// A log that grows by more lines between two looks than a page has is whole, and in order.
+func TestUI_LogGrowsFast(t *testing.T) {
+	w := newWorld(t)
+	w.exec(`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, exec_status, attempt, started_ts)
+		VALUES ('hurry', 1, 0, 'hurry', 1, 1, 1, now())`)
+	printed := func(from, to int) {
+		w.exec(`INSERT INTO kr_task_log (task_flow_id, task_exec_seq, attempt, claim_id, line_no, line_ts, stream, text)
+			SELECT 'hurry', 1, 1, '00000000-0000-0000-0000-000000000001', n, now(), 'stdout', 'line ' || n FROM generate_series($1::int, $2::int) AS n`, from, to)
+	}
+	printed(1, 300)
+	b := w.open(flowPath("hurry") + "?panel=log")
+	whole := `(() => {
+		const numbers = [...document.querySelectorAll("#log-lines > .line")].map(l => Number(l.dataset.no));
+		return numbers.every((n, i) => i === 0 || n === numbers[i - 1] + 1) && numbers.at(-1);
+	})()`
+	b.await("its end", whole+` === 300`)
+	printed(301, 900)
+	b.await("its new end", whole+` === 900`)
+	require.Equal(t, "101", eval[string](b, `document.querySelector("#log-lines > .line").dataset.no`))
+}
+
 func countLines(t *testing.T, r *http.Response) (n int, last string) {
 	t.Helper()
 	in := bufio.NewScanner(r.Body)

@@ -51,7 +51,16 @@ async function fill() {
   }
 }
 
-onChange(() => fill());
+// New lines of which none follows one that is here were put before those that are kept.
+function order() {
+  const all = lines();
+  while (all?.firstElementChild && numberOf(all.firstElementChild) > numberOf(all.lastElementChild)) all.append(all.firstElementChild);
+}
+
+onChange(() => {
+  order();
+  fill();
+});
 
 // A morph keeps the lines that are here, as long as it is about the same log.
 let same = false;
