@@ -55,8 +55,8 @@ func TestWait_TheWatcherIsKilled(t *testing.T) {
 	w.await(flow, "3 3 3")
 	wait := w.rows(flow)[1]
 	require.Equal(t, 2, wait.Attempt)
-	require.False(t, wait.Started.Before(until), "it went on too early")
-	require.Less(t, wait.Started.Sub(until), 15*time.Second, "although nothing but the time has woken the watcher")
+	require.False(t, wait.Finished.Before(until), "it went on too early")
+	require.Less(t, wait.Finished.Sub(until), 15*time.Second, "although nothing but the time has woken the watcher")
 	require.Contains(t, w.output(flow, 2), until.UTC().Format("2006-01-02T15:04:05"))
 	w.sound()
 }
@@ -84,7 +84,7 @@ func TestWait_TheDatabaseIsRestarted(t *testing.T) {
 	c.start()
 	w = c.world()
 	w.await(flow, "3 3")
-	require.False(t, w.rows(flow)[0].Started.Before(until))
+	require.False(t, w.rows(flow)[0].Finished.Before(until))
 	require.Equal(t, 2, w.rows(flow)[0].Attempt)
 	w.sound()
 }
@@ -257,7 +257,7 @@ func TestWait_HeldResumedCancelled(t *testing.T) {
 	w.exec(`SELECT flower_resume($1)`, later)
 	require.Equal(t, until, w.pausedUntil(later, 1), "the wait goes on")
 	w.await(later, "3 3")
-	require.False(t, w.rows(later)[0].Started.Before(until))
+	require.False(t, w.rows(later)[0].Finished.Before(until))
 
 	// Run again, it waits anew; and a person has the last word.
 	w.exec(`UPDATE kr_task_stat SET run_after = NULL WHERE task_flow_id = $1`, never)

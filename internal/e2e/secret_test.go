@@ -109,7 +109,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 
 	rows := w.rows(flow)
 	require.Contains(t, rows[3].Error, "403 Forbidden: *** and ***")
-	require.Equal(t, `parameter "SLEEP_TIME_SECOND": "***" is not a number of seconds from 0 to 86400`, rows[5].Error)
+	require.Equal(t, `parameter "SLEEP_TIME_SECOND": "***" is not a number of seconds from 0 to 86400; it was computed from ${{ secrets.CANARY }}`, rows[5].Error)
 	require.Contains(t, rows[6].Error, strings.Repeat("x", 50)+`***…" is not a number`)
 	require.Contains(t, rows[7].Error, `${{ float(secrets.MINE) }}: invalid operation: float(***)`)
 	require.Contains(t, rows[11].Error, "secret MISSING: the watcher has none of that name")
