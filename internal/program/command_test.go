@@ -110,20 +110,20 @@ func TestCommand_TheFirstLineOfAnErrorSaysWhy(t *testing.T) {
 	t.Parallel()
 	const trace = "Traceback (most recent call last):\n  File \"load.py\", line 3, in <module>\n    load(day)\n"
 	frames := strings.Repeat("  File \"load.py\", line 3, in <module>\n", 100)
-	for said, want := range map[string]string{
-		"no such\ncustomer":                            "no such\ncustomer",
-		"one line":                                     "one line",
-		trace + "KeyError: 'day'\n":                    "KeyError: 'day'\n" + trace + "KeyError: 'day'",
-		"INFO loads\n" + trace + "Oh: no\n  why\n":     "Oh: no\nINFO loads\n" + trace + "Oh: no\n  why",
-		"Traceback (most recent call last):":           "Traceback (most recent call last):",
-		trace + frames + "KeyError: 'day'\n\n":         "KeyError: 'day'\n…",
-		strings.Repeat("x", 3000) + "\n\tat Main":      "…xxx",
-		"Exception: a\n\tat A\nCaused by: b\n\tat B\n": "Exception: a\n\tat A\nCaused by: b\n\tat B",
+	for _, c := range []struct{ said, want string }{
+		{"no such\ncustomer", "no such\ncustomer"},
+		{"one line", "one line"},
+		{trace + "KeyError: 'day'\n", "KeyError: 'day'\n" + trace + "KeyError: 'day'"},
+		{"INFO loads\n" + trace + "Oh: no\n  why\n", "Oh: no\nINFO loads\n" + trace + "Oh: no\n  why"},
+		{"Traceback (most recent call last):", "Traceback (most recent call last):"},
+		{trace + frames + "KeyError: 'day'\n\n", "KeyError: 'day'\n…"},
+		{strings.Repeat("x", 3000) + "\n\tat Main", "…xxx"},
+		{"Exception: a\n\tat A\nCaused by: b\n\tat B\n", "Exception: a\n\tat A\nCaused by: b\n\tat B"},
 	} {
-		t.Run(want, func(t *testing.T) {
+		t.Run(c.want, func(t *testing.T) {
 			t.Parallel()
-			_, _, err := runCommand(t, testCommands, mustJSON(t, map[string]any{"argv": []string{"cat >&2; exit 1"}, "shell": true, "stdin": said}))
-			require.ErrorContains(t, err, "it ended with exit code 1: "+want)
+			_, _, err := runCommand(t, testCommands, mustJSON(t, map[string]any{"argv": []string{"cat >&2; exit 1"}, "shell": true, "stdin": c.said}))
+			require.ErrorContains(t, err, "it ended with exit code 1: "+c.want)
 			require.LessOrEqual(t, len(err.Error()), maxStderr+512)
 		})
 	}
