@@ -147,6 +147,8 @@ func TestUI_04_HostileText(t *testing.T) {
 	require.NotContains(t, first, "\u001b")
 	require.NotContains(t, first, "[31m")
 	require.Contains(t, first, "日本語")
+	require.NotContains(t, b.text(".failure"), "xxx", "what is long is folded away")
+	eval[struct{}](b, `document.querySelector(".failure details:has(.said)").open = true; undefined`)
 	require.Contains(t, b.text(".failure"), strings.Repeat("x", 5000))
 	require.Contains(t, b.text(".failure"), "line three {{.}} ${alert(3)}")
 	require.Contains(t, eval[string](b, `document.querySelector(".n title").textContent`), "<script>alert(5)</script> title")
