@@ -2,7 +2,8 @@
 
 -- When things began. A task whose program has paused had no start while it waited, and in
 -- the end only that of its last look: a Wait of two hours, or a Flow, took nothing. And a
--- flow whose first task was tried again had started with the last attempt.
+-- flow whose first task was tried again had started with the last attempt. Nor has a flow
+-- ended that waits for approval.
 
 -- Nothing is in it that could be wrong, and to look would keep everybody waiting: the next
 -- migration does, when nobody waits for it.
@@ -23,8 +24,8 @@ SELECT f.task_flow_id, f.task_id,
        left(split_part(x.error, E'\n', 1), 120) AS error,
        c.waiting, c.running, c.suspended, c.finished, c.ignored,
        f.registered_by, f.registered_ts, least(c.started_ts, a.started_ts) AS started_ts,
-       CASE WHEN c.running = 0 AND c.can_go = 0 THEN c.ended_ts END AS ended_ts,
-       CASE WHEN c.running = 0 AND c.can_go = 0 THEN c.ended_ts ELSE statement_timestamp() END - least(c.started_ts, a.started_ts) AS took,
+       CASE WHEN c.running = 0 AND c.can_go = 0 AND (c.asks = 0 OR c.failed > 0) THEN c.ended_ts END AS ended_ts,
+       CASE WHEN c.running = 0 AND c.can_go = 0 AND (c.asks = 0 OR c.failed > 0) THEN c.ended_ts ELSE statement_timestamp() END - least(c.started_ts, a.started_ts) AS took,
        c.asks
 FROM   kr_flow f
 CROSS JOIN LATERAL (
@@ -56,6 +57,7 @@ LEFT JOIN LATERAL (
 ) x ON true
 WHERE c.tasks > 0;
 COMMENT ON COLUMN v_flow.started_ts IS 'When a task of it was started for the first time.';
+COMMENT ON COLUMN v_flow.ended_ts IS 'When its last task ended; empty while something of it runs or could run, or all that is left waits for approval.';
 
 CREATE OR REPLACE VIEW v_task AS
 SELECT t.task_flow_id, t.task_exec_seq, flower_title(t.description, t.program) AS title,
@@ -176,5 +178,6 @@ LEFT JOIN LATERAL (
 ) x ON true
 WHERE c.tasks > 0;
 COMMENT ON COLUMN v_flow.started_ts IS 'When its first task started.';
+COMMENT ON COLUMN v_flow.ended_ts IS 'When its last task ended; empty while something of it runs or could run.';
 COMMENT ON COLUMN kr_task_stat.started_ts IS 'When the present attempt was claimed; empty while the task waits.';
 ALTER TABLE kr_task_stat DROP COLUMN began_ts;

@@ -111,7 +111,7 @@ type Flow struct {
 	Note            *string    `json:"note"`
 	RegisteredTs    *timestamp `json:"registeredTs"`
 	StartedTs       *timestamp `json:"startedTs" doc:"When a task of it was started for the first time."`
-	EndedTs         *timestamp `json:"endedTs" doc:"Null while something runs or can."`
+	EndedTs         *timestamp `json:"endedTs" doc:"Null while something runs, can, or waits for approval."`
 	DurationMs      *int64     `json:"durationMs"`
 	Parameters      object     `json:"parameters" doc:"Given with the request. In lists null where they are larger than 1 kB."`
 	URL             string     `json:"url" doc:"The path of its page."`

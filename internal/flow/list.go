@@ -81,7 +81,7 @@ type Summary struct {
 	RegisteredBy string // empty for rows inserted by hand
 	Note         string
 	StartedAt    time.Time     // of its first task
-	EndedAt      time.Time     // of its last task; zero while something runs or can
+	EndedAt      time.Time     // of its last task; zero while something runs, can, or asks
 	Took         time.Duration // from StartedAt to EndedAt, or until AsOf
 	Position     Position      // its own
 }

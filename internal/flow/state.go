@@ -17,7 +17,7 @@ type State struct {
 	Status string
 
 	StartedAt time.Time // of the first attempt at a task of it
-	EndedAt   time.Time // of the last one; zero while something runs or can
+	EndedAt   time.Time // of the last one; zero while something runs, can, or asks
 
 	AsOf time.Time // the database's clock when this was read
 

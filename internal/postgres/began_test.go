@@ -86,6 +86,12 @@ func TestBegan_OfWhatAsks(t *testing.T) {
 	first := claimOne(t, w)
 	verdict(t, w, paused(first, flow.Pause{Ask: true, Why: "publish?"}))
 	began(t, w, id, first.StartedAt)
+	hasEnded := `SELECT ended_ts IS NOT NULL AND took = ended_ts - started_ts FROM v_flow WHERE task_flow_id = $1`
+	require.False(t, value[bool](t, w, hasEnded, string(id)), "it goes on with the answer")
+	byHand(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, exec_status, reason)
+	              VALUES ($1, 2, 0, 'sample', 1, 2, 'failed')`, string(id))
+	require.True(t, value[bool](t, w, hasEnded, string(id)), "what failed is repaired first")
+	byHand(t, w, `DELETE FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = 2`, string(id))
 	byHand(t, w, `SELECT flower_approve($1, 1)`, string(id))
 	began(t, w, id, first.StartedAt)
 	finish(t, w, claimOne(t, w))
