@@ -25,8 +25,9 @@ func (original) ignoresOthers() {}
 // only the expressions are judged: a watcher may have them.
 //
 // A parameter of request that a program does not know is no mistake, nor is one of an
-// earlier request (w.Merged): it goes to every task, and is for some of them. But it is data: an expression in it is refused, since
-// it would be evaluated like the definition's, and might ask for secrets.
+// earlier request (w.Merged): it goes to every task, and is for some of them. But it is
+// data: an expression in it is refused, since it would be evaluated like the definition's,
+// and might ask for secrets.
 func (s Set) CheckWorkflow(w flow.Workflow, request json.RawMessage) error {
 	given, err := members(request)
 	if err != nil {
