@@ -225,8 +225,10 @@ func (c Config) engineSettings() []string {
 		return nil
 	}
 	// A batch that waits for a row that somebody has locked is given up soon: the others
-	// of the batch are not to wait with it.
-	return append(c.sessionSettings(), "lock_timeout=1000", "plan_cache_mode=force_generic_plan", "jit=off",
+	// of the batch are not to wait with it. And well before the server looks for deadlocks
+	// (deadlock_timeout, 1 s), which ends whoever waits longest: that would be a person as
+	// often as not, while the engine does the same again by itself.
+	return append(c.sessionSettings(), "lock_timeout=500", "plan_cache_mode=force_generic_plan", "jit=off",
 		"enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off", "enable_bitmapscan=off",
 		"enable_sort=off", "enable_material=off")
 }

@@ -139,7 +139,7 @@ func TestConfig_SessionSettings(t *testing.T) {
 		require.NoError(t, l.selectAll(t.Context(), &v, `SELECT current_setting('`+setting+`')`))
 		return v[0]
 	}
-	for setting, want := range map[string]string{"statement_timeout": "8s", "lock_timeout": "1s", "TimeZone": "UTC", "application_name": "flower-test"} {
+	for setting, want := range map[string]string{"statement_timeout": "8s", "lock_timeout": "500ms", "TimeZone": "UTC", "application_name": "flower-test"} {
 		require.Equal(t, want, ask(w.DB, w.engine, setting), setting)
 	}
 	require.Equal(t, "2s", ask(w.DB, w.beat, "statement_timeout"))

@@ -101,3 +101,49 @@ func TestInsert_ARunningTaskHasBegun(t *testing.T) {
 	insert(t, w, "f", 3, [2]int{2, 0})
 	require.ErrorContains(t, refused(t, w, `SELECT flower_rerun('f', NULL, 'all')`), "is running, since 20")
 }
+
+// Where a person and the engine wait for each other, the engine gives way: it does the
+// same again by itself, and a person would read "deadlock detected".
+func TestAdvance_GivesWayToAPerson(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	for range 5 { // a machine that is held up for half a second can turn it round
+		id := register(t, w, def(), def(1), def(1))
+		task := claimOne(t, w)
+		brief, person := begin(t, w), begin(t, w)
+		const touch = `UPDATE kr_task_stat SET task_priority = 1 WHERE task_flow_id = $1 AND task_exec_seq = $2`
+		mustExec(t, brief, touch, string(id), 2)
+		mustExec(t, person, touch, string(id), 3)
+		var adv flow.Advanced
+		engine := async(func() (err error) { // it has task 1, and waits for 2
+			adv, err = w.Advance(background, finished(task), flow.Claim{ID: newID(), Watcher: w.watcher, Programs: programs})
+			return err
+		})
+		awaitBlocked(t, w, 1)
+		wait := async(func() error {
+			_, err := person.Exec(touch, string(id), 1)
+			return err
+		})
+		awaitBlocked(t, w, 2)
+		require.NoError(t, brief.Commit()) // the engine has 2, too, and waits for the person
+		err := wait()
+		if err == nil {
+			require.NoError(t, person.Commit())
+		} else {
+			require.NoError(t, person.Rollback())
+		}
+		require.NoError(t, engine())
+		for len(adv.Rejected) > 0 {
+			require.True(t, adv.Rejected[0].Busy)
+			adv = advance(t, w, finished(task), flow.Claim{})
+		}
+		sound(t, w)
+		require.Equal(t, "3 0 0", statuses(t, w, id))
+		if err == nil {
+			return
+		}
+		t.Log(err)
+		byHand(t, w, `DELETE FROM kr_task_stat WHERE task_flow_id = $1`, string(id))
+	}
+	t.Error("it was the person each time")
+}
