@@ -38,9 +38,15 @@ const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t
 // dependent, since an UPDATE … FROM changes a row only once) → predicted (which of them
 // can probably go, by the statement's snapshot) → head (the queue's first rows that nobody
 // holds, task row locked) → bar (what goes first of all that cannot be claimed directly) →
-// chosen (predicted ones that come before it) → mine, taken, claimed (from the queue), and
-// counted (dependents counted down and, if chosen and still so on their newest version,
-// claimed) → queued (the others that can go).
+// chosen (predicted ones that come before it) → share (how much of the head is for the
+// workers that are left), taken and claimed (the queue's rows and their tasks), and counted
+// (dependents counted down and, if chosen and still so on their newest version, claimed) →
+// queued (the others that can go).
+//
+// taken and claimed name their rows in lists of places. A join with the head would take turns
+// with it, so that other watchers meet rows in the queue whose tasks are locked, and carries a
+// copy of each row along. It took a tenth more of the statement's time, and a fifth of what a
+// watcher's two calls get done.
 //
 // Of the queue one row more than needed is looked at: a dependent may be claimed directly
 // only if it comes before that row. The row must be one that nobody holds: taken from the
@@ -71,8 +77,8 @@ WITH given AS MATERIALIZED (
            AND t.watcher_id IS NOT NULL
     RETURNING t.task_flow_id, t.task_exec_seq, t.dependents
 ), released AS MATERIALIZED (
-    SELECT d.task_flow_id, c.seq, count(*)::int AS n
-    FROM   done d, unnest(d.dependents) AS c(seq)
+    SELECT task_flow_id, seq, count(*)::int AS n
+    FROM   (SELECT task_flow_id, unnest(dependents) AS seq FROM done) d
     GROUP  BY 1, 2
 ), me AS MATERIALIZED (
     SELECT CASE WHEN EXISTS (SELECT FROM kr_watcher WHERE watcher_id = $5::uuid AND NOT draining
@@ -111,28 +117,27 @@ WITH given AS MATERIALIZED (
     RETURNING t.exec_status = 1 AND t.claim_id = $6::uuid AS claimed,
               t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.gate = 0 AS ready,
               t.task_priority, t.registered_ts, ` + taskColumns + `
-), mine AS MATERIALIZED (
-    SELECT * FROM head LIMIT (SELECT free - (SELECT count(*) FROM chosen WHERE direct) FROM room)
-), taken AS (  -- as soon as may be: until then others try to lock the task
-    DELETE FROM kr_ready r USING mine WHERE r.ctid = mine.place
-    RETURNING r.task_priority, r.registered_ts, r.task_flow_id, r.task_exec_seq, mine.task
+), share AS MATERIALIZED (
+    SELECT free - (SELECT count(*) FROM chosen WHERE direct) AS mine, (SELECT count(*) FROM head) AS head FROM room
+), taken AS (  -- all of it before the first is claimed: until then others try to lock the task
+    DELETE FROM kr_ready r
+    WHERE  r.ctid = ANY (ARRAY(SELECT place FROM head LIMIT (SELECT mine FROM share)))
+    RETURNING r.ctid AS place
 ), claimed AS (
     UPDATE kr_task_stat t
     SET    ` + claimSet + `
-    FROM   taken
-    WHERE  t.ctid = taken.task AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
+    WHERE  t.ctid = ANY (CASE WHEN (SELECT count(*) FROM taken) > 0 THEN ARRAY(SELECT task FROM head LIMIT (SELECT mine FROM share)) END)
+           AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
     RETURNING ` + taskColumns + `
 ), queued AS (
     INSERT INTO kr_ready (` + order + `)
     SELECT ` + order + ` FROM counted WHERE ready
     UNION ALL
-    SELECT ` + order + ` FROM taken
+    SELECT ` + order + ` FROM head h JOIN taken USING (place)
     WHERE  (SELECT count(*) FROM taken) <> (SELECT count(*) FROM claimed)  -- or it would compare all with all, for nothing
-           AND NOT EXISTS (SELECT FROM claimed c WHERE c.task_flow_id = taken.task_flow_id AND c.task_exec_seq = taken.task_exec_seq)
+           AND NOT EXISTS (SELECT FROM claimed c WHERE c.task_flow_id = h.task_flow_id AND c.task_exec_seq = h.task_exec_seq)
     ON CONFLICT DO NOTHING
     RETURNING ` + order + `
-), size AS MATERIALIZED (
-    SELECT (SELECT count(*) FROM head) AS head, (SELECT count(*) FROM mine) AS mine
 )
 SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, started_us, rare
 FROM   claimed
@@ -141,7 +146,7 @@ SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, att
 FROM   counted WHERE claimed
 UNION ALL
 SELECT 'head', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, (head > mine)::int, NULL
-FROM   (SELECT * FROM head OFFSET (SELECT greatest(least(mine, head - 1), 0) FROM size) LIMIT 1) until, size
+FROM   (SELECT * FROM head OFFSET (SELECT greatest(least(mine, head - 1), 0) FROM share) LIMIT 1) until, share
 UNION ALL
 SELECT 'queued', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, n, NULL
 FROM   (SELECT *, count(*) OVER () AS n FROM queued ORDER BY ` + order + ` LIMIT 1) first

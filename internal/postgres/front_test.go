@@ -292,29 +292,31 @@ func TestAdvance_FindsWhatWasNotDeleted(t *testing.T) {
 }
 
 // A task that was changed after the claim's snapshot, and before the claim locked it, goes
-// back to the queue, and is claimed by the next one, with the change.
+// back to the queue, and is claimed by the next one, with the change. One that has another
+// place in the queue since then has it already.
 func TestAdvance_ATaskChangesMeanwhile(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		first := register(t, w, def())
 		task := claimOne(t, w)
 		require.Equal(t, first, task.Flow)
-		id := register(t, w, independent(3)...)
+		id := register(t, w, independent(4)...)
 		tx := begin(t, w)
 		mustExec(t, tx, `SELECT FROM kr_task_stat WHERE task_flow_id = $1 FOR UPDATE`, string(first))
 		var adv flow.Advanced
 		wait := async(func() (err error) {
-			adv, err = w.Advance(t.Context(), finished(task), flow.Claim{ID: newID(), Watcher: w.watcher, Free: 3, Programs: programs})
+			adv, err = w.Advance(t.Context(), finished(task), flow.Claim{ID: newID(), Watcher: w.watcher, Free: 4, Programs: programs})
 			return err
 		})
 		awaitBlocked(t, w, 1)
+		byHand(t, w, `UPDATE kr_task_stat SET task_priority = 1 WHERE task_flow_id = $1 AND task_exec_seq = 4`, string(id))
 		byHand(t, w, `UPDATE kr_task_stat SET parameters = '{"changed": true}' WHERE task_flow_id = $1 AND task_exec_seq = 2`, string(id))
 		require.NoError(t, tx.Commit())
 		require.NoError(t, wait())
 		require.Equal(t, []int{1, 3}, seqsOf(adv.Claimed))
 		require.Equal(t, 1, adv.Queued, "the watcher looks again")
-		require.Equal(t, []flow.TaskKey{{Flow: id, Seq: 2}}, ready(t, w))
+		require.Equal(t, []flow.TaskKey{{Flow: id, Seq: 2}, {Flow: id, Seq: 4}}, ready(t, w))
 		tasks := append(adv.Claimed, claim(t, w, 3)...)
-		require.ElementsMatch(t, []int{1, 2, 3}, seqsOf(tasks))
+		require.ElementsMatch(t, []int{1, 2, 3, 4}, seqsOf(tasks))
 		for _, task := range tasks {
 			require.Equal(t, task.Seq == 2, string(task.Parameters) == `{"changed": true}`, "%d: %s", task.Seq, task.Parameters)
 		}
