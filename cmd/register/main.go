@@ -47,6 +47,7 @@ func run(ctx context.Context, env *cli.Env) error {
 		return err
 	}
 	cfg.web.Access = control
+	cfg.database.AwaitSchema = true
 	db, err := postgres.Open(cfg.database, log.With("component", "register"))
 	if err != nil {
 		return err
@@ -56,7 +57,7 @@ func run(ctx context.Context, env *cli.Env) error {
 	return errors.Join(serve(ctx, cfg, db, log), db.Close())
 }
 
-// serve waits for the database and serves until ctx ends.
+// serve prepares the database and serves until ctx ends.
 func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) error {
 	prepare := db.Migrate
 	switch cfg.migrate {
@@ -65,13 +66,12 @@ func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) e
 	case "roles":
 		prepare = db.MigrateRoles
 	}
-	switch err := prepare(ctx); {
-	case err != nil && ctx.Err() != nil:
-		return ctx.Err() // told to stop while it waited
-	case err != nil:
+	if cfg.migrate == "only" || cfg.migrate == "roles" {
+		err := prepare(ctx)
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err() // told to stop while it waited
+		}
 		return err
-	case cfg.migrate == "only", cfg.migrate == "roles":
-		return nil
 	}
 	cfg.web.LoginPage = "/login"
 	live, end := context.WithCancel(context.WithoutCancel(ctx)) // metrics tell of the end, too
@@ -85,7 +85,7 @@ func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) e
 		cfg.web.Access.Reload()
 		server.Reload()
 	})
-	err = server.Run(ctx)
+	err = server.Run(ctx, prepare)
 	end()
 	return errors.Join(err, measured())
 }

@@ -47,8 +47,9 @@ func (b *bench) withWeb(ctx context.Context, f func(*web, *sql.DB, postgres.Conf
 		}
 		live, stop := context.WithCancel(ctx)
 		var server errgroup.Group
+		prepared := func(context.Context) error { return nil }
 		server.Go(func() error {
-			return register.New(register.Config{Host: "127.0.0.1"}, store, slog.New(slog.DiscardHandler)).Serve(live, l)
+			return register.New(register.Config{Host: "127.0.0.1"}, store, slog.New(slog.DiscardHandler)).Serve(live, l, prepared)
 		})
 		err = f(&web{l.Addr().String()}, db, cfg)
 		stop()

@@ -91,16 +91,23 @@ func (c *cluster) world() *world {
 	return &world{c.t, &pgtest.DB{URL: url, DSN: c.server.DSN, Name: "flower", DB: db}}
 }
 
-// Both programs may be started before their database. They wait, and one of them makes
-// the tables.
+// Both programs may be started before their database. They wait, register says so to
+// whoever asks, and one of them makes the tables.
 func TestStartedBeforeTheDatabase(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	env := databaseEnv(t, (&pgdev.Server{Port: c.o.Port}).URL("flower"))
 	watcher := run(t, "watcher", env)
-	register := run(t, "register", env, "-webport", "0")
+	site := "http://localhost:" + strconv.Itoa(freePort(t))
+	register := run(t, "register", env, "-webport", site[len("http://localhost:"):])
 	for _, p := range []*process{watcher, register} {
 		p.await("waiting for the database")
+	}
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/": 200, "/api/v1/flows": 503} {
+		answer, err := http.Get(site + path)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.Equal(t, want, answer.StatusCode, path)
 	}
 	c.start()
 	watcher.await("watching task...")

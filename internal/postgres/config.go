@@ -36,6 +36,11 @@ type Config struct {
 	// that nothing may be kept in a session.
 	Pooler bool
 
+	// AwaitSchema: until Migrate or WaitReady has ended well, nothing else reaches the
+	// database, and meets flow.ErrUnavailable: it would find no tables, or those of an older
+	// version. For who serves others meanwhile.
+	AwaitSchema bool
+
 	limits limits // the usual ones, unless a test has no time for them
 }
 

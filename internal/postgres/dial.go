@@ -43,6 +43,7 @@ type network struct {
 	limits
 	host      atomic.Int32 // the number of the one that was found last, of several
 	makeshift atomic.Bool  // what was asked for is not there: to read, another server will do
+	shut      atomic.Bool  // nobody connects but who prepares the database, see Config.AwaitSchema
 	mu        sync.Mutex
 	trusted   time.Time // connections made before are not; guarded by mu
 	writable  time.Time // nor are those made before, but for reading; guarded by mu
@@ -92,10 +93,16 @@ type dialer struct {
 	silence, patience time.Duration
 	reads             bool // what is read may come from a server that takes no writes
 	makeshift         bool // such a server is asked for, as long as there is no other
+	early             bool // it connects before the database is prepared
 }
 
 func (n *network) dialer(patience time.Duration) dialer {
 	return dialer{network: n, silence: n.silence, patience: patience}
+}
+
+// early is dialer for connections by which the database is prepared.
+func (n *network) early(patience time.Duration) dialer {
+	return dialer{network: n, silence: n.silence, patience: patience, early: true}
 }
 
 // reader is dialer for connections that only read.

@@ -24,6 +24,7 @@ import (
 // people look at while they wait for a new primary.
 type hosts struct {
 	net       *network
+	early     bool // see dialer
 	each      []host
 	makeshift []host // the same, whatever they are; empty: nobody may take those
 }
@@ -35,7 +36,7 @@ type host struct {
 }
 
 func newHosts(n *network, cfg pq.Config, d dialer) (*hosts, error) {
-	h := &hosts{net: n}
+	h := &hosts{net: n, early: d.early}
 	var err error
 	if h.each, err = eachHost(cfg, d); err == nil && d.reads && cfg.TargetSessionAttrs != "" && cfg.TargetSessionAttrs != pq.TargetSessionAttrsAny {
 		cfg.TargetSessionAttrs, d.makeshift = pq.TargetSessionAttrsAny, true
@@ -66,6 +67,9 @@ func (h *hosts) Driver() driver.Driver { return pq.Driver{} }
 // Connect makes a connection. When it leads to another server than the last one did, that
 // one is gone, or has lost its part, and no connection to it is used any more.
 func (h *hosts) Connect(ctx context.Context) (driver.Conn, error) {
+	if h.net.shut.Load() && !h.early {
+		return nil, errShut
+	}
 	begun := time.Now()
 	c, n, err := h.first(ctx)
 	switch {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 	"github.com/d-tsuji/flower/migrations"
 )
@@ -61,4 +62,39 @@ func TestReady_VersionsOfAnotherProgram(t *testing.T) {
 	defer func() { require.NoError(t, d.Close()) }()
 	require.ErrorIs(t, d.Ready(t.Context()), ErrSchemaOld)
 	require.ErrorContains(t, d.Migrate(t.Context()), "another program")
+}
+
+// Whoever serves others while it waits for the schema meets no table that is not there, or
+// is an older one: for all of them the database is away until then.
+func TestAwaitSchema(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		db      *pgtest.DB
+		prepare func(*DB) error
+	}{
+		"of an empty database":    {pgtest.Empty(t), func(d *DB) error { return d.Migrate(background) }},
+		"of one that is migrated": {pgtest.New(t), func(d *DB) error { return d.WaitReady(background) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, err := Open(Config{URL: c.db.URL, AwaitSchema: true}, slog.New(slog.DiscardHandler))
+			require.NoError(t, err)
+			defer func() { require.NoError(t, d.Close()) }()
+			register := func() error {
+				_, err := d.Register(background, flow.Registration{FlowID: flow.ID(newID()), WorkflowID: "sample"})
+				return err
+			}
+			look := func() error {
+				_, err := d.Flows(background, flow.Filter{}, flow.Position{}, 1)
+				return err
+			}
+			require.ErrorIs(t, d.Ready(background), flow.ErrUnavailable)
+			require.ErrorIs(t, register(), flow.ErrUnavailable)
+			require.ErrorIs(t, look(), flow.ErrUnavailable)
+			require.NoError(t, c.prepare(d))
+			require.NoError(t, d.Ready(background))
+			require.NoError(t, register())
+			require.NoError(t, look())
+		})
+	}
 }

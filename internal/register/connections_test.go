@@ -23,7 +23,7 @@ func startSmall(t *testing.T, most, turned int, store Store, sites ...Site) (add
 	s.conns, s.reading = newConnections(most, turned), time.Second
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(ctx, l) }()
+	go func() { ended <- s.Serve(ctx, l, prepared) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-ended)

@@ -21,6 +21,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// prepared is for a server that has nothing to wait for.
+func prepared(context.Context) error { return nil }
+
 // fakeStore is a Store of functions. Without one it knows the workflow "sample" and
 // every other but "nope".
 type fakeStore struct {

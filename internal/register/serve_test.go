@@ -2,6 +2,7 @@ package register
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -22,7 +23,7 @@ func start(t *testing.T, cfg Config, store Store, log *slog.Logger) (address str
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- New(cfg, store, log).Serve(ctx, l) }()
+	go func() { ended <- New(cfg, store, log).Serve(ctx, l, prepared) }()
 	stop = func() error { cancel(); return <-ended }
 	t.Cleanup(func() { cancel() })
 	return l.Addr().String(), stop
@@ -61,6 +62,60 @@ func TestServe_ListensAnswersAndStops(t *testing.T) {
 	require.Contains(t, log.String(), `msg="starting server on address: `+address+`" component=register address=`+address)
 	require.Contains(t, log.String(), "msg=stopped")
 	require.NotContains(t, log.String(), "level=WARN")
+}
+
+// Until it is prepared the server answers, and does not say that it has started.
+func TestServe_WhileItPrepares(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		prepared error // nil: it succeeds, and is stopped then
+		want     string
+	}{
+		"and can":    {nil, ""},
+		"and cannot": {errors.New("no such role"), "no such role"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			var log logBuffer
+			release, ended := make(chan struct{}), make(chan error, 1)
+			go func() {
+				ended <- New(Config{}, fakeStore{ready: func(context.Context) error { return flow.ErrUnavailable }}, log.logger()).
+					Serve(ctx, l, func(context.Context) error { <-release; return c.prepared })
+			}()
+			site, client := "http://"+l.Addr().String(), newClient(t)
+			code, body := get(t, client, http.MethodGet, site+"/healthz", "")
+			require.Equal(t, http.StatusOK, code, body)
+			code, body = get(t, client, http.MethodGet, site+"/readyz", "")
+			require.Equal(t, http.StatusServiceUnavailable, code, body)
+			require.NotContains(t, log.String(), "starting server")
+			close(release)
+			if c.prepared == nil {
+				require.Eventually(t, func() bool { return strings.Contains(log.String(), "starting server on address") }, 10*time.Second, time.Millisecond)
+				stop()
+				require.NoError(t, <-ended)
+				return
+			}
+			require.ErrorIs(t, <-ended, c.prepared)
+			require.NotContains(t, log.String(), "starting server")
+		})
+	}
+}
+
+func TestServe_StoppedWhileItPrepares(t *testing.T) {
+	t.Parallel()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	prepare := func(ctx context.Context) error {
+		stop()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	require.NoError(t, New(Config{}, fakeStore{}, slog.New(slog.DiscardHandler)).Serve(ctx, l, prepare))
 }
 
 func TestServe_LetsRequestsInFlightEnd(t *testing.T) {
@@ -136,7 +191,7 @@ func TestRun_NamesTheSettingsWhenThePortIsTaken(t *testing.T) {
 	defer func() { _ = taken.Close() }()
 	addr, ok := taken.Addr().(*net.TCPAddr)
 	require.True(t, ok)
-	err = New(Config{Host: "127.0.0.1", Port: addr.Port}, fakeStore{}, slog.New(slog.DiscardHandler)).Run(t.Context())
+	err = New(Config{Host: "127.0.0.1", Port: addr.Port}, fakeStore{}, slog.New(slog.DiscardHandler)).Run(t.Context(), prepared)
 	require.ErrorContains(t, err, "-webport")
 	require.ErrorContains(t, err, "address already in use")
 }

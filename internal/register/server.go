@@ -167,8 +167,10 @@ func (s *Server) Handler() http.Handler {
 	return h
 }
 
-// Run listens where the configuration says, and serves until ctx ends.
-func (s *Server) Run(ctx context.Context) error {
+// Run listens where the configuration says, and serves until ctx ends. Beside it runs
+// prepare, until which has ended well the store answers flow.ErrUnavailable: whoever asks
+// meanwhile, a health check above all, hears that rather than nothing. Its error ends Run.
+func (s *Server) Run(ctx context.Context, prepare func(context.Context) error) error {
 	if err := s.openTLS(); err != nil {
 		return err
 	}
@@ -177,12 +179,11 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s (-webhost, -webport): %w", s.cfg.address(), err)
 	}
-	return s.Serve(ctx, l)
+	return s.Serve(ctx, l, prepare)
 }
 
-// Serve serves on l, which it closes, until ctx ends; then it lets the requests in
-// flight end.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+// Serve is Run on l, which it closes. At the end it lets the requests in flight end.
+func (s *Server) Serve(ctx context.Context, l net.Listener, prepare func(context.Context) error) error {
 	if err := s.openTLS(); err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -202,18 +203,39 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ConnState:                    s.conns.track,
 		ConnContext:                  s.conns.remember,
 	}
-	s.announce()
-	served := make(chan error, 1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	prepared, served := make(chan error, 1), make(chan error, 1)
+	go func() { prepared <- s.prepare(ctx, cancel, prepare) }()
 	go func() { served <- s.serve(srv, l) }()
 	select {
 	case err := <-served:
-		return fmt.Errorf("serve: %w", err)
+		cancel(err)
+		return errors.Join(fmt.Errorf("serve: %w", err), <-prepared)
 	case <-ctx.Done():
 	}
 	s.stopping.Store(true)
 	s.end()
-	s.log.Info("stopping", "cause", context.Cause(ctx))
-	return s.shutDown(ctx, srv, served)
+	err := <-prepared
+	if err == nil {
+		s.log.Info("stopping", "cause", context.Cause(ctx))
+	}
+	return errors.Join(err, s.shutDown(ctx, srv, served))
+}
+
+// prepare runs f and says where the server is when that has ended well. An error ends the
+// server, but for one that comes of its being stopped.
+func (s *Server) prepare(ctx context.Context, stop context.CancelCauseFunc, f func(context.Context) error) error {
+	err := f(ctx)
+	switch {
+	case err == nil:
+		s.announce()
+	case ctx.Err() != nil:
+		return nil
+	default:
+		stop(err)
+	}
+	return err
 }
 
 func (s *Server) shutDown(ctx context.Context, srv *http.Server, served <-chan error) error {

@@ -137,7 +137,7 @@ func TestServe_SecH1_ACertificateThatHasExpiredIsTold(t *testing.T) {
 func TestServe_SecH1_NoTLSWithoutACertificate(t *testing.T) {
 	t.Parallel()
 	var log logBuffer
-	err := New(Config{Host: "127.0.0.1", TLSCert: "/nowhere", TLSKey: "/nowhere"}, fakeStore{}, log.logger()).Run(context.Background())
+	err := New(Config{Host: "127.0.0.1", TLSCert: "/nowhere", TLSKey: "/nowhere"}, fakeStore{}, log.logger()).Run(context.Background(), prepared)
 	require.ErrorContains(t, err, "-tls-cert (FLOWER_TLS_CERT)")
 	require.NotContains(t, log.String(), "starting server")
 	require.ErrorContains(t, Config{TLSCert: "/x"}.Validate(), "both or none")
