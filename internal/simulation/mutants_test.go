@@ -37,7 +37,7 @@ var mutants = map[string]mutant{
 
 	// A change by hand that the application alone would have to notice strands tasks.
 	"changes by hand release nothing":        {sql: []string{`DROP TRIGGER kr_task_edited ON kr_task_stat`}},
-	"what is given back is not in the queue": {edit: map[string][2]string{"flower_task_edited": {"PERFORM flower_requeue(NEW.task_flow_id, NEW.task_exec_seq);\n        RETURN NULL;", "RETURN NULL;"}}},
+	"what is given back is not in the queue": {story: 5, edit: map[string][2]string{"flower_task_edited": {"PERFORM flower_requeue(NEW.task_flow_id, NEW.task_exec_seq);\n        RETURN NULL;", "RETURN NULL;"}}},
 	"what waits no more is not in the queue": {sql: []string{`DROP TRIGGER kr_task_requeued ON kr_task_stat`}},
 	"inserted rows do not know their flow":   {sql: []string{`DROP TRIGGER kr_tasks_inserted ON kr_task_stat`}},
 	"what is deleted still counts":           {story: 2, sql: []string{`DROP TRIGGER kr_tasks_deleted ON kr_task_stat`}},

@@ -116,8 +116,15 @@ func (w *world) claim(given []*hand, c flow.Claim) {
 	require.Empty(w, adv.Rejected)
 	w.judge(given, adv.Verdicts)
 	w.grant(adv, c)
-	for _, t := range adv.Claimed {
-		w.hands = append(w.hands, &hand{task: t, watcher: c.Watcher})
+	w.take(adv.Claimed, c.Watcher)
+}
+
+// take keeps what was claimed in an order of its own: the database gives it in that of the
+// rows' places, which is not the same twice, and a story is to be.
+func (w *world) take(tasks []flow.Task, watcher string) {
+	slices.SortFunc(tasks, func(a, b flow.Task) int { return compareKeys(a.TaskKey, b.TaskKey) })
+	for _, t := range tasks {
+		w.hands = append(w.hands, &hand{task: t, watcher: watcher})
 	}
 }
 
@@ -200,9 +207,7 @@ func (w *world) lostAnswer() {
 	owned, err := w.engine.Owned(w.Context(), id, []string{c.ID, uuid.NewString()})
 	require.NoError(w, err)
 	require.ElementsMatch(w, adv.Claimed, owned)
-	for _, t := range owned {
-		w.hands = append(w.hands, &hand{task: t, watcher: id})
-	}
+	w.take(owned, id)
 	again, err := w.engine.Advance(w.Context(), resultsOf(given), w.newClaim(id, 0))
 	require.NoError(w, err)
 	require.Len(w, again.Verdicts, len(given))
