@@ -46,6 +46,23 @@ func TestAdvance_ClaimsASetInTheDocumentedOrder(t *testing.T) {
 	require.Empty(t, claim(t, w, 3))
 }
 
+// Of those that are claimed at once the most urgent ones start first, wherever in the table
+// they are.
+func TestAdvance_ASetStartsInTheDocumentedOrder(t *testing.T) {
+	both(t, func(t *testing.T, w *world) {
+		const n = 20
+		id := register(t, w, independent(n)...)
+		byHand(t, w, `UPDATE kr_task_stat SET task_priority = 19 - task_exec_seq WHERE task_flow_id = $1`, string(id))
+		tasks := claim(t, w, n)
+		require.Len(t, tasks, n)
+		for i, task := range tasks {
+			require.Equal(t, n-i, task.Seq)
+		}
+		require.Zero(t, value[int](t, w, `SELECT count(*) FROM kr_task_stat a JOIN kr_task_stat b USING (task_flow_id)
+			WHERE task_flow_id = $1 AND a.task_priority < b.task_priority AND a.started_ts > b.started_ts`, string(id)))
+	})
+}
+
 func TestAdvance_AClaimIsWritten(t *testing.T) {
 	t.Parallel()
 	w := open(t)

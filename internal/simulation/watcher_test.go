@@ -119,8 +119,8 @@ func (w *world) claim(given []*hand, c flow.Claim) {
 	w.take(adv.Claimed, c.Watcher)
 }
 
-// take keeps what was claimed in an order of its own: the database gives it in that of the
-// rows' places, which is not the same twice, and a story is to be.
+// take keeps what was claimed in an order of its own: Owned has it in that of the rows'
+// places, which is not the same twice, and a story is to be.
 func (w *world) take(tasks []flow.Task, watcher string) {
 	slices.SortFunc(tasks, func(a, b flow.Task) int { return compareKeys(a.TaskKey, b.TaskKey) })
 	for _, t := range tasks {
