@@ -34,8 +34,8 @@
 //
 //	                                buffers      WAL records   WAL bytes   time
 //	Advance, nothing to do          12           0             0           0.1 ms
-//	Advance, 200 of a chain         18 a task    2.2 a task    330 a task  17 µs a task
-//	Advance, 200 from the queue     20 a task    4.5 a task    470 a task  16 µs a task
+//	Advance, 200 of a chain         18 a task    2.2 a task    330 a task  18 µs a task
+//	Advance, 200 from the queue     20 a task    4.5 a task    470 a task  17 µs a task
 //	register, a flow of 3 tasks     24 a flow    14 a flow     1.9 kB      0.04 to 0.4 ms
 //	heartbeat                       4            1             81          0.06 ms
 //	promote, nothing due            2            0             0           0.02 ms
