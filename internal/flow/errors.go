@@ -26,6 +26,10 @@ var (
 	// Trying again later can help.
 	ErrUnavailable = errors.New("the database is not available")
 
+	// ErrTooSlow: the database was not done with a question in the time that it may take.
+	// It was too much at once, or the database is busy.
+	ErrTooSlow = errors.New("the database took too long")
+
 	// ErrNotPermitted: the login of the database must not do that.
 	ErrNotPermitted = errors.New("the login of the database does not permit it")
 

@@ -34,6 +34,9 @@ func unavailable(err error) bool {
 	if errors.Is(err, flow.ErrUnavailable) || errors.Is(err, ErrSchemaOld) {
 		return true
 	}
+	if errors.Is(err, flow.ErrTooSlow) {
+		return false
+	}
 	if several, ok := errors.AsType[severalErrors](err); ok { // such as one for each host: any of them may come back
 		return slices.ContainsFunc(several.Unwrap(), unavailable)
 	}

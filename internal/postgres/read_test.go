@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -485,4 +486,17 @@ func TestFindFlow(t *testing.T) {
 	ids, err := w.FindFlow(t.Context(), "a", 2)
 	require.NoError(t, err)
 	require.Len(t, ids, 2)
+}
+
+// A question that takes too long says so: the database is not away, and asking again at
+// once would not help.
+func TestReading_TakesTooLong(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	err := translate("list flows", w.reading(t.Context(), func(tx *sqlx.Tx) error {
+		_, err := tx.Exec(`SET LOCAL statement_timeout = 1; SELECT pg_sleep(20)`)
+		return err
+	}))
+	require.ErrorIs(t, err, flow.ErrTooSlow)
+	require.NotErrorIs(t, err, flow.ErrUnavailable)
 }

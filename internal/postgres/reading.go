@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/migrations"
@@ -22,9 +24,10 @@ SELECT set_config(name, 'off', true) FROM unnest('{jit,enable_seqscan,enable_has
 
 // reading runs f in a transaction that only reads, as of one moment, for people and for
 // programs that look. It has connections of its own, so that whoever acts does not wait for
-// those who look. f must do nothing but SQL.
+// those who look. f must do nothing but SQL. What the server cuts off since it takes too long
+// is flow.ErrTooSlow: that the same is asked again and again would only make it worse.
 func (d *DB) reading(ctx context.Context, f func(tx *sqlx.Tx) error) error {
-	return runTx(ctx, d.reads, oneMoment, func(tx *sqlx.Tx) error {
+	err := runTx(ctx, d.reads, oneMoment, func(tx *sqlx.Tx) error {
 		if d.cfg.Pooler {
 			if _, err := tx.ExecContext(ctx, pooledRailsSQL); err != nil {
 				return err
@@ -32,6 +35,10 @@ func (d *DB) reading(ctx context.Context, f func(tx *sqlx.Tx) error) error {
 		}
 		return f(tx)
 	})
+	if pq.As(err, pqerror.QueryCanceled) != nil {
+		return fmt.Errorf("%w: %w", flow.ErrTooSlow, err)
+	}
+	return err
 }
 
 const nowSQL = `

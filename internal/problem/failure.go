@@ -71,6 +71,9 @@ func Of(ctx context.Context, err error, limit time.Duration) *Failure {
 	case errors.Is(err, flow.ErrTooMany):
 		return TooMany.Because("a request may change %d tasks, and these are more: narrow the filter down, "+
 			"or do it in parts", flow.MaxBulkTasks)
+	case errors.Is(err, flow.ErrTooSlow):
+		return because(QueryTooSlow, err, "the database was not done with this in the time that it may take: "+
+			"ask for less, with a narrower filter, or try again when it is less busy")
 	case errors.Is(err, flow.ErrUnavailable):
 		return because(NoDatabase, err, "the database is not available; try again in a few seconds")
 	case ctx.Err() != nil:

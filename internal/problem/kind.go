@@ -71,6 +71,7 @@ var (
 	TooManyWait     = kind(http.StatusTooManyRequests, "too-many-waiting", "Too many flows wait", 10)
 	TooManyRequests = kind(http.StatusServiceUnavailable, "too-many-requests", "Too many requests", 1)
 	NoDatabase      = kind(http.StatusServiceUnavailable, "database-unavailable", "Database unavailable", 5)
+	QueryTooSlow    = kind(http.StatusServiceUnavailable, "query-too-slow", "Query too slow", 30)
 	ShuttingDown    = kind(http.StatusServiceUnavailable, "shutting-down", "Shutting down", 5)
 )
 
