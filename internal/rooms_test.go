@@ -133,6 +133,7 @@ func TestFlowIsPure(t *testing.T) {
 // gets a line here, and the commit says what it saves and what was looked at.
 var modules = []string{
 	"code.dny.dev/ssrf",
+	"github.com/KimMachineGun/automemlimit",
 	"github.com/beorn7/perks",
 	"github.com/cespare/xxhash/v2",
 	"github.com/containerd/errdefs",
@@ -157,6 +158,7 @@ var modules = []string{
 	"github.com/munnerz/goautoneg",
 	"github.com/opencontainers/go-digest",
 	"github.com/opencontainers/image-spec",
+	"github.com/pbnjay/memory",
 	"github.com/pressly/goose/v3",
 	"github.com/prometheus/client_golang",
 	"github.com/prometheus/client_model",

@@ -34,6 +34,8 @@ import (
 	"strings"
 	"syscall"
 	"unicode"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
 // The exit codes.
@@ -79,6 +81,7 @@ type Run func(ctx context.Context, env *Env) error
 // what they do by default, so that a second one ends the process at once.
 func Main(name string, run Run) {
 	LessGC()
+	keepWithin(memlimit.FromCgroup)
 	os.Exit(Exec(untilSignal(os.Interrupt, syscall.SIGTERM), &Env{
 		Name:   name,
 		Args:   os.Args[1:],
@@ -118,6 +121,13 @@ func LessGC() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
+}
+
+// keepWithin has garbage collected more often where the heap comes near to the memory that
+// the container or the service may have, unless GOMEMLIMIT says otherwise: beyond that the
+// kernel kills the process, and what is live seldom needs so much.
+func keepWithin(limit memlimit.Provider) {
+	_, _ = memlimit.Set(memlimit.WithProvider(limit)) // what cannot be found out is as without it
 }
 
 // Exec runs a program and returns its exit code. It is the one place that reports the

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"syscall"
 	"testing"
 	"time"
@@ -101,6 +102,16 @@ func TestMain_ASecondSignalEndsTheProcessAtOnce(t *testing.T) {
 	status, ok := program.ProcessState.Sys().(syscall.WaitStatus)
 	require.True(t, ok)
 	require.Equal(t, syscall.SIGTERM, status.Signal())
+}
+
+// A limit of the container is kept to before the kernel enforces it, which kills.
+func TestKeepWithin(t *testing.T) { //nolint:paralleltest // the limit is that of the whole process
+	before := debug.SetMemoryLimit(-1)
+	t.Cleanup(func() { debug.SetMemoryLimit(before) })
+	keepWithin(func() (uint64, error) { return 0, errors.New("there are no cgroups") })
+	require.Equal(t, before, debug.SetMemoryLimit(-1))
+	keepWithin(func() (uint64, error) { return 100 << 20, nil })
+	require.EqualValues(t, 90<<20, debug.SetMemoryLimit(-1))
 }
 
 // A program that was told to stop while it waited has not failed.
