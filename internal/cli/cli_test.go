@@ -24,8 +24,10 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	Main("stubborn", func(ctx context.Context, env *Env) error {
+		log := env.Logger(LogConfig{Format: "json"})
 		fmt.Fprintln(env.Stdout, "started")
 		<-ctx.Done()
+		log.Info("stopping")
 		fmt.Fprintln(env.Stdout, "stopping:", context.Cause(ctx))
 		select {} // signals alone can end it
 	})
@@ -102,6 +104,30 @@ func TestMain_ASecondSignalEndsTheProcessAtOnce(t *testing.T) {
 	status, ok := program.ProcessState.Sys().(syscall.WaitStatus)
 	require.True(t, ok)
 	require.Equal(t, syscall.SIGTERM, status.Signal())
+}
+
+// A collector of logs that is started anew does not end what it listened to.
+func TestMain_OutlivesWhoeverReadsItsLog(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	program := exec.CommandContext(ctx, os.Args[0])
+	program.Env = append(os.Environ(), asProgram+"=1")
+	stdout, err := program.StdoutPipe()
+	require.NoError(t, err)
+	reader, log, err := os.Pipe()
+	require.NoError(t, err)
+	program.Stderr = log
+	require.NoError(t, program.Start())
+	require.NoError(t, log.Close())
+	require.NoError(t, reader.Close())
+
+	lines := bufio.NewReader(stdout)
+	requireLine(t, lines, "started\n")
+	require.NoError(t, program.Process.Signal(syscall.SIGTERM)) // which it logs
+	requireLine(t, lines, "stopping: terminated signal received\n")
+	cancel()
+	require.Error(t, program.Wait())
 }
 
 // A limit of the container is kept to before the kernel enforces it, which kills.

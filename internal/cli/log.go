@@ -4,7 +4,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/lmittmann/tint"
@@ -34,8 +36,12 @@ func (f *Flags) Logging(c *LogConfig) {
 	f.Check(func() error { return c.Level.UnmarshalText([]byte(level)) })
 }
 
-// Logger returns the program's logger. It writes to Stderr.
+// Logger returns the program's logger. It writes to Stderr, and who logs goes on when
+// nobody reads that any more: Go would end the process by SIGPIPE, in the middle of its
+// work, because a collector of logs was started anew. It is not ignored, as what the
+// process starts would inherit that.
 func (e *Env) Logger(c LogConfig) *slog.Logger {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	terminal := IsTerminal(e.Stderr)
 	var h slog.Handler
 	if c.Format == "text" || c.Format != "json" && terminal {
