@@ -241,7 +241,7 @@ func TestReady(t *testing.T) {
 	defer func() { require.NoError(t, d.Close()) }()
 	err = d.Ready(t.Context())
 	require.ErrorIs(t, err, ErrSchemaOld)
-	require.ErrorContains(t, err, "start register")
+	require.ErrorContains(t, err, "register -migrate only")
 	wait := async(func() error { return d.WaitReady(background) })
 	require.NoError(t, d.Migrate(t.Context()))
 	require.NoError(t, wait())

@@ -140,7 +140,7 @@ func (d *DB) ready(ctx context.Context) error {
 			have = rows[0].Version
 		}
 		// Whoever starts first migrates, so that waiting can help.
-		return fmt.Errorf("%w: it has version %d, and %d is needed: start register, which migrates it", ErrSchemaOld, have, need)
+		return fmt.Errorf("%w: it has version %d, and %d is needed: register -migrate only migrates it", ErrSchemaOld, have, need)
 	case err == nil && rows[0].ReadOnly:
 		err = errReadOnly
 		d.net.leadsAstray(err)
