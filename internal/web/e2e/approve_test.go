@@ -24,6 +24,11 @@ func TestUI_Approve(t *testing.T) {
 	b.goTo("/flows?status=held")
 	require.Zero(t, eval[int](b, `[...document.querySelectorAll(".flow-cell")].filter(c => c.querySelector("strong").getBoundingClientRect().right > c.getBoundingClientRect().right).length`),
 		"on a telephone its name is not cut for the sake of its state")
+	for _, width := range []int64{901, 1024, 1101} {
+		b.size(width, 800)
+		b.goTo(flowPath(flow))
+		require.GreaterOrEqual(t, eval[float64](b, `document.querySelector("#t-2 .name").getBoundingClientRect().width`), 100.0, "at %d the state leaves its name room", width)
+	}
 	b.size(1280, 800)
 	b.goTo(flowPath(flow))
 	require.Equal(t, "Waits for approval", strings.TrimSpace(b.text(".flow-head .badge")))
