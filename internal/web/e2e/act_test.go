@@ -167,6 +167,25 @@ func TestUI_09_PlanChanged(t *testing.T) {
 	b.badge("Finished") // the page goes on to look for news
 }
 
+// 9. Where nothing is left to be done, the dialog leads back, and what its button said can
+// still be read under the mouse that has pressed it.
+func TestUI_09_NothingLeft(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("done", shapes[0])
+	b := w.open(flowPath("done"))
+	b.expect("status of 409")
+	b.dialog("header", "Rerun…")
+	w.exec(`UPDATE kr_task_stat SET exec_status = 9 WHERE task_flow_id = 'done' AND exec_status = 2`)
+	b.click("dialog button.primary")
+	b.await("nothing is left to do", `document.querySelector("dialog button.primary:disabled:hover") !== null`)
+	b.focused("dialog [data-back]")
+	require.Equal(t, eval[string](b, `(() => {
+		const other = document.querySelector("main").appendChild(document.createElement("button"));
+		other.disabled = true;
+		return getComputedStyle(other).backgroundColor;
+	})()`), eval[string](b, `getComputedStyle(document.querySelector("dialog button.primary")).backgroundColor`))
+}
+
 // 10. A double click and a repeated Enter are one rerun.
 func TestUI_10_OnlyOnce(t *testing.T) {
 	w := newWorld(t)

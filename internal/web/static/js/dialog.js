@@ -21,7 +21,7 @@ document.addEventListener("click", (e) => {
     return;
   }
   const link = e.target.closest("a[data-dialog]");
-  if (!link || link.ariaDisabled === "true" || e.ctrlKey || e.metaKey || e.shiftKey || e.button !== 0) return;
+  if (!link || e.ctrlKey || e.metaKey || e.shiftKey || e.button !== 0) return;
   e.preventDefault();
   open(link.href);
 });
