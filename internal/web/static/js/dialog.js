@@ -36,6 +36,8 @@ document.addEventListener("htmx:afterSwap", (e) => {
 dialog.addEventListener("close", () => {
   body.replaceChildren();
   mark();
+  // What has opened it may be gone by now: one goes on from the top of what is there.
+  if (!document.querySelector(":focus")) document.querySelector("main").focus({ preventScroll: true });
 });
 
 // A form that acts, in the dialog or in its place on the page. The answer is the page that
@@ -57,7 +59,7 @@ document.addEventListener("submit", (e) => {
   htmx
     .ajax("POST", form.getAttribute("action"), {
       // No select here: it would win over what a refusal selects below. That of #live does.
-      source: live(), target: "#live", swap: "morph:outerHTML", selectOOB: "#message", values,
+      source: live(), target: "#live", swap: "morph:outerHTML", selectOOB: "#message:innerHTML", values,
     })
     .finally(() => delete form.dataset.sent);
 });
