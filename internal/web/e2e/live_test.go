@@ -171,6 +171,8 @@ func TestUI_20_RegisterIsGone(t *testing.T) {
 	begin := time.Now()
 	b.await("it says so", `!document.getElementById("stale").hidden && /Reconnecting, last update \d+ s ago/.test(document.getElementById("stale").innerText)`)
 	w.within(5*time.Second, begin, "that register is gone")
+	require.Equal(t, []string{"Reconnecting", "0"}, eval[[]string](b, `[document.querySelector("#say").textContent, String(document.querySelectorAll("#stale:is([role], [aria-live])").length)]`),
+		"it is heard once, and not every second")
 	b.picture("TestUI_20_Reconnecting")
 	b.badge("Running")
 	w.exec(`UPDATE kr_task_stat SET exec_status = 9 WHERE task_flow_id = 'kept' AND exec_status = 0`)

@@ -2,6 +2,8 @@
 // data-copy-link a URL of this site, or data-copy-curl the path of one that curl asks for.
 // On plain http there is no clipboard but the old one,
 // which needs a field inside the open dialog.
+import { say } from "./live.js";
+
 async function copy(text) {
   if (navigator.clipboard && isSecureContext) return navigator.clipboard.writeText(text);
   const field = document.createElement("textarea");
@@ -55,7 +57,7 @@ document.addEventListener("click", async (e) => {
   } catch {
     word = "Not copied";
   }
-  document.getElementById("say").textContent = word;
+  say(word);
   button.dataset.said = word;
   setTimeout(() => delete button.dataset.said, 1500);
 });

@@ -10,10 +10,13 @@ let fails = 0; // refreshes that failed, one after another
 let gone = false; // the last one did since what is shown is no longer there
 let timer = 0;
 let shown = ""; // the ETag of what #live shows
-let fresh = performance.now(); // when it was last known to be right
+let fresh = Date.now(); // when it was last known to be right, by the server's clock
 let skew = 0; // the server's clock minus ours, in ms
 
 export const live = () => document.getElementById("live");
+
+/** Lets those hear something who cannot see the page. */
+export const say = (text) => (document.getElementById("say").textContent = text);
 
 /** The moment by the server's clock, in ms: what times on a page are compared with. */
 export const now = () => Date.now() + skew;
@@ -77,10 +80,10 @@ document.addEventListener("htmx:afterRequest", (e) => {
   gone = xhr.status === 404;
   fails = successful ? 0 : fails + 1;
   if (successful) {
-    fresh = performance.now();
     const date = Date.parse(xhr.getResponseHeader("Date") ?? "");
     // The header has whole seconds: half of one is as likely over as not.
     if (date) skew = Math.abs(date + 500 - Date.now()) < 2000 ? 0 : date + 500 - Date.now();
+    fresh = now();
     const theirs = xhr.getResponseHeader("Flower-Build");
     document.getElementById("updated").hidden = !theirs || theirs === build;
     const title = /<title>([^<]*)<\/title>/.exec(xhr.responseText)?.[1];
@@ -94,20 +97,23 @@ document.addEventListener("htmx:afterRequest", (e) => {
 });
 
 // What a refresh could not bring is said, with how old the page is; its last content stays.
+// It is heard once, and not every second.
 function stale() {
   const note = document.getElementById("stale");
+  const [why, since] = note.firstChild.children;
   note.hidden = fails === 0;
   root.classList.toggle("stale", fails > 0);
-  if (fails > 0) note.textContent = `${gone ? "This is no longer there" : "Reconnecting"}, last update ${Math.round((performance.now() - fresh) / 1000)} s ago`;
+  why.textContent = gone ? "This is no longer there" : "Reconnecting";
+  since.dateTime = new Date(fresh).toISOString();
+  if (fails === 1) say(why.textContent);
 }
-setInterval(() => fails > 0 && stale(), 1000);
 
 // Who cannot see the page hears what matters: that a task has failed.
 let failing = null;
 onChange(() => {
   const now = new Map([...document.querySelectorAll("tr.s-failed[data-title]")].map((row) => [row.dataset.seq, row.dataset.title]));
   const fresh = [...now].filter(([seq]) => failing && !failing.has(seq)).map(([seq, title]) => `${seq} ${title} failed`);
-  if (fresh.length > 0) document.getElementById("say").textContent = fresh.slice(0, 3).join(", ");
+  if (fresh.length > 0) say(fresh.slice(0, 3).join(", "));
   failing = now;
 });
 
