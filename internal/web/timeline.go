@@ -85,6 +85,7 @@ type try struct {
 	Retry        bool      // Ready is the end of the attempt before
 	Start, End   time.Time
 	again        time.Time // when a person had the task run again
+	present      bool      // the task's row is of it
 }
 
 // newTimeline makes the timeline of a flow of its rows and the attempts that were
@@ -117,9 +118,11 @@ func newTimeline(s flow.State, superseded []flow.Attempt, rows []taskRow, q quer
 
 func (t timeline) bar(one try, present look, q query) bar {
 	b := bar{try: one, Look: lookOfTry(one)}
+	if one.present {
+		b.Look = present
+	}
 	b.Href = q.with("task", strconv.Itoa(one.Seq)).with("attempt", strconv.Itoa(one.Attempt)).without("before", "q", "did").String()
 	if one.Start.IsZero() {
-		b.Look = present // it waits
 		b.Href = q.with("task", strconv.Itoa(one.Seq)).without("attempt", "before", "q", "did").String()
 		b.WaitX, b.WaitW = t.x(one.Ready), t.x(t.To)-t.x(one.Ready)
 		return b
@@ -171,7 +174,7 @@ func tries(tasks []flow.TaskState, superseded []flow.Attempt) []try {
 
 // present is the attempt that a task's row is of, or the wait for one.
 func present(t flow.TaskState) (try, bool) {
-	one := try{Seq: t.Seq, Attempt: max(1, t.Attempt), Status: t.Status, Reason: t.Reason, Start: t.StartedAt}
+	one := try{Seq: t.Seq, Attempt: max(1, t.Attempt), Status: t.Status, Reason: t.Reason, Start: t.StartedAt, present: true}
 	switch {
 	case t.Status == flow.Waiting:
 		switch t.Wait.Reason {

@@ -132,6 +132,17 @@ func TestTimeline_TimesSetByHand(t *testing.T) {
 	require.Empty(t, timelineOf(0, query{}, nil).Ticks)
 }
 
+// What asks a person is called here what it is called everywhere.
+func TestTimeline_Asks(t *testing.T) {
+	t.Parallel()
+	asking := ran(1, flow.Suspended, 0, 2, 10)
+	asking.Reason, asking.Asks = flow.ReasonHeld, true
+	before := flow.Attempt{TaskKey: asking.TaskKey, Number: 1, Status: flow.Suspended, Reason: flow.ReasonCancelled, StartedAt: at(1), EndedAt: at(1.5)}
+	asking.Attempt = 2
+	bars := timelineOf(100, query{}, []flow.Attempt{before}, asking).Rows[0].Bars
+	require.Equal(t, []look{lookCancelled, lookApproval}, []look{bars[0].Look, bars[1].Look})
+}
+
 // What its program waits for is shown from when it began to wait.
 func TestTimeline_Pauses(t *testing.T) {
 	t.Parallel()

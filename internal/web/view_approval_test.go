@@ -36,7 +36,10 @@ func TestApprovalCards(t *testing.T) {
 	require.Equal(t, "Blocked by 2 b (Waits for approval)", v.Rows[3].Why)
 	chosen, _ := selected(s, queryOf(""))
 	require.Equal(t, 3, chosen.Seq, "what was asked first")
-	require.Equal(t, "Question", newTaskView(chosen, v.Rows[2], nil, queryOf("")).Tabs[0].Name)
+	panel := newTaskView(chosen, v.Rows[2], nil, queryOf(""))
+	require.Equal(t, "Question", panel.Tabs[0].Name)
+	panel.showAttempts([]flow.Attempt{presentAttempt(chosen)}, nil, queryOf(""))
+	require.Equal(t, lookApproval, panel.Attempts[0].Look)
 
 	s.Tasks[5].Status, s.Tasks[5].Reason = flow.Suspended, flow.ReasonHeld
 	require.Equal(t, lookHeld, newFlowView(s, nil, queryOf("")).Look, "by somebody, too")
@@ -167,4 +170,21 @@ func TestLookOfChange(t *testing.T) {
 	require.Equal(t, lookCancelled, lookOfChange(flow.ActionCancel, flow.Suspended))
 	require.Equal(t, "Suspended", lookOfChange(flow.ActionRerun, flow.Suspended).Label, "what it was is in no event")
 	require.Equal(t, lookRunning, lookOfChange(flow.ActionCancel, flow.Running))
+	from, to := flow.Suspended, flow.Suspended
+	no := newEventView(flow.Event{Action: flow.ActionCancel, From: &from, To: &to})
+	require.Equal(t, []look{lookApproval, lookCancelled}, []look{*no.From, *no.To})
+}
+
+// A task that has paused has started: its attempt is there, and goes on.
+func TestAttemptsOfWhatPauses(t *testing.T) {
+	t.Parallel()
+	s := diamond(waits("callback"))
+	s.Tasks[0].Attempt, s.Tasks[0].StartedAt, s.Tasks[0].Paused = 2, second(10), true
+	v := newTaskView(s.Tasks[0], taskRows(s.Tasks, newGraph(s.Tasks), nil, queryOf(""))[0], nil, queryOf(""))
+	v.showAttempts([]flow.Attempt{{Number: 1, Status: flow.Suspended, Reason: flow.ReasonFailed, StartedAt: second(1), EndedAt: second(2)}}, nil, queryOf(""))
+	require.Len(t, v.Attempts, 2)
+	require.Equal(t, 2, v.Attempts[0].Number)
+	require.True(t, v.Attempts[0].Current)
+	require.Equal(t, lookCallback, v.Attempts[0].Look)
+	require.True(t, v.Attempts[0].Span.Goes())
 }

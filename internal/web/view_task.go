@@ -127,6 +127,9 @@ func newer(t, best flow.TaskState) bool {
 // showAttempts lists the tries, and shows the error and the output of the one that the URL
 // names.
 func (v *taskView) showAttempts(attempts []flow.Attempt, known watchers, q query) {
+	if v.Paused { // its present attempt has started, and is in no list before it goes on
+		attempts = append([]flow.Attempt{v.Facts.Attempt}, attempts...)
+	}
 	here := q.with("task", strconv.Itoa(v.Seq)).without("before", "after", "q")
 	for _, a := range attempts {
 		n := strconv.Itoa(a.Number)
@@ -137,6 +140,7 @@ func (v *taskView) showAttempts(attempts []flow.Attempt, known watchers, q query
 		}
 		one.Href = here.with("attempt", n).with("panel", "error").String()
 		if a.Current {
+			one.Look = v.Row.Look
 			one.Href = here.without("attempt").with("panel", "error").String()
 		} else if one.Chosen {
 			v.Older = a.Number
@@ -187,6 +191,9 @@ func newEventView(e flow.Event) eventView {
 	v := eventView{Event: e}
 	if e.From != nil {
 		l := lookOfChange(e.Action, *e.From)
+		if e.Action == flow.ActionCancel && *e.From == flow.Suspended {
+			l = lookApproval // what else is stopped already, no cancel changes
+		}
 		v.From = &l
 	}
 	if e.To != nil {
