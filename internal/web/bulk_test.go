@@ -82,6 +82,8 @@ func TestBulk_PreviewAndAct(t *testing.T) {
 		want.Terms = flow.Terms{Actor: "alice", Way: flow.WayUI, Note: "back at 09:10", Key: form.Get("key"), Plan: "b5a1", Expect: &expect}
 		require.Equal(t, want, asked[1], path)
 	}
+	require.Contains(t, get(s, "/bulk/rerun?flow=a&flow=b").Body.String(), "<strong>1 flow stays as it is</strong>", "none of those chosen is passed over")
+	require.NotContains(t, get(s, "/bulk/rerun?flow=a").Body.String(), "as it is")
 	require.Contains(t, get(s, "/flows?did=bulk.rerun.12.9").Body.String(), "12 tasks run again, in 9 flows.")
 	for _, text := range []string{"rerun", "rerun.1", "pay.1.1", "rerun.x.1", "rerun.1.-1", "rerun.1.1.1"} {
 		require.Nil(t, didBulk(text), text)

@@ -118,6 +118,9 @@ func newBulkView(p picked, e flow.BulkEffect) bulkView {
 	if kind == flow.ActionCancel {
 		v.Lines = append(v.Lines, effectLine{Look: lookRetry, Lead: "Rerun takes them up again"})
 	}
+	if rest := len(p.action.Flows) - len(e.Flows) - e.RefusedCount; rest > 0 {
+		v.Lines = append(v.Lines, effectLine{Look: lookWaiting, Lead: plural(rest, "flow stays as it is", "flows stay as they are")})
+	}
 	return v
 }
 
