@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/stretchr/testify/require"
 )
 
@@ -201,11 +202,18 @@ func TestUI_36_ThemeAndCopy(t *testing.T) {
 	eval[struct{}](b, `document.addEventListener("copy", () => { window.copied = document.activeElement.value; }); undefined`)
 	require.Contains(t, copied("[data-copy-register]"), "curl -X POST 'http://"+host)
 
+	b.size(320, 640)
+	require.Equal(t, "Theme: auto", b.text("#set-theme"), "on a telephone it is heard, too")
+	b.size(1280, 800)
+
 	// What the server sends has the theme: no script has run yet.
 	b.goTo(flowPath(flow))
 	for range 3 {
 		b.click("#set-theme")
 		theme := eval[string](b, `document.documentElement.dataset.theme`)
 		require.Contains(t, eval[string](b, `fetch(location.href).then(r => r.text())`), `data-theme="`+theme+`"`)
+		call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+		require.Equal(t, "light", eval[string](b, `getComputedStyle(document.documentElement).colorScheme`), "of the %s theme nothing but dark text is printed", theme)
+		call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
 	}
 }
