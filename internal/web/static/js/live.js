@@ -24,7 +24,7 @@ export const now = () => Date.now() + skew;
 /** Runs f on what a refresh has changed, and on the whole page now. */
 export function onChange(f) {
   f(document);
-  document.addEventListener("htmx:afterSettle", (e) => f(e.detail.target?.isConnected ? e.detail.target : document));
+  document.addEventListener("htmx:afterSwap", (e) => f(e.detail.target?.isConnected ? e.detail.target : document));
 }
 
 /** Looks for news at once, whatever the timer says. */
