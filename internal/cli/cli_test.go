@@ -85,16 +85,7 @@ func TestExec_LogsTheErrorOnceThereIsALogger(t *testing.T) {
 
 func TestMain_ASecondSignalEndsTheProcessAtOnce(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	program := exec.CommandContext(ctx, os.Args[0])
-	program.Env = append(os.Environ(), asProgram+"=1")
-	stdout, err := program.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, program.Start())
-
-	lines := bufio.NewReader(stdout)
-	requireLine(t, lines, "started\n")
+	program, lines, _ := startStubborn(t, nil)
 	require.NoError(t, program.Process.Signal(syscall.SIGTERM))
 	requireLine(t, lines, "stopping: terminated signal received\n")
 
@@ -109,24 +100,14 @@ func TestMain_ASecondSignalEndsTheProcessAtOnce(t *testing.T) {
 // A collector of logs that is started anew does not end what it listened to.
 func TestMain_OutlivesWhoeverReadsItsLog(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	program := exec.CommandContext(ctx, os.Args[0])
-	program.Env = append(os.Environ(), asProgram+"=1")
-	stdout, err := program.StdoutPipe()
-	require.NoError(t, err)
 	reader, log, err := os.Pipe()
 	require.NoError(t, err)
-	program.Stderr = log
-	require.NoError(t, program.Start())
+	program, lines, end := startStubborn(t, log)
 	require.NoError(t, log.Close())
 	require.NoError(t, reader.Close())
-
-	lines := bufio.NewReader(stdout)
-	requireLine(t, lines, "started\n")
 	require.NoError(t, program.Process.Signal(syscall.SIGTERM)) // which it logs
 	requireLine(t, lines, "stopping: terminated signal received\n")
-	cancel()
+	end()
 	require.Error(t, program.Wait())
 }
 
@@ -150,6 +131,25 @@ func TestExec_StoppedByASignal(t *testing.T) {
 		return fmt.Errorf("join: %w", context.Cause(ctx))
 	}))
 	require.Empty(t, stderr.String())
+}
+
+// startStubborn runs this test's own program, which ends by signals alone, until the test
+// does or end is called, and returns what it says.
+func startStubborn(t *testing.T, stderr *os.File) (program *exec.Cmd, lines *bufio.Reader, end func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	program = exec.CommandContext(ctx, os.Args[0])
+	program.Env = append(os.Environ(), asProgram+"=1")
+	if stderr != nil {
+		program.Stderr = stderr
+	}
+	stdout, err := program.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, program.Start())
+	lines = bufio.NewReader(stdout)
+	requireLine(t, lines, "started\n")
+	return program, lines, cancel
 }
 
 func requireLine(t *testing.T, r *bufio.Reader, want string) {
