@@ -7,8 +7,8 @@ import (
 )
 
 // Store is what the pages need of the database. Errors are flow.ErrNotFound,
-// flow.ErrNoTask, *flow.InvalidError and flow.ErrUnavailable; all others are unexpected,
-// and are never shown.
+// flow.ErrNoTask, *flow.InvalidError, flow.ErrTooSlow and flow.ErrUnavailable; all others
+// are unexpected, and are never shown.
 type Store interface {
 	Lists
 
