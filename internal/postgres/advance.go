@@ -18,10 +18,6 @@ const order = `task_priority, registered_ts, task_flow_id, task_exec_seq`
 const claimSet = `exec_status = 1, attempt = t.attempt + 1, claim_id = $6::uuid, watcher_id = $5::uuid,
            started_ts = clock_timestamp()`
 
-// mayClaimDirectly decides, on the newest version of a dependent (t) that is locked by the
-// update itself, whether it is claimed in the same breath.
-const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t.run_after IS NULL AND t.gate = 0 AND t.program = ANY ($8::text[])`
-
 // advanceText is the heart of the engine: one statement, one commit, one round trip for a
 // batch. It records finished and skipped tasks, releases what depends on them, and claims
 // as many tasks as there are free workers, in the documented order.
@@ -38,10 +34,10 @@ const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t
 // dependent, since an UPDATE … FROM changes a row only once) → predicted (which of them
 // can probably go, by the statement's snapshot) → head (the queue's first rows that nobody
 // holds, task row locked) → bar (what goes first of all that cannot be claimed directly) →
-// chosen (predicted ones that come before it) → share (how much of the head is for the
-// workers that are left), taken and claimed (the queue's rows and their tasks), and counted
-// (dependents counted down and, if chosen and still so on their newest version, claimed) →
-// queued (the others that can go).
+// chosen (predicted ones that come before it are direct) → share (how much of the head is for
+// the workers that are left), taken (its rows of the queue) → claimed (the direct ones and the
+// tasks of what was taken) → counted (the other dependents, counted down) → queued (those of
+// them that can go).
 //
 // The queue's rows go first, all of them, by a list of places: deleted one by one, each before
 // its task, they let other watchers meet many whose tasks are locked, which took a fifth of
@@ -53,13 +49,15 @@ const mayClaimDirectly = `p.direct AND t.exec_status = 0 AND t.unmet = p.n AND t
 // snapshot alone it would be one that another watcher is just claiming, and dependents
 // would be queued in vain, for ever.
 //
-// Locks: the finished tasks in key order, then rows of the queue without waiting, then
-// dependents in key order. A dependent that was inserted while this statement waited is
+// Locks: the finished tasks in key order, then rows of the queue without waiting, then the
+// direct dependents and then the others, each in key order. A dependent that was inserted while this statement waited is
 // invisible to its snapshot and comes back as "missed", to be recounted.
 //
-// A task is found by its key, never by its place in the table, unless it is locked: of a
-// row that changed since the snapshot the place is another one. A locked one that had changed
-// before is not found by its place, and goes back to the queue.
+// What is claimed is found by its place in the table, which saves a second look at the index;
+// what is finished or counted down by its key, since others may have changed it: of a row that
+// changed since the snapshot the place is another one. All parents that a direct one waited for
+// are of this batch, so that no other call counts it down. If a person has changed it all the
+// same it comes back as "missed", too; and what was taken from the queue goes back there.
 func advanceText(head string) string {
 	return `
 -- flower: Advance
@@ -84,7 +82,7 @@ WITH given AS MATERIALIZED (
     SELECT CASE WHEN EXISTS (SELECT FROM kr_watcher WHERE watcher_id = $5::uuid AND NOT draining
                              AND lease_until > clock_timestamp()) THEN $7::int ELSE 0 END AS free
 ), predicted AS MATERIALIZED (
-    SELECT r.task_flow_id, r.seq, r.n, t.task_priority, t.registered_ts,
+    SELECT r.task_flow_id, r.seq, r.n, t.ctid AS place, t.task_priority, t.registered_ts,
            t.exec_status = 0 AND t.unmet = r.n AND t.run_after IS NULL AND t.gate = 0 AND t.program = ANY ($8::text[]) AS likely
     FROM   released r
     JOIN   kr_task_stat t ON t.task_flow_id = r.task_flow_id AND t.task_exec_seq = r.seq
@@ -98,52 +96,51 @@ WITH given AS MATERIALIZED (
     (SELECT task_priority, registered_ts, task_flow_id, seq FROM predicted  -- there are no workers for more
      WHERE  likely AND (SELECT likely > direct FROM room) ORDER BY 1, 2, 3, 4 OFFSET (SELECT direct FROM room) LIMIT 1)
 ), chosen AS MATERIALIZED (
-    SELECT task_flow_id, seq, n,
+    SELECT task_flow_id, seq, n, place,
            likely AND ((task_priority, registered_ts, task_flow_id, seq)
                        < (SELECT * FROM bar ORDER BY 1, 2, 3, 4 LIMIT 1)) IS NOT FALSE AS direct
     FROM   predicted
     ORDER  BY 1, 2
-), counted AS (
-    UPDATE kr_task_stat t
-    SET    unmet = t.unmet - p.n,
-           gate = CASE WHEN t.gate = 1 AND t.exec_status = 0 AND t.unmet = p.n AND t.run_after IS NULL THEN 2 ELSE t.gate END,
-           exec_status = CASE WHEN ` + mayClaimDirectly + ` THEN 1 ELSE t.exec_status END,
-           attempt = CASE WHEN ` + mayClaimDirectly + ` THEN t.attempt + 1 ELSE t.attempt END,
-           claim_id = CASE WHEN ` + mayClaimDirectly + ` THEN $6::uuid ELSE t.claim_id END,
-           watcher_id = CASE WHEN ` + mayClaimDirectly + ` THEN $5::uuid ELSE t.watcher_id END,
-           started_ts = CASE WHEN ` + mayClaimDirectly + ` THEN clock_timestamp() ELSE t.started_ts END
-    FROM   chosen p
-    WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.seq
-    RETURNING t.exec_status = 1 AND t.claim_id = $6::uuid AS claimed,
-              t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.gate = 0 AS ready,
-              t.task_priority, t.registered_ts, ` + taskColumns + `
 ), share AS MATERIALIZED (
-    SELECT free - (SELECT count(*) FROM chosen WHERE direct) AS mine, (SELECT count(*) FROM head) AS head FROM room
+    SELECT free - direct AS mine, direct, (SELECT count(*) FROM head) AS head
+    FROM   (SELECT free, (SELECT count(*) FROM chosen c WHERE c.direct) AS direct FROM room) r
 ), taken AS (  -- all of it before the first is claimed: until then others try to lock the task
     DELETE FROM kr_ready r
     WHERE  r.ctid = ANY (ARRAY(SELECT place FROM head LIMIT (SELECT mine FROM share)))
     RETURNING r.ctid AS place
 ), claimed AS (
     UPDATE kr_task_stat t
-    SET    ` + claimSet + `
-    FROM   (SELECT task FROM head LIMIT (SELECT mine FROM share)) m
-    WHERE  (SELECT count(*) FROM taken) > 0 AND t.ctid = m.task AND t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL
+    SET    unmet = 0, ` + claimSet + `
+    FROM   (SELECT place AS task, n FROM chosen WHERE direct
+            UNION ALL
+            (SELECT task, 0 FROM head LIMIT (SELECT mine FROM share))) m
+    WHERE  (SELECT count(*) FROM taken) >= 0 AND t.ctid = m.task AND t.exec_status = 0 AND t.unmet = m.n AND t.run_after IS NULL
+           AND (m.n = 0 OR t.gate = 0 AND t.program = ANY ($8::text[]))
     RETURNING ` + taskColumns + `
+), counted AS (
+    UPDATE kr_task_stat t
+    SET    unmet = t.unmet - p.n,
+           gate = CASE WHEN t.gate = 1 AND t.exec_status = 0 AND t.unmet = p.n AND t.run_after IS NULL THEN 2 ELSE t.gate END
+    FROM   chosen p
+    WHERE  NOT p.direct AND t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.seq
+    RETURNING t.task_flow_id, t.task_exec_seq, t.task_priority, t.registered_ts,
+              t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.gate = 0 AS ready
+), odd AS MATERIALIZED (  -- what was to be claimed or counted down, and has changed meanwhile
+    SELECT (SELECT count(*) FROM claimed) <> direct + (SELECT count(*) FROM taken) AS unclaimed,
+           (SELECT count(*) FROM released) <> direct + (SELECT count(*) FROM counted) AS uncounted
+    FROM   share
 ), queued AS (
     INSERT INTO kr_ready (` + order + `)
     SELECT ` + order + ` FROM counted WHERE ready
     UNION ALL
     SELECT ` + order + ` FROM head h JOIN taken USING (place)
-    WHERE  (SELECT count(*) FROM taken) <> (SELECT count(*) FROM claimed)  -- or it would compare all with all, for nothing
+    WHERE  (SELECT unclaimed FROM odd)  -- or it would compare all with all, for nothing
            AND NOT EXISTS (SELECT FROM claimed c WHERE c.task_flow_id = h.task_flow_id AND c.task_exec_seq = h.task_exec_seq)
     ON CONFLICT DO NOTHING
     RETURNING ` + order + `
 )
 SELECT 'claimed' AS kind, task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, started_us, rare
 FROM   claimed
-UNION ALL
-SELECT 'claimed', task_flow_id, task_exec_seq, task_id, program, parameters, attempt, attempt_base, started_us, rare
-FROM   counted WHERE claimed
 UNION ALL
 SELECT 'head', task_flow_id, task_exec_seq, '', '', registered_ts::text, task_priority, 0, (head > mine)::int, NULL
 FROM   (SELECT * FROM head OFFSET (SELECT greatest(least(mine, head - 1), 0) FROM share) LIMIT 1) until, share
@@ -153,7 +150,8 @@ FROM   (SELECT *, count(*) OVER () AS n FROM queued ORDER BY ` + order + ` LIMIT
 UNION ALL
 SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, 0, NULL
 FROM   released r
-WHERE  (SELECT count(*) FROM released) <> (SELECT count(*) FROM counted)
+WHERE  (SELECT unclaimed OR uncounted FROM odd)
+       AND NOT EXISTS (SELECT FROM claimed c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
        AND NOT EXISTS (SELECT FROM counted c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
 UNION ALL
 SELECT 'open', g.flow, g.seq, '', '', '', 0, 0, 0, NULL

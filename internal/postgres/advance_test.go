@@ -186,6 +186,38 @@ func TestAdvance_CountsAChildInsertedMeanwhile(t *testing.T) {
 	require.Equal(t, []int{3}, seqsOf(claim(t, w, 5)))
 }
 
+// A dependent that was changed by hand after the snapshot is counted down all the same, once,
+// and goes or not as its newest version says.
+func TestAdvance_ADependentChangesMeanwhile(t *testing.T) {
+	both(t, func(t *testing.T, w *world) {
+		id := register(t, w, def(), def(1), def(1), def(1), def(1), def(1))
+		parent := claimOne(t, w)
+		tx := begin(t, w)
+		mustExec(t, tx, `SELECT FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = 1 FOR UPDATE`, string(id))
+		var adv flow.Advanced
+		wait := async(func() (err error) {
+			adv, err = w.Advance(t.Context(), finished(parent), flow.Claim{ID: newID(), Watcher: w.watcher, Free: 9, Programs: programs})
+			return err
+		})
+		awaitBlocked(t, w, 1)
+		for seq, set := range map[int]string{
+			2: `parameters = '{"changed": true}'`, 3: `exec_status = 2`, 4: `exec_status = 9`, 5: `run_after = now() + interval '1 h'`,
+		} {
+			byHand(t, w, `UPDATE kr_task_stat SET `+set+` WHERE task_flow_id = $1 AND task_exec_seq = $2`, string(id), seq)
+		}
+		require.NoError(t, tx.Commit())
+		require.NoError(t, wait())
+		require.Equal(t, []int{6}, seqsOf(adv.Claimed))
+		require.Equal(t, []flow.TaskKey{{Flow: id, Seq: 2}}, ready(t, w))
+		require.Zero(t, value[int](t, w, `SELECT sum(unmet) FROM kr_task_stat WHERE task_flow_id = $1`, string(id)))
+		changed := claimOne(t, w)
+		require.JSONEq(t, `{"changed": true}`, string(changed.Parameters))
+		finish(t, w, changed, adv.Claimed[0])
+		require.Equal(t, "3 3 2 9 0 3", statuses(t, w, id))
+		sound(t, w)
+	})
+}
+
 // A change by hand and the finish of another parent meet at the child.
 func TestAdvance_MeetsAChangeByHand(t *testing.T) {
 	t.Parallel()
