@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/cli"
@@ -57,15 +54,13 @@ func networks(texts []string) ([]netip.Prefix, error) {
 }
 
 // onHangup calls reload at each SIGHUP, until ctx ends.
-func onHangup(ctx context.Context, log *slog.Logger, reload func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
+func onHangup(ctx context.Context, env *cli.Env, log *slog.Logger, reload func()) {
+	hangups := env.Hangups()
 	go func() {
-		defer signal.Stop(hangups)
 		for {
 			select {
-			case <-hangups:
-				log.Info("reading files again", "cause", syscall.SIGHUP.String())
+			case s := <-hangups:
+				log.Info("reading files again", "cause", s.String())
 				reload()
 			case <-ctx.Done():
 				return

@@ -54,11 +54,11 @@ func run(ctx context.Context, env *cli.Env) error {
 	}
 	db.CheckParameters(program.Default(program.Config{}).CheckWorkflow) // whatever the watchers are allowed to run
 	db.LimitWaiting(cfg.maxWaiting)
-	return errors.Join(serve(ctx, cfg, db, log), db.Close())
+	return errors.Join(serve(ctx, env, cfg, db, log), db.Close())
 }
 
 // serve prepares the database and serves until ctx ends.
-func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) error {
+func serve(ctx context.Context, env *cli.Env, cfg config, db *postgres.DB, log *slog.Logger) error {
 	prepare := db.Migrate
 	switch cfg.migrate {
 	case "off":
@@ -81,7 +81,7 @@ func serve(ctx context.Context, cfg config, db *postgres.DB, log *slog.Logger) e
 		return err
 	}
 	server := register.New(cfg.web, db, log, sites(cfg, db, log)...)
-	onHangup(ctx, log.With("component", "register"), func() {
+	onHangup(ctx, env, log.With("component", "register"), func() {
 		cfg.web.Access.Reload()
 		server.Reload()
 	})

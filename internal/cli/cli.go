@@ -29,10 +29,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
-	"syscall"
+	"sync/atomic"
 	"unicode"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -70,49 +69,27 @@ type Env struct {
 
 	log      *slog.Logger // nil until Logger was called
 	commands []Command    // that can still be chosen from
+	hangups  atomic.Pointer[chan os.Signal]
 }
 
 // Run is a program: it works until it is done, fails, or ctx ends.
 type Run func(ctx context.Context, env *Env) error
 
-// Main runs a program with the environment of the process and ends the process.
-//
-// The first SIGINT or SIGTERM ends the context of run; from then on signals do again
-// what they do by default, so that a second one ends the process at once.
+// Main runs a program with the environment of the process and ends the process. The first
+// SIGINT, SIGTERM or SIGHUP ends the context of run: see untilSignal.
 func Main(name string, run Run) {
 	LessGC()
 	keepWithin(memlimit.FromCgroup)
-	os.Exit(Exec(untilSignal(os.Interrupt, syscall.SIGTERM), &Env{
+	env := &Env{
 		Name:   name,
 		Args:   os.Args[1:],
 		Getenv: os.Getenv,
 		Stdin:  os.Stdin,
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
-	}, run))
+	}
+	os.Exit(Exec(env.untilSignal(), env, run))
 }
-
-// untilSignal returns a context that the first of these signals ends. Before it does, the
-// signals are given back: who sees that the program is stopping, and sends a second one,
-// must not be a moment too early.
-func untilSignal(signals ...os.Signal) context.Context {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	received := make(chan os.Signal, 1)
-	signal.Notify(received, signals...)
-	go func() {
-		s := <-received
-		signal.Stop(received)
-		cancel(signalError{s})
-	}()
-	return ctx
-}
-
-// signalError is why a context ended that was until a signal.
-type signalError struct{ os.Signal }
-
-func (e signalError) Error() string { return e.String() + " signal received" }
-
-func (signalError) Unwrap() error { return context.Canceled }
 
 // LessGC has garbage collected only when the heap has grown to five times what is live,
 // unless GOGC says otherwise. What lives is a few megabytes: at Go's default a busy

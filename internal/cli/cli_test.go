@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -25,8 +26,18 @@ func TestMain(m *testing.M) {
 	}
 	Main("stubborn", func(ctx context.Context, env *Env) error {
 		log := env.Logger(LogConfig{Format: "json"})
+		var hangups <-chan os.Signal
+		if slices.Contains(env.Args, "reloads") {
+			hangups = env.Hangups()
+		}
 		fmt.Fprintln(env.Stdout, "started")
-		<-ctx.Done()
+		for ctx.Err() == nil {
+			select {
+			case s := <-hangups:
+				fmt.Fprintln(env.Stdout, "reloading:", s)
+			case <-ctx.Done():
+			}
+		}
 		log.Info("stopping")
 		fmt.Fprintln(env.Stdout, "stopping:", context.Cause(ctx))
 		select {} // signals alone can end it
@@ -83,26 +94,12 @@ func TestExec_LogsTheErrorOnceThereIsALogger(t *testing.T) {
 	require.Contains(t, stderr.String(), `"level":"ERROR","msg":"cannot go on","err":"the disk is full"}`)
 }
 
-func TestMain_ASecondSignalEndsTheProcessAtOnce(t *testing.T) {
-	t.Parallel()
-	program, lines, _ := startStubborn(t, nil)
-	require.NoError(t, program.Process.Signal(syscall.SIGTERM))
-	requireLine(t, lines, "stopping: terminated signal received\n")
-
-	// One is enough, as soon as the program says so.
-	require.NoError(t, program.Process.Signal(syscall.SIGTERM))
-	require.Error(t, program.Wait())
-	status, ok := program.ProcessState.Sys().(syscall.WaitStatus)
-	require.True(t, ok)
-	require.Equal(t, syscall.SIGTERM, status.Signal())
-}
-
 // A collector of logs that is started anew does not end what it listened to.
 func TestMain_OutlivesWhoeverReadsItsLog(t *testing.T) {
 	t.Parallel()
 	reader, log, err := os.Pipe()
 	require.NoError(t, err)
-	program, lines, end := startStubborn(t, log)
+	program, lines, end := startStubborn(t, func(c *exec.Cmd) { c.Stderr = log })
 	require.NoError(t, log.Close())
 	require.NoError(t, reader.Close())
 	require.NoError(t, program.Process.Signal(syscall.SIGTERM)) // which it logs
@@ -121,31 +118,17 @@ func TestKeepWithin(t *testing.T) { //nolint:paralleltest // the limit is that o
 	require.EqualValues(t, 90<<20, debug.SetMemoryLimit(-1))
 }
 
-// A program that was told to stop while it waited has not failed.
-func TestExec_StoppedByASignal(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(signalError{syscall.SIGTERM})
-	env, _, stderr := newEnv(nil)
-	require.Equal(t, ExitStopped, Exec(ctx, env, func(ctx context.Context, _ *Env) error {
-		return fmt.Errorf("join: %w", context.Cause(ctx))
-	}))
-	require.Empty(t, stderr.String())
-}
-
 // startStubborn runs this test's own program, which ends by signals alone, until the test
 // does or end is called, and returns what it says.
-func startStubborn(t *testing.T, stderr *os.File) (program *exec.Cmd, lines *bufio.Reader, end func()) {
+func startStubborn(t *testing.T, as func(*exec.Cmd)) (program *exec.Cmd, lines *bufio.Reader, end func()) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
 	program = exec.CommandContext(ctx, os.Args[0])
 	program.Env = append(os.Environ(), asProgram+"=1")
-	if stderr != nil {
-		program.Stderr = stderr
-	}
 	stdout, err := program.StdoutPipe()
 	require.NoError(t, err)
+	as(program)
 	require.NoError(t, program.Start())
 	lines = bufio.NewReader(stdout)
 	requireLine(t, lines, "started\n")

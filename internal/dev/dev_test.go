@@ -74,6 +74,20 @@ func TestInterruptStopsAllAndTheNextRunGoesOn(t *testing.T) {
 	third.requireNothingLeft()
 }
 
+// A terminal that closes says so more than once, and nobody reads what we write any more: all
+// stops as it does on Ctrl-C.
+func TestHangupStopsAll(t *testing.T) {
+	t.Parallel()
+	d := start(t, checkout(t), freePort(t))
+	d.await("Try in another terminal")
+	d.out.close()
+	for range 3 {
+		require.NoError(t, d.cmd.Process.Signal(syscall.SIGHUP))
+	}
+	require.Equal(t, 0, d.exitCode())
+	d.requireNothingLeft()
+}
+
 // Whatever kills us, no process stays behind, and the data is usable at once.
 func TestKillLeavesNothingRunning(t *testing.T) {
 	t.Parallel()
@@ -234,14 +248,25 @@ func (d *dev) processes(name string) (pids []int) {
 
 // A buffer may be read while it is written.
 type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	mu     sync.Mutex
+	text   bytes.Buffer
+	closed bool
 }
 
 func (b *buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed {
+		return 0, os.ErrClosed
+	}
 	return b.text.Write(p)
+}
+
+// close has whoever writes find that nobody reads.
+func (b *buffer) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
 }
 
 func (b *buffer) String() string {

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -29,7 +30,12 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// What is ignored from the start stays so, as nohup wants it. A terminal that closes sends
+	// SIGHUP more than once, and what reads our output ends with it: that is no haste.
+	stopping := slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
+	harmless := slices.DeleteFunc([]os.Signal{syscall.SIGHUP, syscall.SIGPIPE}, signal.Ignored)
+	signal.Notify(make(chan os.Signal, 1), harmless...)
+	ctx, stop := signal.NotifyContext(context.Background(), stopping...)
 	context.AfterFunc(ctx, stop) // a second signal ends us at once, and what we started with us
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "make run:", err)
