@@ -68,6 +68,7 @@ type Env struct {
 	Stderr io.Writer // everything else
 
 	log      *slog.Logger // nil until Logger was called
+	logs     *logBuffer   // nil if that writes to no file
 	commands []Command    // that can still be chosen from
 	hangups  atomic.Pointer[chan os.Signal]
 }
@@ -110,6 +111,7 @@ func keepWithin(limit memlimit.Provider) {
 // Exec runs a program and returns its exit code. It is the one place that reports the
 // error of run: by the logger if run has made one, else as a line of text.
 func Exec(ctx context.Context, env *Env, run Run) int {
+	defer env.closeLog()
 	err := run(ctx, env)
 	var usage *UsageError
 	var exit *ExitError
@@ -132,6 +134,13 @@ func Exec(ctx context.Context, env *Env, run Run) int {
 		env.complain("%v", err)
 	}
 	return ExitFailed
+}
+
+// closeLog has all that was logged written, if somebody reads it.
+func (e *Env) closeLog() {
+	if e.logs != nil {
+		e.logs.close()
+	}
 }
 
 func (e *Env) complain(format string, args ...any) {

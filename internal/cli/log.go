@@ -39,15 +39,22 @@ func (f *Flags) Logging(c *LogConfig) {
 // Logger returns the program's logger. It writes to Stderr, and who logs goes on when
 // nobody reads that any more: Go would end the process by SIGPIPE, in the middle of its
 // work, because a collector of logs was started anew. It is not ignored, as what the
-// process starts would inherit that.
+// process starts would inherit that. Nor does anybody wait for the reader of a file.
 func (e *Env) Logger(c LogConfig) *slog.Logger {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	to := e.Stderr
+	if file, ok := to.(*os.File); ok {
+		e.logs = newLogBuffer(file, func(dropped int) {
+			e.log.Warn("nobody has read the log for a time: what came then was dropped", "lines", dropped)
+		})
+		to = e.logs
+	}
 	terminal := IsTerminal(e.Stderr)
 	var h slog.Handler
 	if c.Format == "text" || c.Format != "json" && terminal {
-		h = newTextHandler(e.Stderr, c, terminal, terminal && e.Getenv("NO_COLOR") == "")
+		h = newTextHandler(to, c, terminal, terminal && e.Getenv("NO_COLOR") == "")
 	} else {
-		h = slog.NewJSONHandler(e.Stderr, &slog.HandlerOptions{Level: c.Level, ReplaceAttr: forJSON})
+		h = slog.NewJSONHandler(to, &slog.HandlerOptions{Level: c.Level, ReplaceAttr: forJSON})
 	}
 	e.log = slog.New(h)
 	return e.log
