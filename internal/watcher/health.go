@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -31,6 +32,7 @@ func (w *Watcher) Health(ctx context.Context, address string) (serve func() erro
 	server := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(w.log.Handler(), slog.LevelDebug), // or it would be no JSON
 	}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	w.log.Info("health checks are answered", "component", "watcher", "address", l.Addr().String())
