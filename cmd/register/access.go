@@ -20,7 +20,7 @@ func accessSettings(flags *cli.Flags, getenv func(string) string, cfg *config) {
 	flags.Var(cli.Text(&a.TokensFile, ""), "tokens-file FILE", "FLOWER_TOKENS_FILE",
 		"who may do what, a line each (register token -name cron -role registrar makes one); FLOWER_TOKENS has such lines, too")
 	flags.Var(cli.List(&trusted), "trusted-proxy NETWORK,…", "FLOWER_TRUSTED_PROXY",
-		"proxies whose X-Forwarded-User and X-Forwarded-For count, as in 10.1.2.3 or 10.1.0.0/16")
+		"proxies whose X-Forwarded-User, -For and -Proto count, as in 10.1.2.3 or 10.1.0.0/16")
 	flags.Var(cli.OneOf(&role, access.Reader.String(), access.Roles()...), "proxy-role ROLE", "FLOWER_PROXY_ROLE",
 		"what their users may do: "+strings.Join(access.Roles(), ", "))
 	flags.Var(cli.Text(&a.Proxy.RoleHeader, ""), "proxy-role-header NAME", "FLOWER_PROXY_ROLE_HEADER",

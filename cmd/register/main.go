@@ -92,7 +92,9 @@ func serve(ctx context.Context, env *cli.Env, cfg config, db *postgres.DB, log *
 
 // sites are what is served beside /register and health checks.
 func sites(cfg config, db *postgres.DB, log *slog.Logger) []register.Site {
-	a := api.New(api.Config{Version: cli.Version(), Programs: programs(), Checks: program.Default(program.Config{}), BasePath: cfg.web.BasePath}, db, log)
+	a := api.New(api.Config{
+		Version: cli.Version(), Programs: programs(), Checks: program.Default(program.Config{}), BasePath: cfg.web.BasePath, Access: cfg.web.Access,
+	}, db, log)
 	pages := web.New(web.Config{BasePath: cfg.web.BasePath, Access: cfg.web.Access, Version: cli.Version()}, db, log)
 	return []register.Site{
 		{Prefix: api.Prefix, Handler: a, Patience: api.Patience},

@@ -22,6 +22,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humamux"
 	"github.com/gorilla/mux"
 
+	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/definition"
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -67,6 +68,7 @@ type Config struct {
 	Programs []Program
 	Checks   definition.Programs // the same, to check definitions by
 	BasePath string              // before the paths in answers, as in "/flower"; empty is none
+	Access   *access.Control     // knows proxies that callers reach by TLS; nil: there are none
 }
 
 // Program is what a task can run.

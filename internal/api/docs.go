@@ -19,6 +19,9 @@ func (a *API) describe() {
 	doc.Info.Description = "Read what Flower has, and act on it. Errors are problem+json: programs go by `code`. Times are RFC 3339 in UTC, " +
 		"ids are strings, lists go on at `nextCursor`. Values whose key looks like a secret's are `***`."
 	doc.Tags = tagTexts
+	if base := a.cfg.BasePath; base != "" {
+		doc.Servers = []*huma.Server{{URL: base}} // else it is the root of where the document is
+	}
 	a.describeRegister(doc)
 	describeAccess(doc)
 	addExamples(doc)

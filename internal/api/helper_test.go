@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/api"
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
@@ -63,7 +64,7 @@ func openAt(t testing.TB, base string) *world {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	w.db = db
 	db.CheckParameters(program.Default(program.Config{}).CheckWorkflow)
-	w.h = serving(db, base)
+	w.h = serving(db, base, nil)
 	w.spec = specification(t, w.h)
 	require.NoError(t, db.Join(t.Context(), flow.Watcher{ID: w.watcher, Host: "host", PID: 1, Version: "test", Programs: programs, Workers: 5}))
 	return w
@@ -73,11 +74,11 @@ func openAt(t testing.TB, base string) *world {
 func serving(store interface {
 	api.Store
 	register.Store
-}, base string,
+}, base string, control *access.Control,
 ) http.Handler {
 	log := slog.New(slog.DiscardHandler)
-	a := api.New(api.Config{Version: "test", Programs: []api.Program{{Name: "NoOp", Parameters: []api.Parameter{}}}, Checks: program.Default(program.Config{}), BasePath: base}, store, log)
-	return register.New(register.Config{Host: "localhost", Port: 8000, BasePath: base}, store, log,
+	a := api.New(api.Config{Version: "test", Programs: []api.Program{{Name: "NoOp", Parameters: []api.Parameter{}}}, Checks: program.Default(program.Config{}), BasePath: base, Access: control}, store, log)
+	return register.New(register.Config{Host: "localhost", Port: 8000, BasePath: base, Access: control}, store, log,
 		register.Site{Prefix: api.Prefix, Handler: a, Patience: api.Patience}, register.Site{Prefix: "/docs", Handler: a},
 		register.Site{Prefix: "/openapi.json", Handler: a}).Handler()
 }

@@ -3,7 +3,10 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/api"
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -356,6 +360,27 @@ func TestBasePath(t *testing.T) {
 		text := w.send("GET", at+"/api/v1/flows/"+made.TaskFlowID+"?format=text", "").Body.String()
 		require.Contains(t, text, "curl -X POST http://localhost:8000"+place+"/rerun\n")
 		require.Contains(t, text, "curl -X POST http://localhost:8000"+place+"/tasks/1/approve ")
+		document := w.send("GET", at+"/openapi.json", "").Body.String()
+		require.True(t, strings.Contains(document, `"servers":[{"url":"/flower"}]`), "its paths begin there")
+	}
+}
+
+// A command that is printed reaches us as its reader has: by TLS, where a trusted proxy says so.
+func TestCurl_ByTLS(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.define("nightly", "NoOp")
+	control, err := access.Open(access.Config{Proxy: access.Proxy{
+		Trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}, Role: access.Operator,
+	}}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	path := "/api/v1/flows/" + w.register("nightly") + "/hold"
+	for _, c := range []struct{ said, scheme string }{{"https", "https"}, {"http", "http"}} {
+		r := newRequest(t, "POST", path+"?format=text", `{"dryRun": true}`, "X-Forwarded-User", "bob", "X-Forwarded-Proto", c.said)
+		r.RemoteAddr = "192.0.2.1:1234"
+		rec := httptest.NewRecorder()
+		serving(w.db, "", control).ServeHTTP(rec, r)
+		require.Contains(t, rec.Body.String(), "curl -X POST "+c.scheme+"://localhost:8000"+path+" ")
 	}
 }
 
