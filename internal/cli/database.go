@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -68,7 +69,28 @@ func (f *Flags) resolveDatabase(c *postgres.Config, passwordFile string) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
+	for _, host := range c.Hosts() {
+		if err := checkHost(host); err != nil {
+			return err
+		}
+	}
 	return f.checkEncryption(c, inURL["sslmode"])
+}
+
+// checkHost refuses what looks like a host, and would be looked up for ever.
+func checkHost(host string) error {
+	_, err := netip.ParseAddr(host)
+	switch {
+	case err == nil, strings.HasPrefix(host, "/"), strings.HasPrefix(host, "@"):
+		return nil // an address, or a socket
+	case strings.HasPrefix(host, "["):
+		return fmt.Errorf("database host %q: must be an address without brackets", host)
+	case strings.Contains(host, "/"):
+		return fmt.Errorf("database host %q: must be a name or an address alone; a URL is for -database-url (DATABASE_URL)", host)
+	case strings.Contains(host, ":"):
+		return fmt.Errorf("database host %q: must be a name or an address alone; its port is -dbport (DB_PORT)", host)
+	}
+	return nil
 }
 
 // resolvePassword picks one of flag, flag for a file, URL, variable, variable for a file.
@@ -103,7 +125,7 @@ func urlSettings(s string) (map[string]bool, error) {
 		return pairSettings(s)
 	}
 	u, err := url.Parse(s)
-	if err != nil {
+	if err != nil || torn(u) {
 		return nil, errors.New("must be of the form postgres://user:password@host:5432/name, " +
 			"with special characters of the password written as %40 and the like")
 	}
@@ -125,6 +147,17 @@ func urlSettings(s string) (map[string]bool, error) {
 		has[key] = has[key] || values[0] != ""
 	}
 	return has, nil
+}
+
+// torn reports whether a password with @ and one of / ? # has most likely ended the part of a
+// URL that it belongs to: the host would then be a part of it, and be logged.
+func torn(u *url.URL) bool {
+	for key := range u.Query() {
+		if strings.ContainsAny(key, "@/:") {
+			return true
+		}
+	}
+	return u.Fragment != "" || strings.Contains(u.EscapedPath(), "@")
 }
 
 // pairSettings reads "key=value key='a value'", as libpq does.

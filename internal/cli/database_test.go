@@ -144,18 +144,25 @@ func TestDatabase_Errors(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"port":             {vars: vars{"DB_PORT": "0"}, want: []string{"environment variable DB_PORT", `"0"`, "from 1 to 65535"}},
-		"sslmode":          {args: []string{"-dbsslmode", "on"}, want: []string{"flag -dbsslmode", `"on"`, "verify-full"}},
-		"scheme":           {vars: vars{"DATABASE_URL": "mysql://u:s3cret@h/n"}, want: []string{"environment variable DATABASE_URL", "postgres://"}},
-		"no URL":           {args: []string{"-database-url", "postgres://u:s3cret@h:port/n"}, want: []string{"flag -database-url", "postgres://user"}},
-		"neither":          {args: []string{"-database-url", "s3cret"}, want: []string{"flag -database-url", "pairs"}},
-		"broken pairs":     {args: []string{"-database-url", "host=h s3cret x=1"}, want: []string{"flag -database-url", "pairs"}},
-		"open quote":       {args: []string{"-database-url", "password='s3cret"}, want: []string{"flag -database-url", "quote"}},
-		"both variables":   {vars: vars{"DB_PASS": "s3cret", "DB_PASS_FILE": empty}, want: []string{"DB_PASS and", "DB_PASS_FILE are both set"}},
-		"both flags":       {args: []string{"-dbpass", "s3cret", "-dbpass-file", empty}, want: []string{"-dbpass and", "-dbpass-file are both set"}},
-		"no such file":     {vars: vars{"DB_PASS_FILE": "/does/not/exist"}, want: []string{"environment variable DB_PASS_FILE", "/does/not/exist"}},
-		"empty file":       {args: []string{"-dbpass-file", empty}, want: []string{"flag -dbpass-file", "empty"}},
-		"boolean variable": {vars: vars{"FLOWER_DB_POOLER": "maybe"}, want: []string{"FLOWER_DB_POOLER", "true or false"}},
+		"port":                      {vars: vars{"DB_PORT": "0"}, want: []string{"environment variable DB_PORT", `"0"`, "from 1 to 65535"}},
+		"sslmode":                   {args: []string{"-dbsslmode", "on"}, want: []string{"flag -dbsslmode", `"on"`, "verify-full"}},
+		"scheme":                    {vars: vars{"DATABASE_URL": "mysql://u:s3cret@h/n"}, want: []string{"environment variable DATABASE_URL", "postgres://"}},
+		"no URL":                    {args: []string{"-database-url", "postgres://u:s3cret@h:port/n"}, want: []string{"flag -database-url", "postgres://user"}},
+		"neither":                   {args: []string{"-database-url", "s3cret"}, want: []string{"flag -database-url", "pairs"}},
+		"broken pairs":              {args: []string{"-database-url", "host=h s3cret x=1"}, want: []string{"flag -database-url", "pairs"}},
+		"open quote":                {args: []string{"-database-url", "password='s3cret"}, want: []string{"flag -database-url", "quote"}},
+		"a password with @ and /":   {args: []string{"-database-url", "postgres://u:p@s3cret/x@h:1/n"}, want: []string{"flag -database-url", "%40"}},
+		"a password with @ and #":   {args: []string{"-database-url", "postgres://u:p@s3cret#x@h:1/n"}, want: []string{"flag -database-url", "%40"}},
+		"a password with @ and ?":   {args: []string{"-database-url", "postgres://u:p@s3cret?x@h:1/n"}, want: []string{"flag -database-url", "%40"}},
+		"a host with its port":      {args: []string{"-dbhost", "127.0.0.1:5433"}, want: []string{`"127.0.0.1:5433"`, "-dbport"}},
+		"a URL for a host":          {vars: vars{"DB_HOST": "postgres://db"}, want: []string{`"postgres://db"`, "a name or an address alone"}},
+		"a host in brackets":        {args: []string{"-dbhost", "[::1]"}, want: []string{`"[::1]"`, "without brackets"}},
+		"one of several, with port": {vars: vars{"DATABASE_URL": "host=a,b:1 dbname=n"}, want: []string{`"b:1"`, "-dbport"}},
+		"both variables":            {vars: vars{"DB_PASS": "s3cret", "DB_PASS_FILE": empty}, want: []string{"DB_PASS and", "DB_PASS_FILE are both set"}},
+		"both flags":                {args: []string{"-dbpass", "s3cret", "-dbpass-file", empty}, want: []string{"-dbpass and", "-dbpass-file are both set"}},
+		"no such file":              {vars: vars{"DB_PASS_FILE": "/does/not/exist"}, want: []string{"environment variable DB_PASS_FILE", "/does/not/exist"}},
+		"empty file":                {args: []string{"-dbpass-file", empty}, want: []string{"flag -dbpass-file", "empty"}},
+		"boolean variable":          {vars: vars{"FLOWER_DB_POOLER": "maybe"}, want: []string{"FLOWER_DB_POOLER", "true or false"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
