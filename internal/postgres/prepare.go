@@ -81,7 +81,7 @@ func (d *DB) untilAvailable(ctx context.Context, f func() error) error {
 			return err
 		}
 		if time.Since(said) > 5*time.Second {
-			d.log.Info("waiting for the database", "err", redact(err, d.cfg))
+			d.log.Warn("waiting for the database", "err", redact(err, d.cfg))
 			said = time.Now()
 		}
 		select {
