@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -79,6 +80,12 @@ func rerun(f *cli.Flags) command {
 		"failed: what is suspended; from: task SEQ and all after it; only: SEQ alone; all (default failed, with SEQ from)")
 	f.Var(cli.Repeated(&parameters), "p NAME=VALUE", "", "a parameter of the tasks that run again, JSON or text; may be given several times")
 	wait.add(f)
+	f.Check(func() error {
+		if o.DryRun && wait.wanted {
+			return errors.New("-dry-run changes nothing that -wait could wait for")
+		}
+		return nil
+	})
 	return command{
 		summary:  "runs again what failed of a flow, or more of it; what has finished stays, unless it is named",
 		examples: []string{"register rerun 01a20f06 -dry-run", "register rerun 01a20f06 3 -scope only -p batch=100 -wait"},
@@ -99,7 +106,7 @@ func rerun(f *cli.Flags) command {
 			if err != nil {
 				return err
 			}
-			if err := s.act(ctx, "rerun", []string{id}, o); err != nil || !wait.wanted || o.DryRun {
+			if err := s.act(ctx, "rerun", []string{id}, o); err != nil || !wait.wanted {
 				return err
 			}
 			return s.wait(ctx, id, wait)

@@ -57,7 +57,9 @@ func (s settings) client() (*client, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the token: %w", err)
 		}
-		token = strings.TrimSpace(string(text))
+		if token = strings.TrimSpace(string(text)); token == "" {
+			return nil, fmt.Errorf("read the token: %s is empty", s.tokenFile)
+		}
 	}
 	// No timeout for the whole: an answer may be waited for. Each request has its own. Nor is a
 	// redirect followed, which makes a GET of a POST, and an answer of another question's.

@@ -213,6 +213,9 @@ func TestCommands_WrongUsageIsExitCode2(t *testing.T) {
 		{"start", "a", "-p", "x"},
 		{"start", "a", "-p", "x=1", "-p", "x=2"},
 		{"start", "a", "-priority", "20"},
+		{"start", "a", "-timeout", "5s"},
+		{"rerun", "a", "-timeout", "5s"},
+		{"rerun", "a", "-dry-run", "-wait"},
 		{"flows", "-server", "localhost:8000"},
 		{"flows", "-limit"},
 	} {
@@ -338,6 +341,8 @@ func TestCommands_WhichTokenCounts(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte("of the file\n"), 0o600))
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
 	f := newFake(t, map[string][]string{"GET /api/v1/flows": {"a table\n"}})
 	for name, c := range map[string]struct {
 		vars map[string]string
@@ -352,6 +357,7 @@ func TestCommands_WhichTokenCounts(t *testing.T) {
 		"two flags":               {nil, []string{"-token", "t", "-token-file", file}, "t"},
 		"two variables":           {map[string]string{"FLOWER_TOKEN": "v", "FLOWER_TOKEN_FILE": file}, nil, "v"},
 		"no file":                 {nil, []string{"-token-file", file + ".no"}, "read the token: open"},
+		"an empty file":           {nil, []string{"-token-file", empty}, "is empty"},
 	} {
 		f.asked = nil
 		vars := map[string]string{"FLOWER_SERVER": f.URL}

@@ -133,6 +133,12 @@ type waiting struct {
 func (w *waiting) add(f *cli.Flags) {
 	f.Var(cli.Bool(&w.wanted), "wait", "", "wait for the end, and show how it goes")
 	f.Var(cli.Duration(&w.most, 0, 0, 1000*time.Hour), "timeout TIME", "", "with -wait: for so long; 0s is for ever")
+	f.Check(func() error {
+		if f.Given("timeout") && !w.wanted {
+			return errors.New("-timeout is how long -wait waits, which is not given")
+		}
+		return nil
+	})
 }
 
 // progress is a flow on its way.
