@@ -25,6 +25,7 @@ func accessSettings(flags *cli.Flags, getenv func(string) string, cfg *config) {
 		"what their users may do: "+strings.Join(access.Roles(), ", "))
 	flags.Var(cli.Text(&a.Proxy.RoleHeader, ""), "proxy-role-header NAME", "FLOWER_PROXY_ROLE_HEADER",
 		"header of theirs that names a user's role, such as X-Forwarded-Role")
+	flags.Needs("trusted-proxy", "proxy-role", "proxy-role-header")
 	flags.Var(cli.Bool(&cfg.web.ReadOnly), "readonly", "FLOWER_READONLY", "refuse whatever changes something")
 	flags.Var(cli.Int(&cfg.maxWaiting, 0, 0, 1_000_000), "max-waiting N", "FLOWER_MAX_WAITING",
 		"flows of one caller that may wait to begin, about; beyond, 429; 0 is any number")

@@ -29,6 +29,8 @@ func containerSettings(flags *cli.Flags, c *program.ContainerConfig) {
 		"likewise processors, as in 1.5; empty is all")
 	flags.Var(cli.OneOf(&shutdown, "leave", "leave", "stop"), "container-shutdown HOW", "FLOWER_CONTAINER_SHUTDOWN",
 		"what becomes of running containers when the watcher ends: leave (the next one goes on with them), stop")
+	flags.Needs("allow-container", "container-mount", "container-network", "container-cap",
+		"container-memory", "container-cpus", "container-shutdown") // others use DOCKER_HOST, too
 	flags.Check(func() (err error) {
 		c.Stop = shutdown == "stop"
 		if c.Directories, err = program.ParseDirectories(dirs); err != nil {

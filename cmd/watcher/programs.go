@@ -69,6 +69,7 @@ func programSettings(flags *cli.Flags, cfg *program.Config) {
 		"processor time that each may use, in whole seconds; 0 is any")
 	flags.Var(cli.Int(&c.Limits.Files, 0, 0, 1<<20), "command-files N", "FLOWER_COMMAND_FILES",
 		"files that each may have open; 0 is as many as the watcher")
+	flags.Needs("allow-command", "command-dirs", "command-shell", "command-memory", "command-cpu", "command-files")
 	flags.Check(func() (err error) {
 		if cfg.HTTPAllow, err = program.ParseAllow(allow); err != nil {
 			return fmt.Errorf("-http-allow (FLOWER_HTTP_ALLOW): %w", err)

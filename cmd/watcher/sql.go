@@ -30,6 +30,7 @@ func sqlSettings(flags *cli.Flags, getenv func(string) string, cfg *config) {
 		"the role of SQL tasks in its own database; empty is its own role")
 	flags.Var(cli.Int(&c.sessions, 4, 1, 1000), "sql-sessions N", "FLOWER_SQL_SESSIONS",
 		"SQL tasks that may use one database at a time: each holds a connection")
+	flags.Needs("sql-connections", "sql-sessions")
 	flags.Check(func() error { return c.resolve(getenv, cfg.database.Pooler) })
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 )
 
@@ -40,6 +41,7 @@ type Flags struct {
 	checks   []func() error // after everything was read, in order
 	getenv   func(string) string
 	unproven []string // hosts of the database that need not prove who they are
+	needs    []need
 	args     arguments
 	codes    string // what its exit codes mean
 
@@ -86,6 +88,18 @@ func (f *Flags) ExitCodes(text string) { f.codes = text }
 // Check adds a rule for the settings as a whole. It runs when all of them were read;
 // its error should name the settings that it is about.
 func (f *Flags) Check(rule func() error) { f.checks = append(f.checks, rule) }
+
+// need is settings that have no effect unless another one is set.
+type need struct {
+	other string
+	names []string
+}
+
+// Needs says that settings have no effect without another one: Report warns of them. They are
+// no error, since an environment may be shared.
+func (f *Flags) Needs(other string, names ...string) {
+	f.needs = append(f.needs, need{other, names})
+}
 
 // Parse reads the settings. It returns a *UsageError if one is wrong, and ErrPrinted if
 // the caller wanted to be told something rather than to have the program run.
@@ -152,6 +166,14 @@ func (f *Flags) Report(log *slog.Logger) {
 			"better use DB_PASS, DB_PASS_FILE or -dbpass-file")
 	}
 	f.reportEncryption(log)
+	for _, n := range f.needs {
+		if f.byName[n.other].value.String() != "" {
+			continue
+		}
+		if idle := slices.DeleteFunc(slices.Clone(n.names), func(name string) bool { return f.byName[name].source == fromDefault }); len(idle) > 0 {
+			log.Warn("settings have no effect without another one", "settings", idle, "need", n.other)
+		}
+	}
 	var attrs []any
 	for _, s := range f.settings {
 		if s.source != fromDefault {

@@ -193,6 +193,33 @@ func TestReport_LogsWhatDiffersFromTheDefaults(t *testing.T) {
 	require.NotContains(t, text, "s3cret")
 }
 
+// What is set in vain is told, whether that comes from a flag or from a variable.
+func TestReport_WarnsOfWhatHasNoEffect(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		vars map[string]string
+		args []string
+		warn string
+	}{
+		{nil, nil, ""},
+		{nil, []string{"-dirs", "/bin"}, "settings=[dirs] need=allow"},
+		{map[string]string{"SHELL": "sh"}, []string{"-dirs", "/bin"}, `settings="[dirs shell]" need=allow`},
+		{map[string]string{"ALLOW": "true", "SHELL": "sh"}, []string{"-dirs", "/bin"}, ""},
+		{map[string]string{"ALLOW": "true", "SHELL": "sh"}, []string{"-allow=false"}, "settings=[shell] need=allow"},
+	} {
+		f := NewFlags("prog", "does things")
+		f.Var(Bool(new(bool)), "allow", "ALLOW", "")
+		f.Var(Text(new(string), ""), "dirs DIR", "", "")
+		f.Var(Text(new(string), "ash"), "shell NAME", "SHELL", "")
+		f.Needs("allow", "dirs", "shell")
+		env, _, stderr := newEnv(c.vars, c.args...)
+		require.NoError(t, f.Parse(env))
+		f.Report(env.Logger(LogConfig{Format: "text"}))
+		require.Contains(t, stderr.String(), c.warn)
+		require.Equal(t, c.warn != "", strings.Contains(stderr.String(), "have no effect"), stderr.String())
+	}
+}
+
 func TestBytes(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int64{
