@@ -208,8 +208,8 @@ func (r *containerRun) result(state *container.State) (json.RawMessage, error) {
 	if said == "" {
 		said = r.stdout.tail.marked()
 	}
-	if end := readable(cutFront(said, maxAnswerInError/2)); end != "" {
-		text += "; it said last: " + end
+	if end := cutFront(said, maxAnswerInError/2); end != "" {
+		text += "; it said last: " + causeFirst(end)
 	}
 	return nil, errors.New(text)
 }

@@ -255,7 +255,15 @@ func TestContainer_Failures(t *testing.T) {
 			c.print("to stdout\n")
 			c.printTo(stdcopy.Stderr, "no such\n\ttable\n")
 			return 3
-		}, `image "app:1" ended with exit code 3; it said last: no such table`},
+		}, "image \"app:1\" ended with exit code 3; it said last: no such\n\ttable"},
+		"lines stay lines": {func(c *fakeContainer) int {
+			c.print("ERROR: no such table\n  at line 1\n")
+			return 1
+		}, "image \"app:1\" ended with exit code 1; it said last: ERROR: no such table\n  at line 1"},
+		"the cause first": {func(c *fakeContainer) int {
+			c.print("Traceback (most recent call last):\n  File \"a.py\"\nValueError: 7\n")
+			return 1
+		}, "image \"app:1\" ended with exit code 1; it said last: ValueError: 7\nTraceback (most recent call last):\n  File \"a.py\"\nValueError: 7"},
 		"stdout, if it said nothing else": {func(c *fakeContainer) int { c.print("oh\n"); return 1 }, `image "app:1" ended with exit code 1; it said last: oh`},
 		"the end of much": {func(c *fakeContainer) int {
 			c.printTo(stdcopy.Stderr, strings.Repeat("é", 600)+"x\n")
