@@ -58,6 +58,7 @@ func (a *API) describeRegister(doc *huma.OpenAPI) {
 	answer := &huma.Schema{Type: huma.TypeObject, Required: []string{"status", "taskId"}, Properties: map[string]*huma.Schema{
 		"status": {Type: text, Enum: []any{"succeeded", "failed"}}, "taskId": {Type: text}, "taskFlowId": {Type: text},
 		"description": {Type: text}, "requestId": {Type: text},
+		"ignored": {Type: huma.TypeArray, Items: &huma.Schema{Type: text}, Description: "Fields of the request that mean nothing here; the first ten."},
 	}, AdditionalProperties: true}
 	answers := map[string]*huma.Response{}
 	for status, what := range map[string]string{

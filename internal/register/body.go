@@ -5,20 +5,44 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/problem"
 	"github.com/d-tsuji/flower/internal/request"
 )
 
-// registerBody is the body of a registration. Unknown fields are ignored.
+// registerBody is the body of a registration. Unknown fields are ignored, and the answer says so.
 type registerBody struct {
 	TaskID       string          `json:"taskId"`
 	Parameters   json.RawMessage `json:"parameters"`
 	Priority     *int            `json:"priority"`
 	Note         string          `json:"note"`
 	RegisteredBy string          `json:"registeredBy"`
+
+	ignored []string
+}
+
+// known are its fields, which count in any case of their letters.
+var known = []string{"taskId", "parameters", "priority", "note", "registeredBy"}
+
+// maxIgnored limits how many unknown fields an answer names.
+const maxIgnored = 10
+
+// unknown returns the names of fields in an object that mean nothing to us.
+func unknown(object []byte) []string {
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(object, &fields) // it was read before
+	var names []string
+	for name := range fields {
+		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
+			names = append(names, problem.Cut(name, 40))
+		}
+	}
+	slices.Sort(names)
+	return names[:min(len(names), maxIgnored)]
 }
 
 // readBody reads a request's body as JSON, whatever its Content-Type says: curl -d
@@ -47,6 +71,7 @@ func readBody(w http.ResponseWriter, r *http.Request, optional bool) (registerBo
 	case !bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")): // null fits every type
 		return body, problem.MalformedBody.Because("the body must be a JSON object, as in %s", request.Example)
 	}
+	body.ignored = unknown(text)
 	return body, nil
 }
 

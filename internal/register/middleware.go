@@ -19,11 +19,12 @@ import (
 
 // exchange is what the layers and the handler of one request tell each other.
 type exchange struct {
-	server *Server
-	id     string // of the request, made here: a client's own could be anything
-	task   string // the workflow that it names, for answers
-	path   string // as it was sent, but for the base path
-	away   bool   // it failed since the database is away, which the log has
+	server  *Server
+	id      string   // of the request, made here: a client's own could be anything
+	task    string   // the workflow that it names, for answers
+	ignored []string // fields of its body, likewise
+	path    string   // as it was sent, but for the base path
+	away    bool     // it failed since the database is away, which the log has
 }
 
 type exchangeKey struct{}

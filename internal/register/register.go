@@ -37,7 +37,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Idempotency-Replayed", "true")
 	}
 	problem.WriteJSON(w, http.StatusCreated, registerAnswer{
-		Status: "succeeded", TaskID: string(f.WorkflowID), TaskFlowID: string(f.ID),
+		Status: "succeeded", TaskID: string(f.WorkflowID), TaskFlowID: string(f.ID), Ignored: exchangeOf(r).ignored,
 	})
 	return nil
 }
@@ -55,6 +55,7 @@ func (s *Server) readRegistration(w http.ResponseWriter, r *http.Request) (flow.
 	if err != nil {
 		return none, err
 	}
+	x.ignored = body.ignored
 	id := inPath
 	if inPath == "" {
 		id = body.TaskID

@@ -108,6 +108,26 @@ func TestRegister_OptionalFields(t *testing.T) {
 	}
 }
 
+// A field that was misspelt is ignored, as ever; who sent it is told.
+func TestRegister_NamesTheFieldsThatItIgnores(t *testing.T) {
+	t.Parallel()
+	for path, body := range map[string]string{
+		"/register":        `{"TASKID": "sample", "Parameters": {}, "parameter": {"day": 1}, "Prio": 3, "note": ""}`,
+		"/register/sample": `{"parameter": {"day": 1}, "Prio": 3}`,
+	} {
+		w := send(t, serving(recording(new(flow.Registration))), "POST", path, body)
+		require.Equal(t, http.StatusCreated, w.Code)
+		require.Equal(t, []string{"Prio", "parameter"}, answerOf(t, w).Ignored)
+	}
+	var many []string
+	for i := range 100 {
+		many = append(many, fmt.Sprintf(`"%02d%s": null`, i, strings.Repeat("x", 1000)))
+	}
+	w := send(t, serving(recording(new(flow.Registration))), "POST", "/register/sample", "{"+strings.Join(many, ",")+"}")
+	require.Less(t, w.Body.Len(), 1000)
+	require.Len(t, answerOf(t, w).Ignored, maxIgnored)
+}
+
 func TestRegister_Refusals(t *testing.T) {
 	t.Parallel()
 	const sample = `{"taskId":"sample"`

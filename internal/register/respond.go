@@ -53,11 +53,12 @@ func (s *Server) methods(byMethod handlers) http.Handler {
 
 // registerAnswer is what /register answers, always. Fields are only ever added.
 type registerAnswer struct {
-	Status      string `json:"status"` // succeeded or failed
-	TaskID      string `json:"taskId"`
-	TaskFlowID  string `json:"taskFlowId,omitempty"`
-	Description string `json:"description,omitempty"`
-	RequestID   string `json:"requestId,omitempty"` // where the log has more
+	Status      string   `json:"status"` // succeeded or failed
+	TaskID      string   `json:"taskId"`
+	TaskFlowID  string   `json:"taskFlowId,omitempty"`
+	Ignored     []string `json:"ignored,omitempty"` // fields of the request that mean nothing here
+	Description string   `json:"description,omitempty"`
+	RequestID   string   `json:"requestId,omitempty"` // where the log has more
 }
 
 // fail answers a request with an error, and logs it if it is ours.
