@@ -45,12 +45,31 @@ func flowText(s flow.State, v view) string {
 	align(&b, rows)
 	t.writeQuestions(&b, v)
 	if s.Recover != "" {
+		t.writeInvalid(&b)
 		b.WriteString(" rerun: " + oneLine(s.Recover) + "\n")
 		if v.site != "" {
 			b.WriteString("    or: " + v.curl(flowURL(s.ID)+"/rerun") + "\n")
 		}
 	}
 	return b.String()
+}
+
+// writeInvalid says of what a rerun alone cannot help.
+func (t tree) writeInvalid(b *strings.Builder) {
+	var seqs []string
+	for _, task := range t.Tasks {
+		if task.Status == flow.Suspended && task.Reason == flow.ReasonInvalid {
+			seqs = append(seqs, strconv.Itoa(task.Seq))
+		}
+	}
+	const most = 10
+	if len(seqs) > most {
+		seqs = append(seqs[:most], "…")
+	}
+	if len(seqs) > 0 {
+		fmt.Fprintf(b, " first: correct what the error of task %s says, or a rerun ends alike: a parameter with the rerun itself, "+
+			"-d '{\"parameters\": {\"NAME\": \"VALUE\"}}', a program by a watcher that has it\n", strings.Join(seqs, ", "))
+	}
 }
 
 // writeQuestions says how to answer what tasks ask.

@@ -138,6 +138,19 @@ func TestFlow_Text(t *testing.T) {
 	}
 }
 
+// A rerun alone does not help what is invalid: the text says so before it says how.
+func TestFlow_TextOfWhatIsInvalid(t *testing.T) {
+	t.Parallel()
+	s := nightly()
+	s.Tasks[2].Reason = flow.ReasonInvalid
+	require.Contains(t, flowText(s, view{}), "\n first: correct what the error of task 3 says, or a rerun ends alike: "+
+		"a parameter with the rerun itself, -d '{\"parameters\": {\"NAME\": \"VALUE\"}}', a program by a watcher that has it\n rerun: UPDATE …\n")
+	for len(s.Tasks) < 30 {
+		s.Tasks = append(s.Tasks, s.Tasks[2])
+	}
+	require.Contains(t, flowText(s, view{}), " of task 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, … says")
+}
+
 func TestFlow_TextOfEveryState(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
