@@ -126,6 +126,12 @@ func (c Config) Hosts() []string {
 	return hosts
 }
 
+// hasPassword reports whether any of them, or the driver's own environment, has one.
+func (c Config) hasPassword() bool {
+	parsed, err := pq.NewConfig(c.dsn())
+	return err != nil || parsed.Password != "" || parsed.Passfile != ""
+}
+
 // fromURL turns a URL into key=value form. (lib/pq takes one, too, but neither several
 // hosts with their ports nor other settings beside it.) What Validate would refuse gives
 // a string that cannot connect.

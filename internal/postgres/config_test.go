@@ -11,6 +11,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -246,4 +247,29 @@ func TestReady(t *testing.T) {
 	require.NoError(t, d.Migrate(t.Context()))
 	require.NoError(t, wait())
 	require.NoError(t, d.Ready(t.Context()))
+}
+
+// What the server says of a standby, or of a password that is missing, tells nobody what to do.
+func TestAdvise(t *testing.T) {
+	t.Parallel()
+	password := &pq.Error{Code: pqerror.InvalidPassword, Message: "password authentication failed"}
+	standby := &pq.Error{Code: pqerror.FeatureNotSupported, Message: "cannot set transaction read-write mode during recovery"}
+	for _, c := range []struct {
+		cfg  Config
+		err  error
+		want string
+	}{
+		{Config{}, password, "none was given"},
+		{Config{Password: "wrong"}, password, "authentication failed"},
+		{Config{URL: "postgres://u:wrong@h/n"}, password, "authentication failed"},
+		{Config{}, standby, "name the primary"},
+		{Config{}, &pq.Error{Code: pqerror.ReadOnlySQLTransaction}, "name the primary"},
+		{Config{}, errors.New("other"), "other"},
+	} {
+		err := (&DB{cfg: c.cfg}).advise(fmt.Errorf("begin: %w", c.err))
+		require.ErrorIs(t, err, c.err)
+		require.Contains(t, err.Error(), c.want)
+		require.Equal(t, c.want == "none was given", strings.Contains(err.Error(), "none was given"))
+	}
+	require.NoError(t, (&DB{}).advise(nil))
 }

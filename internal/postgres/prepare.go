@@ -78,10 +78,10 @@ func (d *DB) untilAvailable(ctx context.Context, f func() error) error {
 			return fmt.Errorf("-dbsslrootcert (DB_SSLROOTCERT), or a file that -database-url names: %w", file)
 		}
 		if err == nil || !unavailable(err) || refusesSettings(err) {
-			return err
+			return d.advise(err)
 		}
 		if time.Since(said) > 5*time.Second {
-			d.log.Warn("waiting for the database", "err", redact(err, d.cfg))
+			d.log.Warn("waiting for the database", "err", redact(d.advise(err), d.cfg))
 			said = time.Now()
 		}
 		select {
@@ -91,6 +91,21 @@ func (d *DB) untilAvailable(ctx context.Context, f func() error) error {
 		}
 		pause = min(2*pause, time.Second)
 	}
+}
+
+// advise adds to what keeps a program from the database what can be done, where the server's
+// own words do not tell.
+func (d *DB) advise(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case readOnly(err):
+		return fmt.Errorf("%w: this server cannot be written, as a standby: "+
+			"name the primary, or all of them, as in -database-url 'host=db1,db2 dbname=flower'", err)
+	case pq.As(err, pqerror.InvalidPassword) != nil && !d.cfg.hasPassword():
+		return fmt.Errorf("%w: none was given, by DB_PASS_FILE or DB_PASS", err)
+	}
+	return err
 }
 
 // errShut is what everybody meets until the database is prepared, if that is awaited.
