@@ -43,6 +43,9 @@ func newPrograms(cfg program.Config, secrets *secret.Store, log *slog.Logger) pr
 			log.Warn("commands can change what other commands run: better let -command-dirs be what this user cannot write to",
 				"writable", dirs)
 		}
+		if dirs := c.Missing(); len(dirs) > 0 {
+			log.Warn("directories of -command-dirs are not there: no command can be found in them", "missing", dirs)
+		}
 	}
 	all := program.Default(cfg)
 	return programs{all.Enabled(), all, secrets}

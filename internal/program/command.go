@@ -47,6 +47,14 @@ func (c CommandConfig) Writable() []string {
 	return slices.DeleteFunc(slices.Clone(c.Dirs), func(dir string) bool { return !process.CanWrite(dir) })
 }
 
+// Missing returns the directories that are not there, in which no program file can lie.
+func (c CommandConfig) Missing() []string {
+	return slices.DeleteFunc(slices.Clone(c.Dirs), func(dir string) bool {
+		info, err := os.Stat(dir)
+		return err == nil && info.IsDir()
+	})
+}
+
 const (
 	// termGrace is between SIGTERM and SIGKILL: a watcher that stops gives programs 2 s
 	// once it has cancelled them, and must then record what came of it.

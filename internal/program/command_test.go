@@ -288,6 +288,7 @@ func TestCommandConfig(t *testing.T) {
 		`"jobs": a directory of commands must begin with a slash`)
 	dir := t.TempDir()
 	require.Equal(t, []string{dir}, CommandConfig{Dirs: []string{dir, "/no/such"}}.Writable())
+	require.Equal(t, []string{"/no/such", "/dev/null"}, CommandConfig{Dirs: []string{dir, "/no/such", "/dev/null"}}.Missing())
 
 	limited := testCommands
 	limited.Limits = process.Limits{Files: 17}
