@@ -132,7 +132,7 @@ func (s *session) act(ctx context.Context, verb string, args []string, o order) 
 		return err
 	}
 	if s.json {
-		_, err := fmt.Fprintln(s.env.Stdout, strings.TrimSpace(string(raw)))
+		_, err := fmt.Fprintln(s.out, strings.TrimSpace(string(raw)))
 		return err
 	}
 	var e effect
@@ -158,7 +158,7 @@ func (s *session) showEffect(id string, e effect) {
 		if canGo[t.TaskExecSeq] {
 			more = ", can go"
 		}
-		say(s.env.Stdout, "%4d %-*s  %s → %s%s\n", t.TaskExecSeq, width, t.Title, t.From, t.To, more)
+		say(s.out, "%4d %-*s  %s → %s%s\n", t.TaskExecSeq, width, t.Title, t.From, t.To, more)
 	}
 	end := ""
 	if e.DryRun {
@@ -168,7 +168,7 @@ func (s *session) showEffect(id string, e effect) {
 	if e.Changed == 1 {
 		change = "task changes"
 	}
-	say(s.env.Stdout, "%s: %d %s, %d stay as they are%s\n", id, e.Changed, change, e.Kept, end)
+	say(s.out, "%s: %d %s, %d stay as they are%s\n", id, e.Changed, change, e.Kept, end)
 }
 
 // find returns the id of the flow that an id, or the beginning of one, names.

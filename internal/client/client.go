@@ -221,7 +221,7 @@ func (c *client) show(ctx context.Context, w io.Writer, asJSON bool, query url.V
 	}
 	defer func() { _ = answer.Body.Close() }()
 	if _, err := io.Copy(w, answer.Body); err != nil {
-		return fmt.Errorf("read the answer of %s: %w", c.base.Host, err)
+		return fmt.Errorf("pass on the answer of %s: %w", c.base.Host, err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -200,6 +201,42 @@ func TestClient_SaysWhatWasRefused(t *testing.T) {
 	code, _, stderr := execute(t.Context(), map[string]string{"FLOWER_SERVER": "http://127.0.0.1:1"}, "flows")
 	require.Equal(t, 1, code)
 	require.Equal(t, "register flows: no register answers at http://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused (-server says where it is)\n", stderr)
+}
+
+// fullDisk takes nothing any more.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("the disk is full") }
+
+// A script whose disk is full must not take what it got for the whole.
+func TestCommands_WhatCannotBeWrittenIsAnError(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"flows"},
+		{"flow", "f"},
+		{"logs", "f", "3", "-f"},
+		{"start", "nightly"},
+		{"start", "nightly", "-json"},
+		{"rerun", "f"},
+		{"rerun", "f", "-json"},
+	} {
+		f := newFake(t, map[string][]string{
+			"GET /api/v1/flows": {"a table\n"}, "POST /api/v1/flows": {state("queued", 0)},
+			"GET /api/v1/flows/f": {state("failed", 1)}, "GET /api/v1/flows/" + flowID: {state("failed", 1)},
+			"POST /api/v1/flows/" + flowID + "/rerun": {`{"changed": 1, "tasks": []}`},
+			"GET /api/v1/flows/f/tasks/3/log":         {page(1, true, false, 1, "a")}, // and it never ends
+		})
+		var stderr bytes.Buffer
+		env := &cli.Env{
+			Name: "register", Args: append(args, "-server", f.URL), Stdout: fullDisk{}, Stderr: &stderr,
+			Getenv: func(string) string { return "" },
+		}
+		require.Equal(t, 1, cli.Exec(t.Context(), env, cli.WithCommands(nil, Commands()...)), "%s: %s", args, &stderr)
+		require.Contains(t, stderr.String(), "the disk is full")
+		if args[0] == "start" {
+			require.Contains(t, stderr.String(), "flow "+flowID+" was registered")
+		}
+	}
 }
 
 func TestCommands_WrongUsageIsExitCode2(t *testing.T) {

@@ -31,7 +31,22 @@ func Commands() []cli.Command {
 type session struct {
 	*client
 	env  *cli.Env
+	out  *output
 	json bool
+}
+
+// output is where a command writes what was asked for. It keeps the first error: a script
+// that gets half of a log, as the disk is full, must not take it for the whole.
+type output struct {
+	to  io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (n int, err error) {
+	if o.err == nil {
+		n, o.err = o.to.Write(p)
+	}
+	return n, o.err
 }
 
 // command is one that asks a register: what it is for, and what it does when its flags,
@@ -63,7 +78,11 @@ func run(build func(f *cli.Flags) command) cli.Run {
 		if err != nil {
 			return err
 		}
-		return c.do(ctx, &session{client: asked, env: env, json: set.json})
+		s := &session{client: asked, env: env, out: &output{to: env.Stdout}, json: set.json}
+		if err := c.do(ctx, s); err != nil {
+			return err
+		}
+		return s.out.err
 	}
 }
 
@@ -83,7 +102,7 @@ func flows(f *cli.Flags) command {
 		summary:  "lists flows, the newest first",
 		examples: []string{"register flows -status failed -since 24h"},
 		do: func(ctx context.Context, s *session) error {
-			return s.show(ctx, s.env.Stdout, s.json, q.values(), "flows")
+			return s.show(ctx, s.out, s.json, q.values(), "flows")
 		},
 	}
 }
@@ -95,7 +114,7 @@ func showFlow(f *cli.Flags) command {
 		summary:  "shows a flow with its tasks; the first 6 characters of its id or more will do",
 		examples: []string{"register flow 01a20f06"},
 		do: func(ctx context.Context, s *session) error {
-			return s.show(ctx, s.env.Stdout, s.json, url.Values{"include": {"tasks"}}, "flows", args[0])
+			return s.show(ctx, s.out, s.json, url.Values{"include": {"tasks"}}, "flows", args[0])
 		},
 	}
 }
@@ -110,7 +129,7 @@ func failures(f *cli.Flags) command {
 		summary:  "shows what has failed: tasks that failed alike are one line",
 		examples: []string{"register failures -since 24h"},
 		do: func(ctx context.Context, s *session) error {
-			return s.show(ctx, s.env.Stdout, s.json, q.values(), "failures")
+			return s.show(ctx, s.out, s.json, q.values(), "failures")
 		},
 	}
 }

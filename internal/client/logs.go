@@ -67,6 +67,9 @@ func (l *taskLog) print(ctx context.Context, tail int, follow bool) error {
 		for _, line := range page.Items {
 			l.line(line.Text)
 		}
+		if l.out.err != nil {
+			return l.out.err
+		}
 		l.attempt, l.last = page.Attempt, max(l.last, page.LastLine)
 		switch {
 		case page.More && query.Has("after"):
@@ -134,5 +137,5 @@ func (l *taskLog) line(text string) {
 	if cli.IsTerminal(l.env.Stdout) {
 		text = cli.Printable(text)
 	}
-	_, _ = io.WriteString(l.env.Stdout, text+"\n")
+	_, _ = io.WriteString(l.out, text+"\n")
 }

@@ -61,6 +61,9 @@ func start(f *cli.Flags) command {
 				return err
 			}
 			if !wait.wanted {
+				if s.out.err != nil {
+					return fmt.Errorf("flow %s was registered: %w", id, s.out.err)
+				}
 				return nil
 			}
 			return s.wait(ctx, id, wait)
@@ -92,12 +95,12 @@ func (s *session) register(ctx context.Context, r registration, key string) (str
 	if err != nil {
 		return "", err
 	}
-	if !s.json {
-		say(s.env.Stdout, "%s\n", made.TaskFlowID)
-		return made.TaskFlowID, nil
+	if s.json {
+		_, _ = fmt.Fprintf(s.out, "{\"taskFlowId\":%q}\n", made.TaskFlowID)
+	} else {
+		say(s.out, "%s\n", made.TaskFlowID)
 	}
-	_, err = fmt.Fprintf(s.env.Stdout, "{\"taskFlowId\":%q}\n", made.TaskFlowID)
-	return made.TaskFlowID, err
+	return made.TaskFlowID, nil
 }
 
 // Whoever asks once hears soon that nobody answers; whoever waits for a flow outlasts a
@@ -176,7 +179,7 @@ func (s *session) wait(ctx context.Context, id string, w waiting) error {
 	case err != nil:
 		return &cli.ExitError{Code: exitUnknown, Err: err}
 	}
-	if err := s.show(ctx, s.env.Stdout, s.json, url.Values{"include": {"tasks"}}, "flows", id); err != nil {
+	if err := s.show(ctx, s.out, s.json, url.Values{"include": {"tasks"}}, "flows", id); err != nil {
 		return &cli.ExitError{Code: exitUnknown, Err: err}
 	}
 	return result(p.Status)
