@@ -64,8 +64,8 @@ func (c Config) Validate() error {
 	if c.Port < 0 || c.Port > 65535 {
 		return fmt.Errorf("-webport (FLOWER_WEBPORT) %d: must be from 0 to 65535", c.Port)
 	}
-	if strings.ContainsAny(c.Host, "/ ") {
-		return fmt.Errorf("-webhost (FLOWER_WEBHOST) %q: must be a name or an address, as in localhost or 0.0.0.0", c.Host)
+	if _, err := netip.ParseAddr(c.Host); err != nil && strings.ContainsAny(c.Host, "/ :[]") {
+		return fmt.Errorf("-webhost (FLOWER_WEBHOST) %q: must be a name or an address alone, as in localhost, 0.0.0.0 or ::1", c.Host)
 	}
 	if c.BasePath != "" && (path.Clean(c.BasePath) != c.BasePath || c.BasePath[0] != '/' || c.BasePath == "/" ||
 		strings.ContainsAny(c.BasePath, "?#% ;,")) {

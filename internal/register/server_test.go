@@ -430,12 +430,14 @@ func TestConfig_Validate(t *testing.T) {
 		require.NoError(t, good.Validate())
 	}
 	for want, bad := range map[string]Config{
-		"-webport (FLOWER_WEBPORT) 65536": {Port: 65536},
-		"-webport (FLOWER_WEBPORT) -1":    {Port: -1},
-		"-webhost (FLOWER_WEBHOST)":       {Host: "http://localhost"},
-		"-hosts (FLOWER_HOSTS) \"a:1\"":   {Hosts: []string{"ok", "a:1"}},
-		"-hosts (FLOWER_HOSTS) \"*.a\"":   {Hosts: []string{"*.a"}},
-		"-hosts (FLOWER_HOSTS) \"http":    {Hosts: []string{"http://a"}},
+		"-webport (FLOWER_WEBPORT) 65536":  {Port: 65536},
+		"-webport (FLOWER_WEBPORT) -1":     {Port: -1},
+		"-webhost (FLOWER_WEBHOST) \"http": {Host: "http://localhost"},
+		"-webhost (FLOWER_WEBHOST) \"l":    {Host: "localhost:8000"},
+		"-webhost (FLOWER_WEBHOST) \"[":    {Host: "[::1]"},
+		"-hosts (FLOWER_HOSTS) \"a:1\"":    {Hosts: []string{"ok", "a:1"}},
+		"-hosts (FLOWER_HOSTS) \"*.a\"":    {Hosts: []string{"*.a"}},
+		"-hosts (FLOWER_HOSTS) \"http":     {Hosts: []string{"http://a"}},
 	} {
 		require.ErrorContains(t, bad.Validate(), want)
 	}
