@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -264,6 +267,7 @@ func TestAdvise(t *testing.T) {
 		{Config{URL: "postgres://u:wrong@h/n"}, password, "authentication failed"},
 		{Config{}, standby, "name the primary"},
 		{Config{}, &pq.Error{Code: pqerror.ReadOnlySQLTransaction}, "name the primary"},
+		{Config{}, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, "ulimit -n"},
 		{Config{}, errors.New("other"), "other"},
 	} {
 		err := (&DB{cfg: c.cfg}).advise(fmt.Errorf("begin: %w", c.err))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -104,6 +105,8 @@ func (d *DB) advise(err error) error {
 			"name the primary, or all of them, as in -database-url 'host=db1,db2 dbname=flower'", err)
 	case pq.As(err, pqerror.InvalidPassword) != nil && !d.cfg.hasPassword():
 		return fmt.Errorf("%w: none was given, by DB_PASS_FILE or DB_PASS", err)
+	case errors.Is(err, syscall.EMFILE):
+		return fmt.Errorf("%w: let this process have more of them (ulimit -n, LimitNOFILE), some 64 and what its tasks need", err)
 	}
 	return err
 }
