@@ -107,8 +107,9 @@ func jsonText(raw json.RawMessage) *string { return nullable(string(raw)) }
 //
 // Errors: *flow.RefusedError, a task is in the way (flow.ErrNotFound: there is none);
 // *flow.PlanChangedError; *flow.GuardError; flow.ErrKeyReused; *flow.InvalidError, the
-// action makes no sense; flow.ErrUnavailable, after which it is not known whether it was
-// carried out. With the first two the effect is returned as well.
+// action makes no sense; flow.ErrTooSlow, after which nothing has happened;
+// flow.ErrUnavailable, after which it is not known whether it was carried out. With the first
+// two the effect is returned as well.
 func (d *DB) Act(ctx context.Context, a flow.Action) (flow.Effect, error) {
 	o := orders{
 		kind: a.Kind, scope: a.Scope, flows: []string{string(a.Flow)}, seqs: []*int{nil},
@@ -318,6 +319,8 @@ func guarded(err error) error {
 		return &flow.GuardError{Message: e.Message, Hint: e.Hint}
 	case e.Code == pqerror.ProgramLimitExceeded:
 		return flow.ErrTooMany
+	case e.Code == pqerror.QueryCanceled:
+		return fmt.Errorf("%w: %w", flow.ErrTooSlow, err)
 	case inClass(err, pqerror.ClassDataException):
 		subject, problem, found := strings.Cut(e.Message, ": ")
 		if !found {

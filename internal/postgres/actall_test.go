@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -195,6 +196,29 @@ func TestActAll_TheSetHasMoved(t *testing.T) {
 	b.DryRun, b.Expect, b.Plan = false, ptr(2), preview.Plan
 	_, err = w.ActAll(t.Context(), b)
 	require.ErrorAs(t, err, &changed)
+}
+
+// What the server cuts off since it takes too long has not happened: the database is not away,
+// and asking for the same again at once would only make it worse.
+func TestActAll_TakesTooLong(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	ids := failedFlows(t, w, "a", "one")
+	mustExec(t, begin(t, w), `LOCK TABLE kr_flow, kr_task_stat`) // as if there were no end of rows to read
+	for name, terms := range map[string]flow.Terms{"preview": {DryRun: true}, "act": {Expect: ptr(1)}} {
+		for of, b := range map[string]flow.BulkAction{
+			"filter": {Kind: flow.ActionRerun, Filter: flow.BulkFilter{WorkflowID: "a"}, Terms: terms},
+			"named":  {Kind: flow.ActionRerun, Flows: ids, Terms: terms},
+		} {
+			t.Run(name+"/"+of, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+				defer cancel()
+				_, err := w.ActAll(ctx, b)
+				require.ErrorIs(t, err, flow.ErrTooSlow)
+				require.NotErrorIs(t, err, flow.ErrUnavailable)
+			})
+		}
+	}
 }
 
 func TestActAll_Key(t *testing.T) {

@@ -98,7 +98,7 @@ func (s *Site) pick(ctx context.Context, kind flow.ActionKind, q query) (picked,
 	if q.get("all") != "" {
 		p.what.Fields = append(filterFields(q), field{"all", "1"})
 	}
-	return p, err
+	return p, tooMuch(err)
 }
 
 func filterFields(q query) (fields []field) {
@@ -175,7 +175,7 @@ func (s *Site) planAll(ctx context.Context, p picked, q query) (bulkView, error)
 	if len(a.Flows) > 0 || a.Filter.OfTasks() {
 		var err error
 		if effect, err = s.store.ActAll(ctx, a); err != nil {
-			return bulkView{}, tooMany(err)
+			return bulkView{}, tooMuch(err)
 		}
 	}
 	v := newBulkView(p, effect)
@@ -187,10 +187,16 @@ func (s *Site) planAll(ctx context.Context, p picked, q query) (bulkView, error)
 	return v, nil
 }
 
-// tooMany says what to do about flow.ErrTooMany.
-func tooMany(err error) error {
-	if errors.Is(err, flow.ErrTooMany) {
+// tooMuch says what to do where an action is too much for once.
+func tooMuch(err error) error {
+	switch {
+	case errors.Is(err, flow.ErrTooMany):
 		return problem.TooMany.Because("%s", err)
+	case errors.Is(err, flow.ErrTooSlow):
+		f := problem.QueryTooSlow.Because("the database did not get through all of this in the time that it may take. " +
+			"Choose fewer flows, or narrow the filter, by workflow or by time; or try again when it is less busy")
+		f.Cause = err
+		return f
 	}
 	return err
 }
@@ -279,7 +285,7 @@ func (s *Site) refusedAll(w http.ResponseWriter, r *http.Request, p picked, err 
 	case errors.As(err, &invalid):
 		status, text = http.StatusUnprocessableEntity, invalid.Error()
 	default:
-		return tooMany(err)
+		return tooMuch(err)
 	}
 	v, err := s.planAll(r.Context(), p, query{r.PostForm})
 	if err != nil {

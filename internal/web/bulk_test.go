@@ -165,6 +165,7 @@ func TestBulk_Refused(t *testing.T) {
 		"guard":   {&flow.GuardError{Message: "only a watcher claims", Hint: "set 0"}, http.StatusConflict, "only a watcher claims: set 0"},
 		"key":     {flow.ErrKeyReused, http.StatusConflict, "sent before"},
 		"invalid": {&flow.InvalidError{Subject: "parameters", Problem: "too many"}, http.StatusUnprocessableEntity, "too many"},
+		"slow":    {fmt.Errorf("rerun: %w", flow.ErrTooSlow), http.StatusServiceUnavailable, "Nothing was done. The database did not get through"},
 		"many":    {flow.ErrTooMany, http.StatusUnprocessableEntity, "Narrow it down"},
 		"away":    {flow.ErrUnavailable, http.StatusServiceUnavailable, "not available"},
 		"other":   {errors.New("pq: oops"), http.StatusInternalServerError, "id of this request"},
@@ -201,6 +202,23 @@ func TestBulk_TooManyFlows(t *testing.T) {
 	require.Equal(t, http.StatusUnprocessableEntity, w.Code)
 	require.Contains(t, w.Body.String(), "More than 10,000 flows match")
 	require.Empty(t, asked)
+}
+
+// A preview that takes too long says what would take less, and does not begin again by itself.
+func TestBulk_TakesTooLong(t *testing.T) {
+	t.Parallel()
+	slow := fmt.Errorf("rerun many flows: %w: pq: canceled", flow.ErrTooSlow)
+	ticked, listed := &fakeStore{}, &fakeStore{}
+	ticked.lists.actAll = func(flow.BulkAction) (flow.BulkEffect, error) { return flow.BulkEffect{}, slow }
+	listed.lists.page = func(flow.Filter, flow.Position, int) (flow.Page, error) { return flow.Page{}, slow }
+	for path, store := range map[string]*fakeStore{"/bulk/rerun?flow=a": ticked, "/bulk/cancel?all=1&status=queued": listed} {
+		w := get(newSite(t, Config{}, store), path)
+		require.Equal(t, http.StatusServiceUnavailable, w.Code, path)
+		require.Contains(t, w.Body.String(), "This took too long", path)
+		require.Contains(t, w.Body.String(), "Choose fewer flows, or narrow the filter", path)
+		require.NotContains(t, w.Body.String(), "not available", path)
+		require.NotContains(t, w.Body.String(), "http-equiv", path)
+	}
 }
 
 // Count, list and button of a group mean the same tasks, and say which.

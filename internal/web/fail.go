@@ -71,6 +71,11 @@ func (s *Site) failPage(w http.ResponseWriter, r *http.Request, f *problem.Failu
 		if form {
 			body.Detail = "It is unknown whether this was done. Go back and send the form again in a moment: what is sent twice is done once."
 		}
+	case problem.QueryTooSlow.Code:
+		body.Title = "This took too long"
+		if form { // whose statement was cut off, and with it all that it had begun
+			body.Detail = "Nothing was done. " + body.Detail
+		}
 	case problem.Internal.Code:
 		body.RequestID = problem.RequestID(r.Context())
 		body.Detail = "This is a fault of Flower's, not yours. The log has the details under the id of this request."
