@@ -65,7 +65,7 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 		if v.Task, err = s.readTask(r.Context(), t, rowOf(v.All, t.Seq), watching, q); err != nil {
 			return nil, known(err, t.TaskKey) // it may be deleted meanwhile
 		}
-		v.Task.Buttons = taskButtons(t, sh.Who)
+		v.Task.Buttons = taskButtons(t, v.graph, sh.Who)
 		v.choose(t.Seq)
 	}
 	superseded, err := s.store.Superseded(r.Context(), state.ID)
@@ -78,7 +78,7 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 	for i := range v.Failures {
 		c := &v.Failures[i]
 		t := state.Tasks[indexOf(state.Tasks, c.Task.Seq)]
-		c.Buttons = taskButtons(t, sh.Who)
+		c.Buttons = taskButtons(t, v.graph, sh.Who)
 		if i < cardsWithLog {
 			if c.Log, err = s.lastLines(r.Context(), t); err != nil {
 				return nil, known(err, t.TaskKey)
@@ -192,24 +192,63 @@ func flowButtons(s flow.State, who access.Principal) []button {
 	}
 }
 
-// taskButtons are what can be done with a task.
-func taskButtons(t flow.TaskState, who access.Principal) []button {
+// taskButtons are what can be done with a task. Only what has not ended can be cancelled.
+func taskButtons(t flow.TaskState, g graph, who access.Principal) []button {
 	path := flowPath(t.Flow)
 	seq := strconv.Itoa(t.Seq)
-	running := t.Status == flow.Running
+	of := path + "/tasks/" + seq
+	why := g.whyNotAgain(t)
 	first := []button{
 		button{Label: "Rerun from here", Icon: "rerun", Path: path + "/rerun", Query: "?scope=from&from=" + seq, Dialog: true, Primary: failure(t)}.
-			needs(who, access.Operator).unless(running, "It runs: cancel it first, or wait"),
+			needs(who, access.Operator).unless(why != "", why),
 	}
-	if t.Asks {
+	switch {
+	case t.Asks:
 		first = approvalButtons(t.TaskKey, who)
+	case t.Status == flow.Waiting, t.Status == flow.Running:
+		first = append(first, button{Label: "Cancel task…", Icon: "cancelled", Path: of + "/cancel", Dialog: true}.needs(who, access.Operator))
 	}
 	return append(first,
-		button{Label: "Skip…", Icon: "skipped", Path: path + "/tasks/" + seq + "/skip", Dialog: true}.
+		button{Label: "Skip…", Icon: "skipped", Path: of + "/skip", Dialog: true}.
 			needs(who, access.Operator).unless(t.Status.Satisfies(), "It is "+strings.ToLower(lookOfTask(t.Status, "", "").Label)+" already"),
-		button{Label: "Mark finished…", Icon: "finished", Path: path + "/tasks/" + seq + "/finish", Dialog: true}.
+		button{Label: "Mark finished…", Icon: "finished", Path: of + "/finish", Dialog: true}.
 			needs(who, access.Operator).unless(t.Status == flow.Finished, "It is finished already"),
 	)
+}
+
+// whyNotAgain says why a rerun from a task would come to nothing; empty: it would not. What
+// waits is run again by itself, but something after it may have ended.
+func (g graph) whyNotAgain(t flow.TaskState) string {
+	switch {
+	case t.Status == flow.Running:
+		return "It runs: cancel it first, or wait"
+	case t.Status != flow.Waiting || g.endedAfter(t.Seq):
+		return ""
+	}
+	switch t.Wait.Reason {
+	case "time", "flow", "callback":
+		return "It has begun, and waits: cancel it first, or wait"
+	case "retry":
+		return "It is tried again by itself"
+	}
+	return "It has not run yet"
+}
+
+// endedAfter reports whether anything that comes after a task has ended.
+func (g graph) endedAfter(seq int) bool {
+	seen := map[int]bool{seq: true}
+	for todo := []int{seq}; len(todo) > 0; todo = todo[1:] {
+		for _, c := range g.children[todo[0]] {
+			if s := g.bySeq[c].Status; s == flow.Finished || s == flow.Suspended {
+				return true
+			}
+			if !seen[c] {
+				seen[c] = true
+				todo = append(todo, c)
+			}
+		}
+	}
+	return false
 }
 
 // approvalButtons are the answers to a task that asks. A no is its end: it is cancelled.

@@ -81,11 +81,36 @@ func TestButtonsOfWhatAsks(t *testing.T) {
 		return list
 	}
 	s := diamond(finished(0, 10), asks(20, "publish?"))
-	require.Equal(t, []string{"Approve…", "Reject…", "Skip…", "Mark finished…"}, labels(taskButtons(s.Tasks[1], who)))
+	require.Equal(t, []string{"Approve…", "Reject…", "Skip…", "Mark finished…"}, labels(taskButtons(s.Tasks[1], newGraph(s.Tasks), who)))
 	require.Equal(t, []string{"Rerun…", "Cancel…"}, labels(flowButtons(s, who)))
 	require.Equal(t, []string{"Rerun…", "Cancel…", "Resume"}, labels(flowButtons(diamond(held, asks(20, "publish?")), who)))
+
+	// A rerun is offered where it comes to something, a cancel where something goes on.
+	whole := []string{"Rerun from here", "Skip…", "Mark finished…"}
+	for name, c := range map[string]struct {
+		state flow.State
+		want  []string
+		why   string
+	}{
+		"failed":         {diamond(failedAt(20, "no")), whole, ""},
+		"finished":       {diamond(finished(0, 10)), whole[:1], ""},
+		"running":        {diamond(func(t *flow.TaskState) { t.Status = flow.Running }), []string{"Cancel task…", "Skip…", "Mark finished…"}, "It runs: cancel it first, or wait"},
+		"waits":          {diamond(waits("queued"), waits("dependency", 1)), []string{"Cancel task…", "Skip…", "Mark finished…"}, "It has not run yet"},
+		"for a call":     {diamond(waits("callback")), []string{"Cancel task…", "Skip…", "Mark finished…"}, "It has begun, and waits: cancel it first, or wait"},
+		"for a retry":    {diamond(waits("retry")), []string{"Cancel task…", "Skip…", "Mark finished…"}, "It is tried again by itself"},
+		"what has ended": {diamond(waits("queued"), waits("dependency", 1), finished(0, 10)), []string{"Rerun from here", "Cancel task…", "Skip…", "Mark finished…"}, ""},
+	} {
+		buttons := taskButtons(c.state.Tasks[0], newGraph(c.state.Tasks), who)
+		require.Equal(t, c.want, labels(buttons), name)
+		require.Equal(t, c.why, buttons[0].Why, name)
+	}
 	who.Role = access.Registrar
 	require.Empty(t, labels(approvalButtons(s.Tasks[1].TaskKey, who)))
+}
+
+// textOf is what one reads of a page.
+func textOf(page string) string {
+	return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " ")), " ")
 }
 
 // The pages of an answer show the question, and what each answer does.

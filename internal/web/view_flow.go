@@ -32,6 +32,8 @@ type flowView struct {
 	All      []taskRow
 	Timeline timeline
 	Levels   []level // instead of a graph that would be too large to be drawn
+
+	graph graph
 }
 
 // Span is how long it took, or that it runs.
@@ -200,7 +202,7 @@ const tasksShown = 500
 
 func newFlowView(s flow.State, watchers watchers, q query) flowView {
 	g := newGraph(s.Tasks)
-	v := flowView{State: s, Look: lookOfWhole(s), Query: q}
+	v := flowView{State: s, Look: lookOfWhole(s), Query: q, graph: g}
 	v.Parts = parts(s.Tasks, g)
 	v.All = taskRows(s.Tasks, g, watchers, q)
 	v.Rows, v.Rest = page(pinned(v.All), tasksShown, q)
