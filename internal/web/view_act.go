@@ -50,6 +50,7 @@ type effectLine struct {
 	Look  look
 	Lead  string // "3 tasks will run again"
 	Names string
+	Flow  flow.ID // another one that it is about; empty is none
 }
 
 // namesShown is how many tasks a line names.
@@ -118,7 +119,7 @@ func (v *actView) rerun(a flow.Action, g graph, e flow.Effect, changed []int) {
 
 func (v *actView) cancel(a flow.Action, g graph, e flow.Effect) {
 	v.Title, v.Button = "Cancel "+v.name(), "Cancel "+plural(len(e.Tasks), "task", "tasks")
-	v.Lines = cancelLines(g, v.Flow.ID, e)
+	v.Lines = cancelLines(a, g, e)
 	v.Nothing = "Nothing of it runs or waits."
 	task := g.name(a.Seq)
 	switch {
@@ -126,7 +127,7 @@ func (v *actView) cancel(a flow.Action, g graph, e flow.Effect) {
 		v.Title, v.Button, v.Example = "Reject "+task, "Reject", "not on a Friday"
 		v.Lines = rejectLines(g, a.Seq)
 	case a.Seq != 0:
-		v.Title, v.Button = "Cancel "+task, "Cancel "+task
+		v.Title, v.Button = "Cancel "+task+" of "+v.name(), "Cancel "+task
 	}
 }
 
@@ -164,11 +165,11 @@ func rerunLines(g graph, e flow.Effect, changed []int) []effectLine {
 	return lineOf(lines, lookFinished, g.keep(changed, e.Follow), "task stays as it is", "tasks stay as they are", g)
 }
 
-func cancelLines(g graph, id flow.ID, e flow.Effect) []effectLine {
+func cancelLines(a flow.Action, g graph, e flow.Effect) []effectLine {
 	var running, waiting, changed []int
 	for _, t := range e.Tasks {
 		switch {
-		case t.Flow != id:
+		case t.Flow != a.Flow:
 			continue
 		case t.From == flow.Running:
 			running = append(running, t.Seq)
@@ -182,7 +183,11 @@ func cancelLines(g graph, id flow.ID, e flow.Effect) []effectLine {
 	if others := len(e.Tasks) - len(changed); others > 0 {
 		lines = append(lines, effectLine{Look: lookCancelled, Lead: plural(others, "task", "tasks") + " of flows that it has registered, too"})
 	}
-	lines = lineOf(lines, lookFinished, g.keep(changed, nil), "task stays as it is", "tasks stay as they are", g)
+	if a.Seq != 0 {
+		lines = lineOf(lines, lookBlocked, g.behind(a.Seq), "task that waits for it does not run", "tasks that wait for it do not run", g)
+	} else {
+		lines = lineOf(lines, lookFinished, g.keep(changed, nil), "task stays as it is", "tasks stay as they are", g)
+	}
 	return append(lines, effectLine{Look: lookRetry, Lead: "Rerun takes it up again"})
 }
 
@@ -204,6 +209,9 @@ func satisfyLines(g graph, e flow.Effect, changed []int, l look, does string) []
 	var lines []effectLine
 	for _, seq := range changed {
 		lines = append(lines, effectLine{Look: l, Lead: g.name(seq) + " " + does})
+		if t := g.bySeq[seq]; t.Child != "" && t.Status != flow.Suspended {
+			lines = append(lines, effectLine{Look: lookRunning, Lead: "The flow that it waits for goes on, unless that is cancelled, too", Flow: t.Child})
+		}
 	}
 	if len(e.CanGo) > 0 {
 		return lineOf(lines, lookQueued, e.CanGo, "task can go at once", "tasks can go at once", g)
@@ -224,7 +232,7 @@ func lineOf(lines []effectLine, l look, seqs []int, one, many string, g graph) [
 		}
 		names = append(names, g.name(seq))
 	}
-	return append(lines, effectLine{l, plural(len(seqs), one, many), strings.Join(names, ", ")})
+	return append(lines, effectLine{Look: l, Lead: plural(len(seqs), one, many), Names: strings.Join(names, ", ")})
 }
 
 // keep returns the tasks that are in neither list.

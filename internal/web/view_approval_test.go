@@ -122,9 +122,7 @@ func TestAnswers(t *testing.T) {
 	effect := flow.Effect{Tasks: []flow.TaskChange{{Flow: "f", Seq: 2, From: flow.Suspended, To: flow.Waiting}}, CanGo: []int{2}, Follow: []int{4, 5}}
 	store.act = func(flow.Action) (flow.Effect, error) { return effect, nil }
 	s := newSite(t, Config{}, store)
-	text := func(path string) string {
-		return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(get(s, path).Body.String(), " ")), " ")
-	}
+	text := func(path string) string { return textOf(get(s, path).Body.String()) }
 	page := text("/flows/f/tasks/2/approve")
 	require.Contains(t, page, "Approve 2 b publish &lt;all&gt;? 2 b goes on, and its output says who approved it . 2 tasks wait for that, and follow : 4 d, 5 e")
 	effect.CanGo, effect.Follow = nil, nil
@@ -153,11 +151,39 @@ func TestCancelOfRegisteredFlows(t *testing.T) {
 	require.Equal(t, "2", v.Planned)
 	require.Equal(t, "Cancel 2 tasks", v.Button)
 	require.Equal(t, []effectLine{
-		{lookCancelled, "1 waiting task becomes Cancelled", "2 b"},
+		{Look: lookCancelled, Lead: "1 waiting task becomes Cancelled", Names: "2 b"},
 		{Look: lookCancelled, Lead: "1 task of flows that it has registered, too"},
-		{lookFinished, "1 task stays as it is", "1 a"},
+		{Look: lookFinished, Lead: "1 task stays as it is", Names: "1 a"},
 		{Look: lookRetry, Lead: "Rerun takes it up again"},
 	}, v.Lines)
+}
+
+// Of a task that waits for a flow: a cancel stops that as well, and what is skipped or marked
+// leaves it alone. Both is said, and who waits for the task.
+func TestTaskThatWaitsForAFlow(t *testing.T) {
+	t.Parallel()
+	s := diamond(finished(0, 10), waits("flow"), finished(0, 10), waits("dependency", 2))
+	s.Tasks[1].Child = "child"
+	store := fullStore("plain")
+	store.flow = func(flow.ID) (flow.State, error) { return s, nil }
+	store.act = func(a flow.Action) (flow.Effect, error) {
+		e := flow.Effect{Tasks: []flow.TaskChange{{Flow: "f", Seq: 2}}, CanGo: []int{4}}
+		if a.Kind == flow.ActionCancel {
+			e = flow.Effect{Tasks: []flow.TaskChange{{Flow: "child", Seq: 1, From: flow.Running}, {Flow: "f", Seq: 2}}}
+		}
+		return e, nil
+	}
+	site := newSite(t, Config{BasePath: "/flower"}, store)
+	for _, action := range []string{"skip", "finish"} {
+		require.Contains(t, get(site, "/flows/f/tasks/2/"+action).Body.String(),
+			`The flow that it waits for goes on, unless that is cancelled, too</strong>: <a href="/flower/flows/child"><code>child</code></a>`)
+	}
+	page := textOf(get(site, "/flows/f/tasks/2/cancel").Body.String())
+	require.Contains(t, page, "Cancel 2 b of w f 1 waiting task becomes Cancelled : 2 b 1 task of flows that it has registered, too . "+
+		"1 task that waits for it does not run : 4 d Rerun takes it up again")
+
+	failedAt(20, "task 1 of flow child failed")(&s.Tasks[1])
+	require.NotContains(t, get(site, "/flows/f/tasks/2/skip").Body.String(), "goes on", "it has ended")
 }
 
 // A flow and the one that has registered it lead to each other.
