@@ -66,8 +66,8 @@ var (
 	blockComment = regexp.MustCompile(`(?m)^[ \t]*/\*[^*](?s:.*?)\*/[ \t]*\n?|^[ \t]*/\*\*(?s:.*?)\*/[ \t]*\n`)
 	trailing     = regexp.MustCompile(`(?m)([;,{]) // .*$`)
 	lineComment  = regexp.MustCompile(`(?m)^[ \t]*//.*\n`)
-	indentation  = regexp.MustCompile(`(?m)^[ \t]+`)
-	around       = regexp.MustCompile(`\s*([{};,]|: )\s*`) // what CSS needs no blanks around
+	indentation  = regexp.MustCompile(`(?m)^\s+`)
+	around       = regexp.MustCompile(`\s*([{};,>]|: )\s*`) // what CSS needs no blanks around
 )
 
 // lean takes comments and blanks out of what we wrote: a sixth of what a browser would
@@ -80,7 +80,7 @@ func lean(name string, text []byte) []byte {
 	switch path.Ext(name) {
 	case ".css":
 		text = blockComment.ReplaceAll(text, nil)
-		return around.ReplaceAllFunc(text, bytes.TrimSpace)
+		return bytes.ReplaceAll(around.ReplaceAllFunc(text, bytes.TrimSpace), []byte(";}"), []byte("}"))
 	case ".js":
 		text = blockComment.ReplaceAll(text, nil)
 		text = lineComment.ReplaceAll(text, nil)
