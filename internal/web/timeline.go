@@ -55,7 +55,8 @@ type bar struct {
 	RunX, RunW   float64
 }
 
-// Waited writes how long it waited though it could go; empty if it did not.
+// Waited writes how long it waited for what is not in its flow: a worker, a retry, a time, a
+// call, a person. Empty if it did not.
 func (b bar) Waited() string { return span{b.Ready, b.Start}.Took() }
 
 // Took writes how long it ran; empty while it does.
