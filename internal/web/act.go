@@ -28,6 +28,22 @@ func (s *Site) action(kind flow.ActionKind) methods {
 	}
 }
 
+// actionAtOnce serves an action that has no preview, since another one takes it back. Where
+// it was refused, the page of why has its address: whoever asks for that sees the flow.
+func (s *Site) actionAtOnce(kind flow.ActionKind) methods {
+	toFlow := func(r *http.Request, _ *shell) (any, error) {
+		id, err := pathID(r, "task_flow_id")
+		if err != nil {
+			return nil, err
+		}
+		return nil, &elsewhere{flowPath(flow.ID(id))}
+	}
+	return methods{
+		http.MethodGet:  s.shown("flow", toFlow),
+		http.MethodPost: s.acted(s.act(kind)),
+	}
+}
+
 // preview shows what an action would do. It changes nothing.
 func (s *Site) preview(kind flow.ActionKind) shower {
 	return func(r *http.Request, sh *shell) (any, error) {
