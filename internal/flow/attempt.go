@@ -38,6 +38,10 @@ type Event struct {
 	Application string // by way of what program
 	Client      string // from which address; empty for a local connection
 	Key         string // the idempotency key of the request, if it had one
+
+	// What the flow and the task are called; empty where they are no longer there.
+	WorkflowID WorkflowID
+	Title      string
 }
 
 // Kind is one word for what was done: the action, or what a change by hand comes to.

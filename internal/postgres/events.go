@@ -31,7 +31,9 @@ type eventRow struct {
 	ID          int64     `db:"event_id"`
 	At          time.Time `db:"event_ts"`
 	FlowID      string    `db:"task_flow_id"`
+	WorkflowID  string    `db:"task_id"`
 	Seq         int       `db:"task_exec_seq"`
+	Title       string    `db:"title"`
 	From        *int16    `db:"old_status"`
 	To          *int16    `db:"new_status"`
 	Change      *string   `db:"change"`
@@ -47,7 +49,7 @@ type eventRow struct {
 
 func (r eventRow) event() flow.Event {
 	return flow.Event{
-		ID: r.ID, At: r.At, Flow: flow.ID(r.FlowID), Seq: r.Seq, From: status(r.From), To: status(r.To), Change: rawJSON(r.Change),
+		ID: r.ID, At: r.At, Flow: flow.ID(r.FlowID), WorkflowID: flow.WorkflowID(r.WorkflowID), Seq: r.Seq, Title: r.Title, From: status(r.From), To: status(r.To), Change: rawJSON(r.Change),
 		Action: flow.ActionKind(r.Kind), Note: r.Note, Actor: r.Actor, Way: flow.Way(r.Way), Login: r.Login,
 		Application: r.Application, Client: r.Client, Key: r.Key,
 	}
@@ -93,12 +95,15 @@ func eventsSQL(q *query, f flow.EventFilter, upTo int64, edge bool) string {
 		matching += " AND " + kindSQL + " = " + q.arg(f.Kind)
 	}
 	return "-- flower: events\n" + walk + `
-SELECT event_id, event_ts, task_flow_id, coalesce(task_exec_seq, 0) AS task_exec_seq, old_status, new_status, change::text AS change,
-       coalesce(note, '') AS note, actor, coalesce(kind, '') AS kind, way, coalesce(login, '') AS login, application,
-       coalesce(client, '') AS client, coalesce(idempotency_key, '') AS idempotency_key
-FROM   walk WHERE true` + matching + `
-ORDER  BY event_id ` + order + `
-LIMIT  ` + q.arg(f.Limit+1) // one more tells whether there are more
+SELECT e.event_id, e.event_ts, e.task_flow_id, coalesce(e.task_exec_seq, 0) AS task_exec_seq, e.old_status, e.new_status, e.change::text AS change,
+       coalesce(e.note, '') AS note, e.actor, coalesce(e.kind, '') AS kind, e.way, coalesce(e.login, '') AS login, e.application,
+       coalesce(e.client, '') AS client, coalesce(e.idempotency_key, '') AS idempotency_key,
+       coalesce(t.task_id, f.task_id, '') AS task_id, coalesce(flower_title(t.description, t.program), '') AS title
+FROM   (SELECT * FROM walk WHERE true` + matching + ` ORDER BY event_id ` + order + `
+        LIMIT ` + q.arg(f.Limit+1) + `) e -- one more tells whether there are more
+LEFT   JOIN kr_task_stat t ON t.task_flow_id = e.task_flow_id AND t.task_exec_seq = e.task_exec_seq
+LEFT   JOIN kr_flow f ON f.task_flow_id = e.task_flow_id
+ORDER  BY e.event_id ` + order
 }
 
 // Events returns changes that people have made.

@@ -143,6 +143,15 @@ func TestEvents(t *testing.T) {
 	_, page = events(flow.EventFilter{Actor: "alice", Limit: 1})
 	require.Equal(t, "rerun alice api k", fmt.Sprint(page.Events[0].Action, " ", page.Events[0].Actor, " ", page.Events[0].Way, " ", page.Events[0].Key))
 	require.NotEmpty(t, page.Events[0].Login)
+	named := func(f flow.EventFilter) string {
+		_, page := events(f)
+		return fmt.Sprintf("%q %q", page.Events[0].WorkflowID, page.Events[0].Title)
+	}
+	id := value[string](t, w, `SELECT task_id FROM kr_flow WHERE task_flow_id = $1`, string(other))
+	require.Equal(t, fmt.Sprintf("%q %q", id, "NoOp"), named(flow.EventFilter{Flow: other}))
+	byHand(t, w, `DELETE FROM kr_task_stat WHERE task_flow_id = $1`, string(other))
+	byHand(t, w, `DELETE FROM kr_flow WHERE task_flow_id = $1`, string(other))
+	require.Equal(t, `"" ""`, named(flow.EventFilter{Flow: other}), "it is no longer there")
 	for _, kind := range []string{"rerun", "suspend", "finish", "skip", "edit"} {
 		require.Contains(t, flow.EventKinds, kind)
 		got, _ = events(flow.EventFilter{Kind: kind})

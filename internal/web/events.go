@@ -28,7 +28,7 @@ type eventsView struct {
 type eventRow struct {
 	eventView
 	Did  string // "Rerun"
-	Task string // "task 3"; empty is the whole flow
+	Task string // "3 load_orders", or "task 3" where that is gone; empty is the whole flow
 	Href string // of the flow or the task, without the base path
 	By   string // in what way: "by this page", "by the API"
 	Who  string // link to the events of the same actor
@@ -83,6 +83,9 @@ func newEventRow(e flow.Event, q query) eventRow {
 	}
 	if e.Seq > 0 {
 		r.Task, r.Href = "task "+strconv.Itoa(e.Seq), taskHref(flow.TaskKey{Flow: e.Flow, Seq: e.Seq})
+		if e.Title != "" {
+			r.Task = strconv.Itoa(e.Seq) + " " + e.Title
+		}
 	}
 	r.Who = q.without("before").with("actor", e.Actor).String()
 	return r
