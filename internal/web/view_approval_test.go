@@ -196,6 +196,7 @@ func TestParentAndChild(t *testing.T) {
 	store.flow = func(flow.ID) (flow.State, error) { return state, nil }
 	page := get(newSite(t, Config{BasePath: "/flower"}, store), "/flows/f").Body.String()
 	require.Contains(t, page, `Registered by <a href="/flower/flows/up%3F?task=7">task 7 of flow up?</a>,`)
+	require.Contains(t, page, `<p class="why">Waits until its flow has ended</p>`)
 	require.Contains(t, page, `<a href="/flower/flows/0191f3a0-0000-7000-8000-000000000000">its flow 0191f3a0-0000</a>`)
 	require.Equal(t, 2, strings.Count(page, `<a href="/flower/flows/a%2Fb">its flow a/b</a>`), "in the list and beside its failure")
 	require.Contains(t, page, `<dt>Its flow</dt><dd><a href="/flower/flows/a%2Fb">a/b</a></dd>`)

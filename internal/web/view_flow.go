@@ -186,6 +186,8 @@ func (g graph) why(t flow.TaskState) string {
 		return fmt.Sprintf("Attempt %d failed, it is tried again", t.Attempt)
 	case t.Wait.Reason == "queued" && t.Wait.Position > 0:
 		return fmt.Sprintf("Waits for a free worker, position %d in the queue", t.Wait.Position)
+	case t.Wait.Reason == "flow" && t.Child != "": // which has a link beside it
+		return "Waits until its flow has ended"
 	case t.Wait.Why != "":
 		return capital(t.Wait.Why)
 	}
