@@ -198,6 +198,7 @@ func TestUI_36_ThemeAndCopy(t *testing.T) {
 	b.dialog("header", "Rerun…")
 	eval[struct{}](b, `document.querySelector("dialog form").append(Object.assign(document.createElement("button"), {type: "button", id: "in-dialog", textContent: "copy"})); document.querySelector("#in-dialog").dataset.copy = "from a dialog"; undefined`)
 	require.Equal(t, "from a dialog", copied("#in-dialog"))
+	require.Equal(t, "Copied", b.text("dialog .say"), "what is beneath a dialog is heard no more")
 	b.goTo("/workflows/nightly/register")
 	eval[struct{}](b, `document.addEventListener("copy", () => { window.copied = document.activeElement.value; }); undefined`)
 	require.Contains(t, copied("[data-copy-register]"), "curl -X POST 'http://"+host)

@@ -171,7 +171,7 @@ func TestUI_20_RegisterIsGone(t *testing.T) {
 	begin := time.Now()
 	b.await("it says so", `!document.getElementById("stale").hidden && /Reconnecting, last update \d+ s ago/.test(document.getElementById("stale").innerText)`)
 	w.within(5*time.Second, begin, "that register is gone")
-	require.Equal(t, []string{"Reconnecting", "0"}, eval[[]string](b, `[document.querySelector("#say").textContent, String(document.querySelectorAll("#stale:is([role], [aria-live])").length)]`),
+	require.Equal(t, []string{"Reconnecting", "0"}, eval[[]string](b, `[document.querySelector("body > .say").textContent, String(document.querySelectorAll("#stale:is([role], [aria-live])").length)]`),
 		"it is heard once, and not every second")
 	b.picture("TestUI_20_Reconnecting")
 	b.badge("Running")

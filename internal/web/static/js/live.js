@@ -15,8 +15,8 @@ let skew = 0; // the server's clock minus ours, in ms
 
 export const live = () => document.getElementById("live");
 
-/** Lets those hear something who cannot see the page. */
-export const say = (text) => (document.getElementById("say").textContent = text);
+/** Lets those hear something who cannot see the page: of what is beneath a dialog nothing is heard. */
+export const say = (text) => document.querySelectorAll(".say").forEach((n) => (n.textContent = text));
 
 /** The moment by the server's clock, in ms: what times on a page are compared with. */
 export const now = () => Date.now() + skew;
