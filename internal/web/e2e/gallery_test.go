@@ -39,7 +39,7 @@ func newGallery(t *testing.T) *gallery {
 	g.inserted(longName, shape{states: "f 0", after: [][]int32{{}, {1}}})
 	g.exec(`UPDATE kr_task_stat SET task_id = $1, description = $1, program = $1, error = $1 WHERE task_flow_id = $1`, longName)
 	g.large = "a large one"
-	g.insertGraph(g.large, build(320, func(i int) []int32 { return list(i > 12, int32(i-12)) }))
+	g.inserted(g.large, shape{states: strings.Repeat("3 ", 300) + strings.Repeat("f ", 20), after: build(320, func(i int) []int32 { return list(i > 12, int32(i-12)) })})
 	return g
 }
 
