@@ -76,6 +76,8 @@ func TestUI_33_KeyboardToTheError(t *testing.T) {
 	b.press(kb.Enter)
 	arrived()
 	b.tabTo(".tasks #t-5 a") // past everything that is above it
+	b.press("l")
+	b.await("its log is in sight", inView+`(document.querySelector("#log"))`)
 }
 
 // 33. A rerun by keyboard alone does what its preview says, whatever scope is chosen.

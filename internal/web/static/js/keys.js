@@ -24,6 +24,12 @@ function failed(by) {
   links[at < 0 ? 0 : (at + by + links.length) % links.length].click();
 }
 
+// The panel of the selected task may be further down.
+function panel(name) {
+  click(`[data-panel="${name}"]`);
+  document.getElementById("task")?.scrollIntoView();
+}
+
 const keys = {
   "/": () => document.getElementById("search").focus(),
   "?": () => open(`${root.dataset.base}help`),
@@ -32,8 +38,8 @@ const keys = {
   n: () => failed(1),
   p: () => failed(-1),
   x: () => document.activeElement.closest("[data-row]")?.querySelector("input[type=checkbox]")?.click(),
-  e: () => click('[data-panel="error"]'),
-  l: () => click('[data-panel="log"]'),
+  e: () => panel("error"),
+  l: () => panel("log"),
   w: () => click("[data-wrap]"),
   r: () => click("a[data-rerun]"),
   t: () => turn("theme"),
