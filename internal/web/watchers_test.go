@@ -63,8 +63,8 @@ func TestEvents(t *testing.T) {
 	}}
 	s := newSite(t, Config{BasePath: "/flower"}, store)
 	page := get(s, "/events?kind=rerun&before=100").Body.String()
-	require.Contains(t, page, "Suspended → Waiting")
-	require.Contains(t, page, "Waiting → Held")
+	require.Contains(t, page, `<strong>Rerun</strong> <span class="muted">was Suspended</span>`)
+	require.Contains(t, page, `<strong>Held</strong> <span class="muted">was Waiting</span>`)
 	require.Contains(t, page, "on a page")
 	require.Contains(t, page, "in SQL, with psql")
 	require.Contains(t, page, `{&#34;priority&#34;:[1,2]}`)
