@@ -72,7 +72,8 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.Timeline = newTimeline(state, superseded, v.All, q)
+	v.Timeline = newTimeline(state, superseded, v.listed(), q)
+	v.Timeline.Part = v.Rest.Words
 	v.Levels = newLevels(state.Tasks, v.All)
 	v.Actions = flowButtons(state, sh.Who)
 	for i := range v.Failures {

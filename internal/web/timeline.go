@@ -16,6 +16,7 @@ type timeline struct {
 	scale
 	Rows    []timelineRow
 	Choices []choice // which attempts are shown; none where all have one alone
+	Part    string   // which tasks of many: "1 to 500 of 812"; empty is all
 }
 
 // Tall reports whether it is too long to be shown as a whole at once.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +27,27 @@ func ran(seq int, status flow.Status, registered, start, end float64, parents ..
 		t.SuspendedAt, t.Reason = at(end), flow.ReasonFailed
 	}
 	return t
+}
+
+// The timeline of a large flow has the tasks that its list has, and says which.
+func TestTimeline_OfALargeFlow(t *testing.T) {
+	t.Parallel()
+	s := flow.State{Flow: flow.Flow{ID: "f", WorkflowID: "w"}, AsOf: at(9)}
+	for seq := range tasksShown + 2 {
+		s.Tasks = append(s.Tasks, ran(seq+1, flow.Finished, 0, 1, 2))
+	}
+	s.Tasks[tasksShown+1].Status, s.Tasks[tasksShown+1].SuspendedAt = flow.Suspended, at(2)
+	store := fullStore("plain")
+	store.flow = func(flow.ID) (flow.State, error) { return s, nil }
+	site := newSite(t, Config{}, store)
+	page := get(site, "/flows/f").Body.String()
+	require.Equal(t, tasksShown, strings.Count(page, `<tr id="tl-`))
+	require.Contains(t, page, `>Timeline</h2><span class="muted">1 to 500 of 502</span>`)
+	require.Less(t, strings.Index(page, `id="tl-499"`), strings.Index(page, `id="tl-502"`), "in their own order")
+	page = get(site, "/flows/f?rows=2").Body.String()
+	require.Equal(t, 2, strings.Count(page, `<tr id="tl-`))
+	s.Tasks = s.Tasks[:3]
+	require.Contains(t, get(site, "/flows/f").Body.String(), ">Timeline</h2>\n")
 }
 
 func timelineOf(asOf float64, q query, superseded []flow.Attempt, tasks ...flow.TaskState) timeline {

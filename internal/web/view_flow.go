@@ -28,7 +28,7 @@ type flowView struct {
 	Task     *taskView // the selected one
 	Query    query
 
-	// Of all tasks, for the graph and the timeline: what the list shows may be a part.
+	// Of all tasks, for the graph: what the list and the timeline show may be a part.
 	All      []taskRow
 	Timeline timeline
 	Levels   []level // instead of a graph that would be too large to be drawn
@@ -211,6 +211,13 @@ func newFlowView(s flow.State, watchers watchers, q query) flowView {
 	v.Failures, v.Unshown = failureCards(s.Tasks, g, watchers, q)
 	v.Asks, v.MoreAsk = approvalCards(s.Tasks, g, watchers, q)
 	return v
+}
+
+// listed are the tasks that the list shows, in their own order.
+func (v flowView) listed() []taskRow {
+	rows := slices.Clone(v.Rows)
+	slices.SortFunc(rows, func(a, b taskRow) int { return cmp.Compare(a.Seq, b.Seq) })
+	return rows
 }
 
 // parts counts tasks by their look, in the order in which a flow goes from left to right.
