@@ -318,6 +318,14 @@ func TestPagesKeepStill(t *testing.T) {
 	}
 }
 
+// What is said of the selected task is further down than the list, which leads there.
+func TestListLeadsToTheDetails(t *testing.T) {
+	t.Parallel()
+	page := get(newSite(t, Config{}, fullStore("plain")), "/flows/plain?task=2").Body.String()
+	require.Contains(t, page, `<a href="#task">Details of task 2 ↓</a>`)
+	require.Contains(t, page, `id="task"`)
+}
+
 // Who may not act sees the buttons all the same, disabled, with the reason.
 func TestReaderSeesWhy(t *testing.T) {
 	t.Parallel()
