@@ -29,7 +29,7 @@ func legend() help {
 			{[]string{"←", "→"}, "along the dependencies, while list or graph has the focus"},
 			{[]string{"e", "l"}, "the error, the log of the selected task"},
 			{[]string{"w"}, "wrap long lines"},
-			{[]string{"r"}, "rerun: shows first what it does"},
+			{[]string{"r"}, "rerun the flow, or those that are ticked: shows first what it does"},
 			{[]string{"t", "u", "v"}, "theme; local time or UTC; live or paused"},
 			{[]string{"?"}, "this list"},
 			{[]string{"Esc"}, "close"},

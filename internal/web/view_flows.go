@@ -260,7 +260,7 @@ func newBulkBar(match string, q query, who access.Principal) bulkBar {
 	}
 	label := func(kind flow.ActionKind) button {
 		w := bulkWords[kind]
-		return button{Label: w.Button + "…", Icon: w.Look.Icon, Path: "/bulk/" + string(kind), Why: b.Why}
+		return button{Label: w.Button + "…", Icon: w.Look.Icon, Path: "/bulk/" + string(kind), Key: string(kind), Why: b.Why}
 	}
 	b.Buttons = []button{label(flow.ActionRerun), label(flow.ActionCancel)}
 	b.More = []button{label(flow.ActionHold), label(flow.ActionResume), label(flow.ActionSkip), label(flow.ActionFinish)}
