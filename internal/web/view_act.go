@@ -86,7 +86,7 @@ func newActView(a flow.Action, s flow.State, e flow.Effect) actView {
 		v.Lines = approveLines(g, e, changed)
 		v.Nothing = "It asks nothing."
 	case flow.ActionSkip:
-		v.Title, v.Button = "Skip "+task+" of "+v.name(), "Skip "+task
+		v.Title, v.Button = "Skip "+task+" of "+v.name(), "Skip it"
 		v.Lines = satisfyLines(g, e, changed, lookSkipped, "is left out, and counts as done")
 		v.Nothing = "It is skipped already."
 	case flow.ActionFinish:
@@ -127,7 +127,7 @@ func (v *actView) cancel(a flow.Action, g graph, e flow.Effect) {
 		v.Title, v.Button, v.Example = "Reject "+task, "Reject", "not on a Friday"
 		v.Lines = rejectLines(g, a.Seq)
 	case a.Seq != 0:
-		v.Title, v.Button = "Cancel "+task+" of "+v.name(), "Cancel "+task
+		v.Title, v.Button = "Cancel "+task+" of "+v.name(), "Cancel it"
 	}
 }
 

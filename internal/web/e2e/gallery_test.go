@@ -70,6 +70,7 @@ func (g *gallery) screens() []screen {
 		{"rerun", flowPath(g.failed) + "/rerun?scope=from&from=1", nil},
 		{"cancel", flowPath(g.running) + "/cancel", nil},
 		{"skip", flowPath(g.failed) + "/tasks/3/skip", nil},
+		{"skip-long", flowPath(longName) + "/tasks/1/skip", nil},
 		{"log", flowPath(g.failed) + "/tasks/3/log", nil},
 		{"register", "/workflows/nightly/register", nil},
 		{"help", "/help", nil},
