@@ -217,7 +217,7 @@ func (v *taskView) count(key string, n int) {
 var panels = []tab{
 	{Key: "error", Name: "Error"},
 	{Key: "log", Name: "Log"},
-	{Key: "data", Name: "Parameters"},
+	{Key: "data", Name: "Parameters, output"},
 	{Key: "attempts", Name: "Attempts"},
 	{Key: "events", Name: "Events"},
 	{Key: "sql", Name: "SQL"},
