@@ -196,6 +196,8 @@ func TestFlows_Empty(t *testing.T) {
 	page = get(s, "/flows?status=failed").Body.String()
 	require.Contains(t, page, "No flow matches.")
 	require.Contains(t, page, `href="/flower/flows">Clear the filter`)
+	require.NotContains(t, page, "A text is looked for")
+	require.Contains(t, get(s, "/flows?q=load_orders").Body.String(), "A text is looked for")
 }
 
 // A chip has the count of its word and leads to it; the others of the filter stay.
