@@ -114,6 +114,7 @@ func TestUI_31_TimelineAndCharts(t *testing.T) {
 	w.exec(`INSERT INTO kr_task_attempt (task_flow_id, task_exec_seq, attempt, exec_status, started_ts, ended_ts, reason, error)
 		VALUES ('late', 2, 1, 2, now() - interval '2879 min', now() - interval '2878 min', 'failed', 'not today')`)
 	b := w.open(flowPath("late"))
+	b.drawn() // until then what is below moves
 	width := func(row, nth int) float64 {
 		return eval[float64](b, fmt.Sprintf(`document.querySelectorAll("#tl-%d .run")[%d].getBoundingClientRect().width / document.querySelector("#tl-%d .track").getBoundingClientRect().width`, row, nth, row))
 	}
