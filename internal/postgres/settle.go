@@ -20,6 +20,10 @@ import (
 // Where somebody holds the flow, what would be tried again is held.
 // The guard, the trigger kr_task_edited, puts what waits again into the queue.
 //
+// No ORDER BY: where engineSettings apply, the planner would rather go through the whole
+// table in the order of its key than sort the few rows that it finds.
+//
+//	$1 to $3  flow, seq and claim_id, sorted by flow and seq
 //	$6 to $8  pauses, as JSON; until when; or for how many milliseconds
 const settleSQL = `
 -- flower: settle
@@ -34,14 +38,14 @@ WITH given AS MATERIALIZED (
            CASE WHEN g.calls THEN jsonb_strip_nulls(jsonb_build_object('callbacks', t.pause->'callbacks', 'answer', t.pause->'answer')) ELSE '{}' END AS called,
            may.again AND NOT t.hold AS again, may.again AND t.hold OR g.asks AS hold
     FROM   given g
-    JOIN   kr_task_stat t ON t.task_flow_id = g.flow AND t.task_exec_seq = g.seq
+    CROSS  JOIN LATERAL (  -- one by one, in the order of keys that given has
+        SELECT * FROM kr_task_stat t
+        WHERE  t.task_flow_id = g.flow AND t.task_exec_seq = g.seq AND t.exec_status = 1 AND t.claim_id = g.claim AND t.watcher_id IS NOT NULL
+        FOR NO KEY UPDATE) t
     CROSS  JOIN LATERAL (
         SELECT CASE WHEN g.paused THEN NOT g.asks
                     WHEN g.back THEN t.on_lost = 'rerun' OR g.outcome = 'not started'
                     ELSE g.outcome IN ('failed', 'timeout') AND t.failed_count < t.max_attempts - 1 END AS again) may
-    WHERE  t.exec_status = 1 AND t.claim_id = g.claim AND t.watcher_id IS NOT NULL
-    ORDER  BY t.task_flow_id, t.task_exec_seq
-    FOR NO KEY UPDATE OF t
 ), kept AS (
     INSERT INTO kr_task_attempt (task_flow_id, task_exec_seq, attempt, exec_status, started_ts, ended_ts,
                                  watcher_id, claim_id, reason, error)

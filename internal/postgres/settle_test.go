@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -236,4 +237,34 @@ func TestSettle_HeldInsteadOfTriedAgain(t *testing.T) {
 	}
 	byHand(t, w, `SELECT flower_resume($1)`, string(id))
 	require.Len(t, claim(t, w, 9), 2)
+}
+
+// What fails, waits or is tried again costs the same whatever is beside it, also where the
+// statement was planned with empty tables.
+func TestSettle_CostsLittleBesideManyRows(t *testing.T) {
+	t.Parallel()
+	w := openBroken(t) // reading v_invariant takes long here
+	engine, err := w.open(1, w.net.dialer(w.net.quick), w.cfg.engineSettings()...)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, engine.Close()) }()
+	mustExec(t, engine, `PREPARE settle AS `+settleSQL)
+	mustExec(t, engine, `EXECUTE settle('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')`)
+	behind(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status, unmet)
+		SELECT 'f' || n, 1, 'w', 1, 3, 0 FROM generate_series(1, 50000) n`)
+	register(t, w, independent(3)...)
+	keys := newKeys(sorted(finished(claim(t, w, 3)...)))
+
+	for _, when := range []string{"without statistics", "with statistics"} {
+		tx, err := engine.Beginx()
+		require.NoError(t, err)
+		var plan string
+		require.NoError(t, tx.Get(&plan, fmt.Sprintf(`EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)
+			EXECUTE settle('{%s}', '{1,2,3}', '{%s}', '{failed,failed,failed}', '{a,b,c}', '{}', '{}', '{}')`,
+			strings.Join(keys.flows, ","), strings.Join(keys.claims, ","))))
+		require.NoError(t, tx.Rollback())
+		buffers := buffersIn(t, plan)
+		t.Logf("%s: %d buffers for 3 attempts", when, buffers)
+		require.Less(t, buffers, 300, when)
+		mustExec(t, engine, `ANALYZE`)
+	}
 }
