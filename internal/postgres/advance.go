@@ -53,6 +53,10 @@ const claimSet = `exec_status = 1, attempt = t.attempt + 1, claim_id = $6::uuid,
 // direct dependents and then the others, each in key order. A dependent that was inserted while this statement waited is
 // invisible to its snapshot and comes back as "missed", to be recounted.
 //
+// Without its LIMIT the planner takes given for ten rows, and where it plans with a table
+// that has few tasks yet, goes through all of the table to find them. It has no idea what a
+// LIMIT comes to, and takes it for one row.
+//
 // What is claimed is found by its place in the table, which saves a second look at the index;
 // what is finished or counted down by its key, since others may have changed it: of a row that
 // changed since the snapshot the place is another one. All parents that a direct one waited for
@@ -63,6 +67,7 @@ func advanceText(head string) string {
 -- flower: Advance
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::int[], $3::uuid[], $4::text[], $9::text[]) AS g(flow, seq, claim, output, skipped)
+    LIMIT  cardinality($2::int[])  -- all of them, and few: see above
 ), done AS (
     UPDATE kr_task_stat t
     SET    exec_status = CASE WHEN g.skipped IS NULL THEN 3 ELSE 9 END, watcher_id = NULL,
