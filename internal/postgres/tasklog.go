@@ -17,14 +17,14 @@ const keepLogSQL = `
 WITH gone AS (
     DELETE FROM kr_task_log l
     USING  unnest($9::text[], $10::int[], $11::int[], $12::text[]::uuid[], $13::bigint[], $14::bigint[]) AS g(flow, seq, attempt, claim, low, high)
-    WHERE  l.task_flow_id = g.flow AND l.task_exec_seq = g.seq AND l.attempt = g.attempt
+    WHERE  l.task_flow_id = ANY (ARRAY[g.flow]) AND l.task_exec_seq = g.seq AND l.attempt = g.attempt
            AND l.line_no BETWEEN g.low AND g.high AND l.claim_id = g.claim
 ), kept AS (
     INSERT INTO kr_task_log (task_flow_id, task_exec_seq, attempt, claim_id, line_no, line_ts, stream, text)
     SELECT n.flow, n.seq, n.attempt, n.claim, n.no, statement_timestamp() - n.age * interval '1 us', n.stream, n.text
     FROM   unnest($1::text[], $2::int[], $3::int[], $4::text[]::uuid[], $5::bigint[], $6::bigint[], $7::text[], $8::text[])
            AS n(flow, seq, attempt, claim, no, age, stream, text)
-    WHERE  EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = n.flow AND t.task_exec_seq = n.seq)
+    WHERE  EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = n.flow AND t.task_exec_seq = n.seq OFFSET 0)
     ON CONFLICT (task_flow_id, task_exec_seq, attempt, line_no, claim_id) DO UPDATE
     SET    line_ts = excluded.line_ts, stream = excluded.stream, text = excluded.text
     WHERE  excluded.stream = 'flower'
