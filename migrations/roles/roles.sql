@@ -1,6 +1,7 @@
 -- Roles of the database for people and programs, for those who want them:
 --
---   register -migrate roles        as a superuser, or as the owner if it may create roles
+--   register -migrate roles        as a superuser, or as the owner if it may create roles (since
+--                                  PostgreSQL 16: and made these, or has them WITH ADMIN OPTION)
 --
 -- Without this, one role owns everything and everybody logs in as that. With it, the owner
 -- is a role that cannot log in, and others have what they need:
@@ -46,8 +47,8 @@ BEGIN
                                      ('flower_owner', (SELECT pg_get_userbyid(relowner)::text FROM pg_class WHERE oid = 'kr_task_stat'::regclass))
                       ) AS m(role, member)
     LOOP
-        IF one.member <> one.role AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = one.member)
-           AND NOT EXISTS (SELECT FROM pg_auth_members a WHERE a.roleid = one.role::regrole AND a.member = one.member::regrole) THEN
+        -- Since PostgreSQL 16 whoever made a role is a member of it, and has not got its rights.
+        IF NOT pg_has_role(one.member, one.role, 'USAGE') THEN
             EXECUTE format('GRANT %I TO %I', one.role, one.member);
         END IF;
     END LOOP;
