@@ -137,7 +137,9 @@ func TestStatements_CountAndFirstRows(t *testing.T) {
 	require.EqualValues(t, 0, count(`-- nothing`))
 	require.EqualValues(t, 0, count(`VACUUM t`), "what cannot run in a transaction can run here")
 	require.EqualValues(t, 5, count(`CREATE TABLE u AS SELECT * FROM generate_series(1, 5) n`))
-	require.EqualValues(t, 2, count(`MERGE INTO t USING u ON t.id = u.n WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED AND n < 5 THEN INSERT VALUES (n, 'm')`))
+	if value[int](t, w, `SELECT current_setting('server_version_num')::int`) >= 150000 { // MERGE is that young
+		require.EqualValues(t, 2, count(`MERGE INTO t USING u ON t.id = u.n WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED AND n < 5 THEN INSERT VALUES (n, 'm')`))
+	}
 	require.EqualValues(t, 0, count(`DO $$ BEGIN PERFORM 1; END $$`))
 
 	a := answerOf(t, s, `INSERT INTO t VALUES (9, 'x') RETURNING id, name`)
