@@ -3,6 +3,7 @@
 package pgdev
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -24,6 +25,15 @@ func FindBinDir() (string, error) {
 		}
 		return filepath.Abs(d)
 	}
+	dirs := installed()
+	if len(dirs) == 0 {
+		return "", errors.New("no PostgreSQL server is installed: install one (apt-get install -y postgresql) or set PG_BINDIR to the directory of initdb and postgres")
+	}
+	return filepath.Abs(dirs[0])
+}
+
+// installed returns the directories that have a server's binaries, those of the newest first.
+func installed() []string {
 	var dirs []string
 	for _, pattern := range []string{
 		"/usr/lib/postgresql/*/bin", // Debian, Ubuntu
@@ -40,12 +50,29 @@ func FindBinDir() (string, error) {
 			dirs = append(dirs, filepath.Dir(p))
 		}
 	}
-	for _, d := range dirs {
-		if hasServer(d) {
+	return slices.DeleteFunc(dirs, func(d string) bool { return !hasServer(d) })
+}
+
+// findBinDirFor is FindBinDir for a cluster that may be there already, of a server that was
+// the newest when it was made: no other version can read it.
+func findBinDirFor(dataDir string) (string, error) {
+	if os.Getenv("PG_BINDIR") == "" {
+		if d := ofVersion(installed(), dataDir); d != "" {
 			return filepath.Abs(d)
 		}
 	}
-	return "", errors.New("no PostgreSQL server is installed: install one (apt-get install -y postgresql) or set PG_BINDIR to the directory of initdb and postgres")
+	return FindBinDir()
+}
+
+// ofVersion returns the first of dirs that has the version of a cluster, or "".
+func ofVersion(dirs []string, dataDir string) string {
+	version, _ := os.ReadFile(filepath.Join(dataDir, "PG_VERSION"))
+	for _, d := range dirs {
+		if strconv.Itoa(major(d)) == string(bytes.TrimSpace(version)) {
+			return d
+		}
+	}
+	return ""
 }
 
 // FindBaseBackup returns the program that makes a standby. Some packages of the server

@@ -18,6 +18,18 @@ func TestNewestFirst(t *testing.T) {
 	require.Empty(t, newestFirst(nil))
 }
 
+// A cluster is opened by the server that made it, though a newer one was installed since.
+func TestOfVersion(t *testing.T) {
+	t.Parallel()
+	dirs := []string{"/usr/lib/postgresql/18/bin", "/usr/lib/postgresql/15/bin"}
+	data := t.TempDir()
+	require.Empty(t, ofVersion(dirs, data), "not made yet")
+	for version, want := range map[string]string{"15\n": dirs[1], "18\n": dirs[0], "1\n": "", "": ""} {
+		require.NoError(t, os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte(version), 0o600))
+		require.Equal(t, want, ofVersion(dirs, data), version)
+	}
+}
+
 func TestFindBinDir_Environment(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PG_BINDIR", dir)

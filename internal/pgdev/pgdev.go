@@ -25,7 +25,7 @@ import (
 
 // Options says how to run the server; the zero value is for tests.
 type Options struct {
-	BinDir  string        // where initdb and postgres are; default: FindBinDir()
+	BinDir  string        // where initdb and postgres are; default: of the version of the data, else FindBinDir()
 	DataDir string        // kept between runs; default: a temporary one, removed by Stop
 	Standby *Server       // a new cluster is a copy of this one's, and follows it
 	Port    int           // default: a free one
@@ -70,7 +70,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 
 func (s *Server) start(ctx context.Context, o Options) (err error) {
 	if o.BinDir == "" {
-		if o.BinDir, err = FindBinDir(); err != nil {
+		if o.BinDir, err = findBinDirFor(o.DataDir); err != nil {
 			return err
 		}
 	}
