@@ -76,7 +76,7 @@ func TestUpDownUp(t *testing.T) {
 	require.Contains(t, log.String(), fmt.Sprintf("the database was migrated\" migrations=%d version=", len(files(t))), "who upgrades is told")
 	first := catalogue(t, db)
 	text := strings.Join(first, "\n")
-	for _, part := range []string{"relation r kr_task_stat", "view v_flow", "trigger CREATE TRIGGER kr_task_edited", "definition (sample,1,Test1,10", "constraint kr_task_owner"} {
+	for _, part := range []string{"relation r kr_task_stat", "view v_flow", "trigger CREATE TRIGGER kr_task_edited", "definition (sample,1,Test1,10", "constraint watcher_id and claim_id are kept by Flower"} {
 		require.True(t, strings.Contains(text, part), "the catalogue has no %s", part)
 	}
 	require.NoError(t, migrations.Up(t.Context(), db.DB.DB, silent), "nothing to do")
@@ -169,6 +169,19 @@ func TestUp_TwoAtOnce(t *testing.T) {
 	require.NoError(t, db.Select(&applied, `SELECT version_id::text FROM goose_db_version WHERE version_id > 0 ORDER BY id`))
 	require.Len(t, applied, len(files(t)), "each of them once")
 	same(t, catalogue(t, pgtest.New(t)), catalogue(t, db), "as one alone makes it")
+}
+
+// Whoever has psql alone reads what each column means.
+func TestUp_EverythingIsCommented(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	var bare []string
+	require.NoError(t, db.Select(&bare, `
+		SELECT concat_ws('.', c.relname, a.attname)
+		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname NOT LIKE 'goose%'
+		      AND (obj_description(c.oid, 'pg_class') IS NULL OR col_description(c.oid, a.attnum) IS NULL)`))
+	require.Empty(t, bare)
 }
 
 // Rows that could be written before, and made trouble, do not keep the schema from its next

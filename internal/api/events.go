@@ -13,7 +13,7 @@ import (
 type Event struct {
 	EventID     int64      `json:"eventId" doc:"Rises."`
 	EventTs     *timestamp `json:"eventTs"`
-	Kind        string     `json:"kind" enum:"rerun,cancel,hold,resume,approve,skip,finish,suspend,edit" doc:"suspend and edit: rows were changed by hand."`
+	Kind        string     `json:"kind" enum:"rerun,cancel,hold,resume,approve,skip,finish,suspend,edit,insert,delete" doc:"suspend and edit: rows were changed by hand; insert and delete: of tasks."`
 	TaskFlowID  string     `json:"taskFlowId"`
 	TaskExecSeq *int       `json:"taskExecSeq" doc:"Null: the flow as a whole."`
 	OldStatus   *string    `json:"oldStatus"`
@@ -40,7 +40,7 @@ type listEventsInput struct {
 	TaskFlowID  string `query:"taskFlowId" maxLength:"256" doc:"The flow."`
 	TaskExecSeq int    `query:"taskExecSeq" minimum:"1" maximum:"2000000000" doc:"One of the flow's tasks."`
 	Actor       string `query:"actor" maxLength:"200" doc:"Who did it."`
-	Kind        string `query:"kind" enum:"rerun,cancel,hold,resume,approve,skip,finish,suspend,edit" doc:"What was done."`
+	Kind        string `query:"kind" enum:"rerun,cancel,hold,resume,approve,skip,finish,suspend,edit,insert,delete" doc:"What was done."`
 	Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"At most so many."`
 }
 

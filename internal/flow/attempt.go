@@ -64,7 +64,7 @@ func (e Event) Kind() string {
 }
 
 // EventKinds has what Event.Kind can say.
-var EventKinds = []string{"rerun", "cancel", "hold", "resume", "approve", "skip", "finish", "suspend", "edit"}
+var EventKinds = []string{"rerun", "cancel", "hold", "resume", "approve", "skip", "finish", "suspend", "edit", "insert", "delete"}
 
 // EventFilter chooses events. An empty field says nothing.
 type EventFilter struct {

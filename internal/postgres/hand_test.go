@@ -78,7 +78,7 @@ func TestInsert_ValuesThatCannotBe(t *testing.T) {
 		`UPDATE kr_task_stat SET suspended_ts = 'infinity'`:                                                                 "kr_task_times_are_finite",
 		`UPDATE kr_flow SET registered_ts = 'infinity'`:                                                                     "kr_flow_time_is_finite",
 		`UPDATE kr_task_stat SET depends_task_exec_seqs = '[0:1]={2,1}', depends_task_exec_seq = 1 WHERE task_exec_seq = 3`: "depends_task_exec_seq is the first of depends_task_exec_seqs",
-		`UPDATE ms_task_definition SET depends_task_seqs = '[2:2]={1}' WHERE task_id = 'sample' AND task_seq = 3`:           "ms_task_definition_depends_from_1",
+		`UPDATE ms_task_definition SET depends_task_seqs = '[2:2]={1}' WHERE task_id = 'sample' AND task_seq = 3`:           "depends_task_seqs is written like {1,2}",
 	} {
 		require.ErrorContains(t, refused(t, w, statement), want, statement)
 	}

@@ -181,7 +181,7 @@ func TestLimits_Change(t *testing.T) {
 		value[int](t, w, `SELECT count(*) FROM kr_flow_slot`))
 
 	_, err := w.psql.Exec(`INSERT INTO ms_workflow (task_id, max_running_tasks) VALUES ('zero', 0)`)
-	require.ErrorContains(t, err, "ms_workflow_max_running_tasks_check")
+	require.ErrorContains(t, err, "max_running_tasks is 1 or more")
 }
 
 // Whatever a person does to a task gives its room back, or asks for it.

@@ -142,7 +142,7 @@ func TestSkip_TheConditionIsCopied(t *testing.T) {
 	require.True(t, value[bool](t, w, `SELECT run_if IS NULL FROM kr_task_stat WHERE task_flow_id = 'by hand' AND task_exec_seq = 2`), "it has its own program")
 
 	byHand(t, w, `UPDATE kr_task_stat SET run_if = NULL WHERE task_flow_id = $1 AND task_exec_seq = 2`, string(id))
-	require.JSONEq(t, `{"run_if": ["outputs[1] != 'no'", null]}`, value[string](t, w, `SELECT change FROM kr_event WHERE change IS NOT NULL`))
+	require.JSONEq(t, `{"run_if": ["outputs[1] != 'no'", null]}`, value[string](t, w, `SELECT change FROM kr_event WHERE change IS NOT NULL AND task_flow_id = $1`, string(id)))
 }
 
 // A reason that the database does not take harms that result alone.

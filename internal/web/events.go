@@ -74,6 +74,7 @@ func newEventsView(page flow.EventPage, f flow.EventFilter, q query) eventsView 
 var eventWords = map[string]string{
 	"rerun": "Rerun", "cancel": "Cancelled", "hold": "Held", "resume": "Resumed", "approve": "Approved",
 	"skip": "Skipped", "finish": "Marked finished", "suspend": "Suspended", "edit": "Edited",
+	"insert": "Inserted", "delete": "Deleted",
 }
 
 func newEventRow(e flow.Event, q query) eventRow {
