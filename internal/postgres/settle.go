@@ -33,7 +33,8 @@ WITH given AS MATERIALIZED (
     FROM   unnest($1::text[], $2::int[], $3::text[]::uuid[], $4::text[], $5::text[], $6::text[], $7::text[]::timestamptz[], $8::bigint[])
            AS g(flow, seq, claim, outcome, error, pause, until, ms)
 ), held AS MATERIALIZED (
-    SELECT g.*, t.attempt, t.started_ts, t.watcher_id, t.failed_count, t.retry_delay,
+    SELECT g.*, t.attempt, t.started_ts, t.watcher_id, t.failed_count,
+           least(t.retry_delay, interval '100 years') AS retry_delay,  -- doubled 20 times, more would leave PostgreSQL's range
            -- who may call, and whoever was faster than this
            CASE WHEN g.calls THEN jsonb_strip_nulls(jsonb_build_object('callbacks', t.pause->'callbacks', 'answer', t.pause->'answer')) ELSE '{}' END AS called,
            may.again AND NOT t.hold AS again, may.again AND t.hold OR g.asks AS hold

@@ -112,6 +112,18 @@ func TestSettle_RetryDelays(t *testing.T) {
 	id := register(t, w, d)
 	verdict(t, w, ended(claimOne(t, w), flow.OutcomeFailed))
 	require.True(t, look(t, w, id, 1).Ready, "no delay: at once")
+
+	// Longer than PostgreSQL's times last: the error was lost with it.
+	id = register(t, w, d)
+	byHand(t, w, `UPDATE kr_task_stat SET max_attempts = 100, failed_count = 50, retry_delay = '178000000 years' WHERE task_flow_id = $1`, string(id))
+	var later flow.Task
+	for _, task := range claim(t, w, 5) {
+		if task.Flow == id {
+			later = task
+		}
+	}
+	verdict(t, w, ended(later, flow.OutcomeFailed))
+	require.Equal(t, "0 it is failed t", value[string](t, w, `SELECT concat_ws(' ', exec_status, error, run_after > now() + interval '90 years') FROM kr_task_stat WHERE task_flow_id = $1`, string(id)))
 }
 
 func TestSettle_InvalidIsNotTriedAgain(t *testing.T) {
