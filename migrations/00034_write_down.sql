@@ -1,6 +1,7 @@
 -- +goose Up
 
--- What people at psql asked in vain: who changed what, and what a column means.
+-- What people at psql asked in vain: who changed what, and what a column means. And what
+-- they could write that made a view fail, or an error that helps nobody.
 
 -- An auditor reads in kr_event whatever decides what runs, when, and with which data. The
 -- engine pays for none of it: the triggers are on columns that its statements do not name,
@@ -50,6 +51,19 @@ CREATE TRIGGER kr_flow_amended AFTER UPDATE OF task_id, registered_ts, registere
 FOR EACH ROW WHEN (pg_trigger_depth() = 0)
 EXECUTE FUNCTION flower_task_reworded('task_id', 'registered_ts', 'registered_by', 'note', 'parameters', 'idempotency_key', 'workflow_version');
 
+-- A flow with another name than its tasks was shown nowhere.
+-- +goose StatementBegin
+CREATE FUNCTION flower_flow_renamed() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    RAISE EXCEPTION 'flow %: a flow keeps its task_flow_id', left(OLD.task_flow_id, 100)
+        USING HINT = 'Its tasks are found by it. Insert their rows anew, with the other one, and delete these.', ERRCODE = 'check_violation';
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER kr_flow_renamed AFTER UPDATE OF task_flow_id ON kr_flow
+FOR EACH ROW WHEN (OLD.task_flow_id <> NEW.task_flow_id)
+EXECUTE FUNCTION flower_flow_renamed();
+
 -- flower_tasks_recorded: somebody inserted or deleted tasks. A line for each flow, not for
 -- each task: the retention of a year's flows is one statement.
 -- +goose StatementBegin
@@ -83,6 +97,74 @@ FOR EACH STATEMENT EXECUTE FUNCTION flower_tasks_recorded();
 
 COMMENT ON COLUMN kr_event.kind IS 'The action: rerun, cancel, hold, resume, approve, skip, finish; insert or delete, of tasks; empty if rows were changed by hand.';
 COMMENT ON COLUMN kr_event.change IS 'Other columns that were changed: {"column": [old, new]}. Of tasks that were inserted or deleted the list of each column, in the order of task_exec_seq.';
+
+-- flower_operate is what the functions for people call. It says so where parameters were
+-- given, and no task takes them: one that waits does not run again.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION flower_operate(action text, scope text, flow text, seq integer, why text, given_parameters jsonb DEFAULT NULL, given_output jsonb DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    n       bigint;
+    refused text[];
+    found   boolean;
+BEGIN
+    PERFORM flower_because(why);
+    SELECT count(*) FILTER (WHERE p.effect = 'change'), array_agg(p.why ORDER BY p.task_exec_seq) FILTER (WHERE p.effect = 'refuse'),
+           bool_and(p.code NOT LIKE '%-not-found') IS NOT FALSE
+    INTO   n, refused, found
+    FROM   flower_act(action, scope, ARRAY[flow], ARRAY[seq], false, given_parameters, given_output) p;
+    IF NOT found THEN
+        RAISE EXCEPTION '%', rtrim(refused[1], '.') USING ERRCODE = 'no_data_found';
+    ELSIF refused IS NOT NULL THEN
+        RAISE EXCEPTION '%', refused[1] || CASE WHEN cardinality(refused) > 1 THEN format(' (And %s more.)', cardinality(refused) - 1) ELSE '' END
+            USING ERRCODE = 'check_violation',
+                  HINT = format('All of it: SELECT * FROM flower_plan(%s);', concat_ws(', ', quote_literal(action), quote_literal(flow),
+                                'scope => ' || quote_literal(scope), 'seq => ' || seq));
+    END IF;
+    IF n = 0 AND given_parameters <> '{}' THEN
+        RAISE NOTICE 'nothing runs again, so no task takes these parameters'
+            USING HINT = 'A task that waits takes them by: UPDATE kr_task_stat SET parameters = parameters || ''{…}'' WHERE …';
+    END IF;
+    RETURN n;
+END $$;
+-- +goose StatementEnd
+
+-- The largest limit that a definition may have was one too many to count with.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION flower_admit_tasks(workflow varchar, by_flow boolean, room integer) RETURNS integer
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    task     record;
+    admitted integer := 0;
+BEGIN
+    IF room <= 0 THEN
+        RETURN 0;
+    END IF;
+    FOR task IN SELECT task_flow_id AS flow, task_exec_seq AS seq FROM flower_may_go(workflow, by_flow, CASE WHEN room < 2147483547 THEN room + 100 END) LOOP
+        EXIT WHEN admitted = room;
+        PERFORM FROM kr_task_stat
+        WHERE task_flow_id = task.flow AND task_exec_seq = task.seq AND gate = 2 FOR NO KEY UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
+        UPDATE kr_task_stat SET gate = 3 WHERE task_flow_id = task.flow AND task_exec_seq = task.seq AND gate = 2;
+        PERFORM flower_requeue(task.flow, task.seq);
+        admitted := admitted + 1;
+    END LOOP;
+    RETURN admitted;
+END $$;
+-- +goose StatementEnd
+
+-- No view could show a row with a time that has no end; and who was alive for ever kept
+-- the tasks of a dead watcher.
+UPDATE kr_watcher
+SET    started_ts = CASE WHEN isfinite(started_ts) THEN started_ts ELSE now() END, stable_since = CASE WHEN isfinite(stable_since) THEN stable_since ELSE now() END,
+       heartbeat_ts = CASE WHEN isfinite(heartbeat_ts) THEN heartbeat_ts ELSE now() END, lease_until = CASE WHEN isfinite(lease_until) THEN lease_until ELSE now() END
+WHERE  NOT (isfinite(started_ts) AND isfinite(stable_since) AND isfinite(heartbeat_ts) AND isfinite(lease_until));
+ALTER TABLE kr_watcher ADD CONSTRAINT kr_watcher_times_are_finite CHECK
+    (isfinite(started_ts) AND isfinite(stable_since) AND isfinite(heartbeat_ts) AND isfinite(lease_until));
+UPDATE kr_task_attempt SET started_ts = CASE WHEN isfinite(started_ts) THEN started_ts END, ended_ts = CASE WHEN isfinite(ended_ts) THEN ended_ts END
+WHERE  NOT (isfinite(started_ts) AND isfinite(ended_ts));
+ALTER TABLE kr_task_attempt ADD CONSTRAINT kr_task_attempt_times_are_finite CHECK (isfinite(started_ts) AND isfinite(ended_ts)) NOT VALID;  -- unseen, nobody waits
 
 -- Who reads the name of a rule in an error knows what to do.
 ALTER TABLE kr_task_stat RENAME CONSTRAINT kr_task_not_itself TO "a task does not depend on itself";
@@ -243,11 +325,15 @@ ALTER TABLE ms_workflow RENAME CONSTRAINT "task_id is not empty" TO ms_workflow_
 ALTER TABLE ms_workflow RENAME CONSTRAINT "max_running_flows is 1 or more, or NULL for any number" TO ms_workflow_max_running_flows_check;
 ALTER TABLE ms_workflow RENAME CONSTRAINT "max_running_tasks is 1 or more, or NULL for any number" TO ms_workflow_max_running_tasks_check;
 
+ALTER TABLE kr_task_attempt DROP CONSTRAINT kr_task_attempt_times_are_finite;
+ALTER TABLE kr_watcher DROP CONSTRAINT kr_watcher_times_are_finite;
 COMMENT ON COLUMN kr_event.change IS 'Other columns that were changed: {"column": [old, new]}.';
 COMMENT ON COLUMN kr_event.kind IS 'The action: rerun, cancel, hold, resume, approve, skip, finish; empty if rows were changed by hand.';
 DROP TRIGGER kr_tasks_delete_recorded ON kr_task_stat;
 DROP TRIGGER kr_tasks_insert_recorded ON kr_task_stat;
 DROP FUNCTION flower_tasks_recorded();
+DROP TRIGGER kr_flow_renamed ON kr_flow;
+DROP FUNCTION flower_flow_renamed();
 DROP TRIGGER kr_flow_amended ON kr_flow;
 DROP TRIGGER kr_task_amended ON kr_task_stat;
 DROP TRIGGER kr_task_delayed ON kr_task_stat;
@@ -267,5 +353,52 @@ BEGIN
     WHERE o.key IN ('program', 'parameters', 'task_priority', 'max_attempts', 'retry_delay', 'timeout', 'on_lost', 'run_if')
     HAVING count(*) > 0;
     RETURN NULL;
+END $$;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION flower_operate(action text, scope text, flow text, seq integer, why text, given_parameters jsonb DEFAULT NULL, given_output jsonb DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    n       bigint;
+    refused text[];
+    found   boolean;
+BEGIN
+    PERFORM flower_because(why);
+    SELECT count(*) FILTER (WHERE p.effect = 'change'), array_agg(p.why ORDER BY p.task_exec_seq) FILTER (WHERE p.effect = 'refuse'),
+           bool_and(p.code NOT LIKE '%-not-found') IS NOT FALSE
+    INTO   n, refused, found
+    FROM   flower_act(action, scope, ARRAY[flow], ARRAY[seq], false, given_parameters, given_output) p;
+    IF NOT found THEN
+        RAISE EXCEPTION '%', rtrim(refused[1], '.') USING ERRCODE = 'no_data_found';
+    ELSIF refused IS NOT NULL THEN
+        RAISE EXCEPTION '%', refused[1] || CASE WHEN cardinality(refused) > 1 THEN format(' (And %s more.)', cardinality(refused) - 1) ELSE '' END
+            USING ERRCODE = 'check_violation',
+                  HINT = format('All of it: SELECT * FROM flower_plan(%s);', concat_ws(', ', quote_literal(action), quote_literal(flow),
+                                'scope => ' || quote_literal(scope), 'seq => ' || seq));
+    END IF;
+    RETURN n;
+END $$;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION flower_admit_tasks(workflow varchar, by_flow boolean, room integer) RETURNS integer
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    task     record;
+    admitted integer := 0;
+BEGIN
+    IF room <= 0 THEN
+        RETURN 0;
+    END IF;
+    FOR task IN SELECT task_flow_id AS flow, task_exec_seq AS seq FROM flower_may_go(workflow, by_flow, room + 100) LOOP
+        EXIT WHEN admitted = room;
+        PERFORM FROM kr_task_stat
+        WHERE task_flow_id = task.flow AND task_exec_seq = task.seq AND gate = 2 FOR NO KEY UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
+        UPDATE kr_task_stat SET gate = 3 WHERE task_flow_id = task.flow AND task_exec_seq = task.seq AND gate = 2;
+        PERFORM flower_requeue(task.flow, task.seq);
+        admitted := admitted + 1;
+    END LOOP;
+    RETURN admitted;
 END $$;
 -- +goose StatementEnd

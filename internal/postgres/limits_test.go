@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -172,6 +173,8 @@ func TestLimits_Change(t *testing.T) {
 	require.Len(t, claim(t, w, 10), 3, "flows that had begun go on")
 	require.Zero(t, ready())
 	limit(t, w, "w", 0, 0)
+	require.Equal(t, 4, ready())
+	limit(t, w, "w", math.MaxInt32, math.MaxInt32)
 	require.Equal(t, 4, ready())
 	limit(t, w, "w", 1, 1)
 	require.Zero(t, ready())

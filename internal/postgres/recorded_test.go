@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"database/sql"
 	"testing"
 	"time"
 
+	"github.com/lib/pq"
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -70,6 +72,27 @@ func TestEvents_NoneOfTheEngine(t *testing.T) {
 	_, err = w.Act(t.Context(), flow.Action{Kind: flow.ActionRerun, Flow: id})
 	require.NoError(t, err)
 	require.Equal(t, "2>0", value[string](t, w, `SELECT string_agg(concat(old_status, '>', new_status, change), ' ') FROM kr_event`), "an action is one line a task")
+}
+
+// A rerun with parameters of which no task takes any says so.
+func TestRerun_ParametersThatNobodyTakes(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, def())
+	connector, err := pq.NewConnector(w.psql.DSN)
+	require.NoError(t, err)
+	var said []string
+	psql := sql.OpenDB(pq.ConnectorWithNoticeHandler(connector, func(e *pq.Error) { said = append(said, e.Message) }))
+	defer func() { require.NoError(t, psql.Close()) }()
+	const rerun = `SELECT flower_rerun($1, seq => 1, parameters => '{"a": 1}')`
+	_, err = psql.Exec(rerun, string(id))
+	require.NoError(t, err)
+	require.Equal(t, []string{"nothing runs again, so no task takes these parameters"}, said)
+	verdict(t, w, ended(claimOne(t, w), flow.OutcomeFailed))
+	_, err = psql.Exec(rerun, string(id))
+	require.NoError(t, err)
+	require.Len(t, said, 1)
+	require.JSONEq(t, `{"a": 1}`, look(t, w, id, 1).Parameters)
 }
 
 // Tasks that are inserted or deleted by hand are a line for each flow, which says what they
