@@ -51,6 +51,29 @@ CREATE TRIGGER kr_flow_amended AFTER UPDATE OF task_id, registered_ts, registere
 FOR EACH ROW WHEN (pg_trigger_depth() = 0)
 EXECUTE FUNCTION flower_task_reworded('task_id', 'registered_ts', 'registered_by', 'note', 'parameters', 'idempotency_key', 'workflow_version');
 
+-- A failed task without suspended_ts was in no list of failures. No finish names the column.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION flower_task_at_odds() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    task text := format('task %s of flow %s', NEW.task_exec_seq, left(NEW.task_flow_id, 100));
+BEGIN
+    IF NEW.reason IS NOT NULL AND NEW.exec_status <> 2 THEN
+        RAISE EXCEPTION '%: only a suspended task has a reason, and this one is at %', task, NEW.exec_status
+            USING HINT = 'To stop it for that reason, set exec_status to 2 in the same statement.', ERRCODE = 'check_violation';
+    END IF;
+    IF TG_OP = 'UPDATE' THEN
+        RAISE EXCEPTION '%: a suspended task has a suspended_ts, and no other one has; this one is at %', task, NEW.exec_status
+            USING HINT = 'Set exec_status, to 2 to stop it, to 0 to run it: Flower does the rest.', ERRCODE = 'check_violation';
+    END IF;
+    RAISE EXCEPTION '%: watcher_id is kept by Flower', task
+        USING HINT = 'Leave it empty.', ERRCODE = 'check_violation';
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER kr_task_time_at_odds AFTER UPDATE OF suspended_ts ON kr_task_stat
+FOR EACH ROW WHEN (OLD.exec_status = NEW.exec_status AND (NEW.suspended_ts IS NOT NULL) <> (NEW.exec_status = 2) AND pg_trigger_depth() = 0)
+EXECUTE FUNCTION flower_task_at_odds();
+
 -- A flow with another name than its tasks was shown nowhere.
 -- +goose StatementBegin
 CREATE FUNCTION flower_flow_renamed() RETURNS trigger
@@ -332,6 +355,7 @@ COMMENT ON COLUMN kr_event.kind IS 'The action: rerun, cancel, hold, resume, app
 DROP TRIGGER kr_tasks_delete_recorded ON kr_task_stat;
 DROP TRIGGER kr_tasks_insert_recorded ON kr_task_stat;
 DROP FUNCTION flower_tasks_recorded();
+DROP TRIGGER kr_task_time_at_odds ON kr_task_stat;
 DROP TRIGGER kr_flow_renamed ON kr_flow;
 DROP FUNCTION flower_flow_renamed();
 DROP TRIGGER kr_flow_amended ON kr_flow;
@@ -400,5 +424,19 @@ BEGIN
         admitted := admitted + 1;
     END LOOP;
     RETURN admitted;
+END $$;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION flower_task_at_odds() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    task text := format('task %s of flow %s', NEW.task_exec_seq, left(NEW.task_flow_id, 100));
+BEGIN
+    IF NEW.reason IS NOT NULL AND NEW.exec_status <> 2 THEN
+        RAISE EXCEPTION '%: only a suspended task has a reason, and this one is at %', task, NEW.exec_status
+            USING HINT = 'To stop it for that reason, set exec_status to 2 in the same statement.', ERRCODE = 'check_violation';
+    END IF;
+    RAISE EXCEPTION '%: watcher_id is kept by Flower', task
+        USING HINT = 'Leave it empty.', ERRCODE = 'check_violation';
 END $$;
 -- +goose StatementEnd

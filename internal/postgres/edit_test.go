@@ -352,6 +352,11 @@ func TestEdit_WhatContradictsTheStatusIsRefused(t *testing.T) {
 	}
 	byHand(t, w, `UPDATE kr_task_stat SET reason = 'failed' WHERE task_flow_id = $1 AND task_exec_seq = 4`, string(id))
 	require.Equal(t, "failed", look(t, w, id, 4).Reason)
+	for seq, set := range map[int]string{4: "NULL", 5: "now()", 2: "now()"} {
+		e := refused(t, w, `UPDATE kr_task_stat SET suspended_ts = `+set+` WHERE task_flow_id = $1 AND task_exec_seq = $2`, string(id), seq)
+		require.Contains(t, e.Message, "a suspended task has a suspended_ts, and no other one has")
+		require.NotEmpty(t, e.Hint)
+	}
 	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 0, reason = 'held' WHERE task_flow_id = $1 AND task_exec_seq = 4`, string(id))
 	require.Empty(t, look(t, w, id, 4).Reason, "it goes with the status")
 
