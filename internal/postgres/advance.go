@@ -50,8 +50,8 @@ const claimSet = `exec_status = 1, attempt = t.attempt + 1, claim_id = $6::uuid,
 // would be queued in vain, for ever.
 //
 // Locks: the finished tasks in key order, then rows of the queue without waiting, then the
-// direct dependents and then the others, each in key order. A dependent that was inserted while this statement waited is
-// invisible to its snapshot and comes back as "missed", to be recounted.
+// direct dependents and then the others, each in key order. A dependent that was inserted
+// while this statement waited is invisible to its snapshot and comes back as "missed", to be recounted.
 //
 // Without its LIMIT the planner takes given for ten rows, and where it plans with a table
 // that has few tasks yet, goes through all of the table to find them. It has no idea what a
@@ -61,7 +61,8 @@ const claimSet = `exec_status = 1, attempt = t.attempt + 1, claim_id = $6::uuid,
 // what is finished or counted down by its key, since others may have changed it: of a row that
 // changed since the snapshot the place is another one. All parents that a direct one waited for
 // are of this batch, so that no other call counts it down. If a person has changed it all the
-// same it comes back as "missed", too; and what was taken from the queue goes back there.
+// same it is counted down by its key like the others, in this statement: afterwards, unmet would
+// not be true for a moment. And what was taken from the queue goes back there.
 func advanceText(head string) string {
 	return `
 -- flower: Advance
@@ -122,18 +123,20 @@ WITH given AS MATERIALIZED (
     WHERE  (SELECT count(*) FROM taken) >= 0 AND t.ctid = m.task AND t.exec_status = 0 AND t.unmet = m.n AND t.run_after IS NULL
            AND (m.n = 0 OR t.gate = 0 AND t.program = ANY ($8::text[]))
     RETURNING ` + taskColumns + `
+), odd AS MATERIALIZED (  -- whether something was to be claimed that has changed meanwhile
+    SELECT (SELECT count(*) FROM claimed) <> direct + (SELECT count(*) FROM taken) AS unclaimed FROM share
+), others AS MATERIALIZED (  -- apart: where "counted" waits for a lock, it cannot look at "claimed" again
+    SELECT p.task_flow_id, p.seq, p.n FROM chosen p
+    WHERE  NOT p.direct
+           OR (SELECT unclaimed FROM odd) AND NOT EXISTS (SELECT FROM claimed c WHERE c.task_flow_id = p.task_flow_id AND c.task_exec_seq = p.seq)
 ), counted AS (
     UPDATE kr_task_stat t
     SET    unmet = t.unmet - p.n,
            gate = CASE WHEN t.gate = 1 AND t.exec_status = 0 AND t.unmet = p.n AND t.run_after IS NULL THEN 2 ELSE t.gate END
-    FROM   chosen p
-    WHERE  NOT p.direct AND t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.seq
+    FROM   others p
+    WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.seq
     RETURNING t.task_flow_id, t.task_exec_seq, t.task_priority, t.registered_ts,
               t.exec_status = 0 AND t.unmet = 0 AND t.run_after IS NULL AND t.gate = 0 AS ready
-), odd AS MATERIALIZED (  -- what was to be claimed or counted down, and has changed meanwhile
-    SELECT (SELECT count(*) FROM claimed) <> direct + (SELECT count(*) FROM taken) AS unclaimed,
-           (SELECT count(*) FROM released) <> direct + (SELECT count(*) FROM counted) AS uncounted
-    FROM   share
 ), queued AS (
     INSERT INTO kr_ready (` + order + `)
     SELECT ` + order + ` FROM counted WHERE ready
@@ -155,7 +158,7 @@ FROM   (SELECT *, count(*) OVER () AS n FROM queued ORDER BY ` + order + ` LIMIT
 UNION ALL
 SELECT 'missed', r.task_flow_id, r.seq, '', '', '', 0, 0, 0, NULL
 FROM   released r
-WHERE  (SELECT unclaimed OR uncounted FROM odd)
+WHERE  ((SELECT unclaimed FROM odd) OR (SELECT count(*) FROM released) <> (SELECT direct FROM share) + (SELECT count(*) FROM counted))
        AND NOT EXISTS (SELECT FROM claimed c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
        AND NOT EXISTS (SELECT FROM counted c WHERE c.task_flow_id = r.task_flow_id AND c.task_exec_seq = r.seq)
 UNION ALL
