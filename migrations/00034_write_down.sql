@@ -97,15 +97,15 @@ DECLARE
 BEGIN
     IF TG_OP = 'DELETE' THEN
         INSERT INTO kr_event (task_flow_id, kind, change, note)
-        SELECT task_flow_id, 'delete', jsonb_build_object('task_id', jsonb_build_array(min(task_id), NULL),
-                   'task_exec_seq', jsonb_build_array(jsonb_agg(task_exec_seq ORDER BY task_exec_seq), NULL),
-                   'exec_status', jsonb_build_array(jsonb_agg(exec_status ORDER BY task_exec_seq), NULL)), because
+        SELECT task_flow_id, 'delete', jsonb_build_object('task_id', jsonb_build_array(min(task_id), NULL), 'tasks', jsonb_build_array(count(*), NULL),
+                   'task_exec_seq', jsonb_build_array((array_agg(task_exec_seq ORDER BY task_exec_seq))[:100], NULL),
+                   'exec_status', jsonb_build_array((array_agg(exec_status ORDER BY task_exec_seq))[:100], NULL)), because
         FROM deleted GROUP BY task_flow_id ORDER BY task_flow_id;
     ELSIF EXISTS (SELECT FROM inserted WHERE unmet IS NULL OR registered_ts <> now()) THEN  -- not the engine, see flower_tasks_inserted
         INSERT INTO kr_event (task_flow_id, kind, change, note)
-        SELECT task_flow_id, 'insert', jsonb_build_object('task_id', jsonb_build_array(NULL, min(task_id)),
-                   'task_exec_seq', jsonb_build_array(NULL, jsonb_agg(task_exec_seq ORDER BY task_exec_seq)),
-                   'exec_status', jsonb_build_array(NULL, jsonb_agg(exec_status ORDER BY task_exec_seq))), because
+        SELECT task_flow_id, 'insert', jsonb_build_object('task_id', jsonb_build_array(NULL, min(task_id)), 'tasks', jsonb_build_array(NULL, count(*)),
+                   'task_exec_seq', jsonb_build_array(NULL, (array_agg(task_exec_seq ORDER BY task_exec_seq))[:100]),
+                   'exec_status', jsonb_build_array(NULL, (array_agg(exec_status ORDER BY task_exec_seq))[:100])), because
         FROM inserted GROUP BY task_flow_id ORDER BY task_flow_id;
     END IF;
     RETURN NULL;
@@ -119,7 +119,7 @@ REFERENCING OLD TABLE AS deleted
 FOR EACH STATEMENT EXECUTE FUNCTION flower_tasks_recorded();
 
 COMMENT ON COLUMN kr_event.kind IS 'The action: rerun, cancel, hold, resume, approve, skip, finish; insert or delete, of tasks; empty if rows were changed by hand.';
-COMMENT ON COLUMN kr_event.change IS 'Other columns that were changed: {"column": [old, new]}. Of tasks that were inserted or deleted the list of each column, in the order of task_exec_seq.';
+COMMENT ON COLUMN kr_event.change IS 'Other columns that were changed: {"column": [old, new]}. Of tasks that were inserted or deleted how many, and of the first hundred a list of each column.';
 
 -- flower_operate is what the functions for people call. It says so where parameters were
 -- given, and no task takes them: one that waits does not run again.

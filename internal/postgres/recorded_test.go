@@ -107,11 +107,13 @@ func TestEvents_OfInsertedAndDeletedTasks(t *testing.T) {
 	var got []string
 	require.NoError(t, w.psql.Select(&got, `SELECT concat_ws(' ', kind, note, change) FROM kr_event WHERE task_flow_id = 'f' ORDER BY event_id`))
 	require.Equal(t, []string{
-		`insert {"task_id": [null, "sample"], "exec_status": [null, [0, 0]], "task_exec_seq": [null, [1, 2]]}`,
-		`insert {"task_id": [null, "sample"], "exec_status": [null, [3]], "task_exec_seq": [null, [3]]}`,
-		`delete old {"task_id": ["sample", null], "exec_status": [[0, 0, 3], null], "task_exec_seq": [[1, 2, 3], null]}`,
+		`insert {"tasks": [null, 2], "task_id": [null, "sample"], "exec_status": [null, [0, 0]], "task_exec_seq": [null, [1, 2]]}`,
+		`insert {"tasks": [null, 1], "task_id": [null, "sample"], "exec_status": [null, [3]], "task_exec_seq": [null, [3]]}`,
+		`delete old {"tasks": [3, null], "task_id": ["sample", null], "exec_status": [[0, 0, 3], null], "task_exec_seq": [[1, 2, 3], null]}`,
 	}, got)
 	require.Equal(t, "delete", value[string](t, w, `SELECT string_agg(kind, ',') FROM kr_event WHERE task_flow_id <> 'f'`), "the engine's registration is in kr_flow")
+	byHand(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status) SELECT 'large', s, 'sample', 1, 9 FROM generate_series(1, 1000) s`)
+	require.Equal(t, "1000 100", value[string](t, w, `SELECT concat_ws(' ', change->'tasks'->1, jsonb_array_length(change->'task_exec_seq'->1)) FROM kr_event WHERE task_flow_id = 'large'`))
 	var kinds []string
 	page, err := w.Events(t.Context(), flow.EventFilter{Flow: "f", Limit: 9})
 	require.NoError(t, err)

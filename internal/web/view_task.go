@@ -203,8 +203,9 @@ func newEventView(e flow.Event) eventView {
 	return v
 }
 
-// Changed is what else was changed, in one line, without what looks secret.
-func (v eventView) Changed() string { return oneLine(pretty(v.Change)) }
+// Changed is what else was changed, in one line, without what looks secret; of an output or an
+// error its beginning, as a hundred of them are on a page.
+func (v eventView) Changed() string { return clip(oneLine(pretty(v.Change)), 1000) }
 
 func (v *taskView) count(key string, n int) {
 	for i := range v.Tabs {

@@ -60,6 +60,7 @@ func TestEvents(t *testing.T) {
 		{ID: 9, At: at(9), Flow: "a/b", Seq: 3, Action: flow.ActionRerun, From: &suspended, To: &waiting, Actor: "alice & bob", Way: flow.WayUI, Note: "the API is back"},
 		{ID: 8, At: at(8), Flow: "f", Action: flow.ActionHold, From: &waiting, To: &suspended, Actor: "carol", Way: flow.WayAPI},
 		{ID: 7, At: at(7), Flow: "f", Seq: 1, Actor: "dave", Application: "psql", Way: flow.WaySQL, Change: []byte(`{"priority": [1, 2]}`)},
+		{ID: 6, At: at(6), Flow: "f", Seq: 1, Actor: "dave", Way: flow.WaySQL, Change: []byte(`{"output": ["` + strings.Repeat("long ", 10_000) + `", null]}`)},
 	}}
 	s := newSite(t, Config{BasePath: "/flower"}, store)
 	page := get(s, "/events?kind=rerun&before=100").Body.String()
@@ -68,6 +69,7 @@ func TestEvents(t *testing.T) {
 	require.Contains(t, page, "on a page")
 	require.Contains(t, page, "in SQL, with psql")
 	require.Contains(t, page, `{&#34;priority&#34;:[1,2]}`)
+	require.Less(t, len(page), 30_000, "of what is long the beginning")
 	require.Equal(t, "/flower/flows/a%2Fb?task=3", linkOf(page, "task 3 "))
 	require.Equal(t, "/flower/flows/g?task=2", linkOf(page, "<strong>nightly</strong> 2 load &lt;orders&gt; "))
 	require.Equal(t, "?"+url.Values{"kind": {"rerun"}, "actor": {"alice & bob"}}.Encode(), linkOf(page, "<strong>alice"))

@@ -107,7 +107,7 @@ func TestUI_33_KeyboardRerun(t *testing.T) {
 		b.press(kb.Enter)
 		b.closed()
 		pgtest.Eventually(t, patience, "it is done", func() bool { return w.reset(flow) == planned })
-		require.Equal(t, "by keyboard", w.value(`SELECT DISTINCT coalesce(note, 'none') FROM kr_event WHERE task_flow_id = $1`, flow))
+		require.Equal(t, "by keyboard", w.value(`SELECT DISTINCT coalesce(note, 'none') FROM kr_event WHERE task_flow_id = $1 AND new_status = 0`, flow))
 		b.focused("#t-2 a")
 	}
 }
