@@ -87,39 +87,45 @@ CREATE TRIGGER kr_flow_renamed AFTER UPDATE OF task_flow_id ON kr_flow
 FOR EACH ROW WHEN (OLD.task_flow_id <> NEW.task_flow_id)
 EXECUTE FUNCTION flower_flow_renamed();
 
--- flower_tasks_recorded: somebody inserted or deleted tasks. A line for each flow, not for
--- each task: the retention of a year's flows is one statement.
+-- flower_tasks_recorded: somebody inserted or deleted tasks. A line for each flow; but one for
+-- all flows of a statement that are over, so that kr_event does not grow for ever by what a
+-- retention deletes every night.
 -- +goose StatementBegin
 CREATE FUNCTION flower_tasks_recorded() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    because text := nullif(current_setting('flower.reason', true), '');
 BEGIN
-    IF TG_OP = 'DELETE' THEN
-        INSERT INTO kr_event (task_flow_id, kind, change, note)
-        SELECT task_flow_id, 'delete', jsonb_build_object('task_id', jsonb_build_array(min(task_id), NULL), 'tasks', jsonb_build_array(count(*), NULL),
-                   'task_exec_seq', jsonb_build_array((array_agg(task_exec_seq ORDER BY task_exec_seq))[:100], NULL),
-                   'exec_status', jsonb_build_array((array_agg(exec_status ORDER BY task_exec_seq))[:100], NULL)), because
-        FROM deleted GROUP BY task_flow_id ORDER BY task_flow_id;
-    ELSIF EXISTS (SELECT FROM inserted WHERE unmet IS NULL OR registered_ts <> now()) THEN  -- not the engine, see flower_tasks_inserted
-        INSERT INTO kr_event (task_flow_id, kind, change, note)
-        SELECT task_flow_id, 'insert', jsonb_build_object('task_id', jsonb_build_array(NULL, min(task_id)), 'tasks', jsonb_build_array(NULL, count(*)),
-                   'task_exec_seq', jsonb_build_array(NULL, (array_agg(task_exec_seq ORDER BY task_exec_seq))[:100]),
-                   'exec_status', jsonb_build_array(NULL, (array_agg(exec_status ORDER BY task_exec_seq))[:100])), because
-        FROM inserted GROUP BY task_flow_id ORDER BY task_flow_id;
+    IF TG_OP = 'INSERT' AND NOT EXISTS (SELECT FROM changed WHERE unmet IS NULL OR registered_ts <> now()) THEN
+        RETURN NULL;  -- the engine, see flower_tasks_inserted
     END IF;
+    INSERT INTO kr_event (task_flow_id, kind, change, note)
+    WITH flows AS MATERIALIZED (
+        SELECT task_flow_id, min(task_id) AS task_id, count(*) AS tasks, bool_and(exec_status IN (3, 9)) AS over,
+               (array_agg(task_exec_seq ORDER BY task_exec_seq))[:100] AS seqs, (array_agg(exec_status ORDER BY task_exec_seq))[:100] AS statuses
+        FROM changed GROUP BY task_flow_id
+    ), lines AS (
+        SELECT task_flow_id, jsonb_build_object('task_id', task_id, 'tasks', tasks, 'task_exec_seq', seqs, 'exec_status', statuses) AS what
+        FROM flows WHERE NOT over OR (SELECT count(*) FROM flows WHERE over) = 1
+        UNION ALL
+        SELECT min(task_flow_id), jsonb_build_object('task_id', (array_agg(DISTINCT task_id))[:100], 'tasks', sum(tasks), 'flows', count(*))
+        FROM flows WHERE over HAVING count(*) > 1
+    )
+    SELECT task_flow_id, lower(TG_OP),
+           (SELECT jsonb_object_agg(key, CASE TG_OP WHEN 'DELETE' THEN jsonb_build_array(value, NULL) ELSE jsonb_build_array(NULL, value) END)
+            FROM jsonb_each(what)),
+           nullif(current_setting('flower.reason', true), '')
+    FROM lines ORDER BY task_flow_id;
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
 CREATE TRIGGER kr_tasks_insert_recorded AFTER INSERT ON kr_task_stat
-REFERENCING NEW TABLE AS inserted
+REFERENCING NEW TABLE AS changed
 FOR EACH STATEMENT EXECUTE FUNCTION flower_tasks_recorded();
 CREATE TRIGGER kr_tasks_delete_recorded AFTER DELETE ON kr_task_stat
-REFERENCING OLD TABLE AS deleted
+REFERENCING OLD TABLE AS changed
 FOR EACH STATEMENT EXECUTE FUNCTION flower_tasks_recorded();
 
 COMMENT ON COLUMN kr_event.kind IS 'The action: rerun, cancel, hold, resume, approve, skip, finish; insert or delete, of tasks; empty if rows were changed by hand.';
-COMMENT ON COLUMN kr_event.change IS 'Other columns that were changed: {"column": [old, new]}. Of tasks that were inserted or deleted how many, and of the first hundred a list of each column.';
+COMMENT ON COLUMN kr_event.change IS 'Other columns that were changed: {"column": [old, new]}. Of tasks that were inserted or deleted how many, and of the first hundred a list of each column; or of how many flows, all of them over, of which task_flow_id is the first.';
 
 -- flower_operate is what the functions for people call. It says so where parameters were
 -- given, and no task takes them: one that waits does not run again.

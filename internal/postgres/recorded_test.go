@@ -96,7 +96,8 @@ func TestRerun_ParametersThatNobodyTakes(t *testing.T) {
 }
 
 // Tasks that are inserted or deleted by hand are a line for each flow, which says what they
-// were: with the last of its tasks a flow is gone.
+// were: with the last of its tasks a flow is gone. Flows that are over are one line: they are
+// deleted night after night.
 func TestEvents_OfInsertedAndDeletedTasks(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -114,6 +115,16 @@ func TestEvents_OfInsertedAndDeletedTasks(t *testing.T) {
 	require.Equal(t, "delete", value[string](t, w, `SELECT string_agg(kind, ',') FROM kr_event WHERE task_flow_id <> 'f'`), "the engine's registration is in kr_flow")
 	byHand(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status) SELECT 'large', s, 'sample', 1, 9 FROM generate_series(1, 1000) s`)
 	require.Equal(t, "1000 100", value[string](t, w, `SELECT concat_ws(' ', change->'tasks'->1, jsonb_array_length(change->'task_exec_seq'->1)) FROM kr_event WHERE task_flow_id = 'large'`))
+	byHand(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status)
+		SELECT 'old ' || i / 2, i % 2 + 1, 'w' || i % 4 / 2, 1, CASE WHEN i < 7 THEN 3 + 6 * (i % 2) ELSE 0 END FROM generate_series(0, 7) i`)
+	byHand(t, w, `DELETE FROM kr_task_stat WHERE task_flow_id LIKE 'old %'`)
+	require.NoError(t, w.psql.Select(&got, `SELECT concat_ws(' ', task_flow_id, kind, change) FROM kr_event WHERE task_flow_id LIKE 'old %' ORDER BY event_id`))
+	require.Equal(t, []string{
+		`old 0 insert {"flows": [null, 3], "tasks": [null, 6], "task_id": [null, ["w0", "w1"]]}`,
+		`old 3 insert {"tasks": [null, 2], "task_id": [null, "w1"], "exec_status": [null, [3, 0]], "task_exec_seq": [null, [1, 2]]}`,
+		`old 0 delete {"flows": [3, null], "tasks": [6, null], "task_id": [["w0", "w1"], null]}`,
+		`old 3 delete {"tasks": [2, null], "task_id": ["w1", null], "exec_status": [[3, 0], null], "task_exec_seq": [[1, 2], null]}`,
+	}, got)
 	var kinds []string
 	page, err := w.Events(t.Context(), flow.EventFilter{Flow: "f", Limit: 9})
 	require.NoError(t, err)
