@@ -9,13 +9,15 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/commandtest"
 )
 
 // The demo has about two hundred flows of every kind, in which every rule of the database
 // holds, and something goes on. The database of make run has none of it.
 func TestDemo(t *testing.T) {
 	t.Parallel()
-	d := start(t, checkout(t), freePort(t), "-demo")
+	d := start(t, checkout(t), commandtest.FreePort(t), "-demo")
 	d.await("Two hundred flows")
 	d.await("task started")
 	address, err := os.ReadFile(filepath.Join(d.cmd.Dir, urlFile))
@@ -52,7 +54,7 @@ func TestDemo(t *testing.T) {
 // What never happened is put into no database of somebody's own.
 func TestDemo_OnlyInItsOwnDatabase(t *testing.T) {
 	t.Parallel()
-	d := start(t, checkout(t), freePort(t), "DATABASE_URL=postgres://nobody@127.0.0.1:1/x", "-demo")
+	d := start(t, checkout(t), commandtest.FreePort(t), "DATABASE_URL=postgres://nobody@127.0.0.1:1/x", "-demo")
 	require.Equal(t, 1, d.exitCode())
 	require.Contains(t, d.out.String(), "the demo fills a database of its own")
 }

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/commandtest"
 )
 
 // bin has dev, register and watcher.
@@ -46,7 +48,7 @@ func TestMain(m *testing.M) {
 
 func TestOnceRunsTheSampleAndStops(t *testing.T) {
 	t.Parallel()
-	d := start(t, checkout(t), freePort(t), "-once")
+	d := start(t, checkout(t), commandtest.FreePort(t), "-once")
 	require.Equal(t, 0, d.exitCode())
 	text := d.out.String()
 	for _, want := range []string{"starting server on address", "starting worker: 1", "FINISHED  3 of 3 finished"} {
@@ -58,10 +60,10 @@ func TestOnceRunsTheSampleAndStops(t *testing.T) {
 func TestInterruptStopsAllAndTheNextRunGoesOn(t *testing.T) {
 	t.Parallel()
 	dir := checkout(t)
-	first := start(t, dir, freePort(t))
+	first := start(t, dir, commandtest.FreePort(t))
 	first.await("Try in another terminal")
 
-	second := start(t, dir, freePort(t))
+	second := start(t, dir, commandtest.FreePort(t))
 	require.Equal(t, 1, second.exitCode())
 	require.Contains(t, second.out.String(), "this checkout runs already")
 
@@ -69,7 +71,7 @@ func TestInterruptStopsAllAndTheNextRunGoesOn(t *testing.T) {
 	require.Equal(t, 0, first.exitCode())
 	first.requireNothingLeft()
 
-	third := start(t, dir, freePort(t), "-once")
+	third := start(t, dir, commandtest.FreePort(t), "-once")
 	require.Equal(t, 0, third.exitCode())
 	third.requireNothingLeft()
 }
@@ -78,7 +80,7 @@ func TestInterruptStopsAllAndTheNextRunGoesOn(t *testing.T) {
 // stops as it does on Ctrl-C.
 func TestHangupStopsAll(t *testing.T) {
 	t.Parallel()
-	d := start(t, checkout(t), freePort(t))
+	d := start(t, checkout(t), commandtest.FreePort(t))
 	d.await("Try in another terminal")
 	d.out.close()
 	for range 3 {
@@ -92,12 +94,12 @@ func TestHangupStopsAll(t *testing.T) {
 func TestKillLeavesNothingRunning(t *testing.T) {
 	t.Parallel()
 	dir := checkout(t)
-	killed := start(t, dir, freePort(t))
+	killed := start(t, dir, commandtest.FreePort(t))
 	killed.await("Try in another terminal")
 	require.NoError(t, killed.cmd.Process.Kill())
 	killed.exitCode()
 
-	next := start(t, dir, freePort(t), "-once")
+	next := start(t, dir, commandtest.FreePort(t), "-once")
 	require.Equal(t, 0, next.exitCode())
 	killed.requireNothingLeft()
 	next.requireNothingLeft()
@@ -105,7 +107,7 @@ func TestKillLeavesNothingRunning(t *testing.T) {
 
 func TestDeadProgramEndsTheRun(t *testing.T) {
 	t.Parallel()
-	d := start(t, checkout(t), freePort(t))
+	d := start(t, checkout(t), commandtest.FreePort(t))
 	d.await("Try in another terminal")
 	pids := d.processes("watcher")
 	require.Len(t, pids, 1)
@@ -129,7 +131,7 @@ func TestPortInUse(t *testing.T) {
 func TestMissingServer(t *testing.T) {
 	t.Parallel()
 	dir := checkout(t)
-	d := start(t, dir, freePort(t), "PG_BINDIR="+dir)
+	d := start(t, dir, commandtest.FreePort(t), "PG_BINDIR="+dir)
 	require.Equal(t, 1, d.exitCode())
 	require.Contains(t, d.out.String(), "initdb and postgres are not there")
 }
@@ -152,14 +154,6 @@ func checkout(t *testing.T) string {
 	dir := t.TempDir()
 	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))
 	return dir
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "localhost:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // A dev is a running dev.
@@ -278,7 +272,7 @@ func (b *buffer) String() string {
 // The sample of everything runs to its end: somebody approves it as make run says.
 func TestSampleETL(t *testing.T) {
 	t.Parallel()
-	d := start(t, checkout(t), freePort(t))
+	d := start(t, checkout(t), commandtest.FreePort(t))
 	d.await("Try in another terminal")
 	text := d.out.String()
 	said := regexp.MustCompile(`curl -X POST (\S+) -d '(.*register.*)'`).FindStringSubmatch(text)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/commandtest"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
@@ -148,7 +149,7 @@ func newReader(t *testing.T, page string) *reader {
 		_, err := exec.LookPath(name)
 		require.NoError(t, err, "the pages need it")
 	}
-	r := &reader{t: t, page: page, dir: checkout(t), env: newcomersEnviron(), port: freePort(t), second: freePort(t), out: &buffer{}, ended: make(chan struct{})}
+	r := &reader{t: t, page: page, dir: checkout(t), env: newcomersEnviron(), port: commandtest.FreePort(t), second: commandtest.FreePort(t), out: &buffer{}, ended: make(chan struct{})}
 	for _, name := range []string{"cmd", "internal", "migrations"} {
 		require.NoError(t, os.CopyFS(filepath.Join(r.dir, name), os.DirFS(filepath.Join(top, name))))
 	}

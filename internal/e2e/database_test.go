@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/commandtest"
 	"github.com/d-tsuji/flower/internal/pgdev"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
@@ -32,7 +31,7 @@ func newCluster(t *testing.T) *cluster {
 	dir, err := os.MkdirTemp("", "flower-e2e-db-") // not t.TempDir: PostgreSQL's user must get there
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755))
-	c := &cluster{t: t, o: pgdev.Options{DataDir: filepath.Join(dir, "data"), Port: freePort(t), Conf: []string{"max_connections=100"}}}
+	c := &cluster{t: t, o: pgdev.Options{DataDir: filepath.Join(dir, "data"), Port: commandtest.FreePort(t), Conf: []string{"max_connections=100"}}}
 	t.Cleanup(func() {
 		c.stop()
 		require.NoError(t, os.RemoveAll(dir))
@@ -44,21 +43,6 @@ func newCluster(t *testing.T) *cluster {
 	require.NoError(t, errors.Join(err, db.Close()))
 	c.stop()
 	return c
-}
-
-// freePort returns a port that stays free: below those that the system gives to the ends
-// of connections, of which there are many here.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 1000 {
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(15_000+rand.IntN(15_000)))
-		if err == nil {
-			require.NoError(t, l.Close())
-			return l.Addr().(*net.TCPAddr).Port
-		}
-	}
-	require.FailNow(t, "there is no free port")
-	return 0
 }
 
 func (c *cluster) start() {
@@ -98,7 +82,7 @@ func TestStartedBeforeTheDatabase(t *testing.T) {
 	c := newCluster(t)
 	env := databaseEnv(t, (&pgdev.Server{Port: c.o.Port}).URL("flower"))
 	watcher := run(t, "watcher", env)
-	site := "http://localhost:" + strconv.Itoa(freePort(t))
+	site := "http://localhost:" + strconv.Itoa(commandtest.FreePort(t))
 	register := run(t, "register", env, "-webport", site[len("http://localhost:"):])
 	for _, p := range []*process{watcher, register} {
 		p.await("waiting for the database")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/commandtest"
 	"github.com/d-tsuji/flower/internal/pgdev"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
@@ -28,7 +29,7 @@ func newPooled(t *testing.T) *pooled {
 	if _, err := pgdev.FindPooler(); err != nil {
 		t.Skip(err)
 	}
-	p := &pooled{cluster: newCluster(t), port: freePort(t)}
+	p := &pooled{cluster: newCluster(t), port: commandtest.FreePort(t)}
 	p.start()
 	t.Cleanup(p.stopPooler)
 	p.startPooler()

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/commandtest"
 )
 
 // badge waits until a flow's page says its state.
@@ -159,7 +160,7 @@ func TestUI_19_TwelveTabs(t *testing.T) {
 // 20. Without register the page says so and keeps what it has; with it again, it goes on
 // without being loaded again. A new build is said.
 func TestUI_20_RegisterIsGone(t *testing.T) {
-	w := newWorld(t, "-webport", strconv.Itoa(freePort(t)))
+	w := newWorld(t, "-webport", strconv.Itoa(commandtest.FreePort(t)))
 	w.inserted("kept", shape{states: "3 0", after: [][]int32{{}, {1}}})
 	b := w.open(flowPath("kept"))
 	b.expect("Failed to load resource: net::ERR_")
@@ -188,20 +189,6 @@ func TestUI_20_RegisterIsGone(t *testing.T) {
 	p.changes(func(h http.Header) { h.Set("Flower-Build", "another") })
 	next.refresh()
 	next.await("the notice", `!document.getElementById("updated").hidden`)
-}
-
-// freePort returns a port that stays free: below those that the system gives to the ends
-// of connections.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for port := 15_000; port < 30_000; port++ {
-		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			require.NoError(t, l.Close())
-			return port
-		}
-	}
-	require.FailNow(t, "there is no free port")
-	return 0
 }
 
 // 21. A page that is paused, or cannot be seen, asks nothing; where nothing has changed
