@@ -296,22 +296,18 @@ func TestAdvance_FindsWhatWasNotDeleted(t *testing.T) {
 // place in the queue since then has it already.
 func TestAdvance_ATaskChangesMeanwhile(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
-		first := register(t, w, def())
-		task := claimOne(t, w)
-		require.Equal(t, first, task.Flow)
-		id := register(t, w, independent(4)...)
-		tx := begin(t, w)
-		mustExec(t, tx, `SELECT FROM kr_task_stat WHERE task_flow_id = $1 FOR UPDATE`, string(first))
-		var adv flow.Advanced
-		wait := async(func() (err error) {
-			adv, err = w.Advance(t.Context(), finished(task), flow.Claim{ID: newID(), Watcher: w.watcher, Free: 4, Programs: programs})
-			return err
-		})
-		awaitBlocked(t, w, 1)
-		byHand(t, w, `UPDATE kr_task_stat SET task_priority = 1 WHERE task_flow_id = $1 AND task_exec_seq = 4`, string(id))
-		byHand(t, w, `UPDATE kr_task_stat SET parameters = '{"changed": true}' WHERE task_flow_id = $1 AND task_exec_seq = 2`, string(id))
-		require.NoError(t, tx.Commit())
-		require.NoError(t, wait())
+		var id flow.ID
+		adv, ok := flow.Advanced{}, false
+		for !ok {
+			byHand(t, w, `DELETE FROM kr_task_stat`)
+			register(t, w, def())
+			task := claimOne(t, w)
+			id = register(t, w, independent(4)...)
+			adv, ok = meanwhile(t, w, task, 4, func() {
+				byHand(t, w, `UPDATE kr_task_stat SET task_priority = 1 WHERE task_flow_id = $1 AND task_exec_seq = 4`, string(id))
+				byHand(t, w, `UPDATE kr_task_stat SET parameters = '{"changed": true}' WHERE task_flow_id = $1 AND task_exec_seq = 2`, string(id))
+			})
+		}
 		require.Equal(t, []int{1, 3}, seqsOf(adv.Claimed))
 		require.Equal(t, 1, adv.Queued, "the watcher looks again")
 		require.Equal(t, []flow.TaskKey{{Flow: id, Seq: 2}, {Flow: id, Seq: 4}}, ready(t, w))
