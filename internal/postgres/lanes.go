@@ -28,10 +28,15 @@ type lane struct {
 	stmts map[string]*sqlx.Stmt
 	made  time.Time
 	until time.Time // to be connected anew after this
+	slow  bool      // its last statement took longer than planDoubt
 }
 
 // laneLife: a connection does not outlive a failover or a change of settings for long.
 const laneLife = 5 * time.Minute
+
+// planDoubt: what takes longer than this may have been planned while its tables were empty,
+// and goes through all that has come since. To plan all anew takes some milliseconds.
+const planDoubt = 250 * time.Millisecond
 
 func newLanes(pool *sqlx.DB, n int, net *network, prepare bool) *lanes {
 	l := &lanes{pool: pool, net: net, prepare: prepare, free: make(chan *lane, n)}
@@ -66,7 +71,9 @@ func (l *lanes) selectAll(ctx context.Context, dest any, query string, args ...a
 	if err := ln.connect(ctx, l); err != nil {
 		return err
 	}
+	began := time.Now()
 	err := ln.selectAll(context.WithoutCancel(ctx), l.prepare, dest, query, args...)
+	ln.slow = time.Since(began) > planDoubt
 	if err != nil && (broken(err) || l.net.leadsAstray(err)) {
 		_ = ln.disconnect()
 	}
@@ -86,7 +93,7 @@ func (ln *lane) connect(ctx context.Context, l *lanes) error {
 	if err != nil {
 		return err
 	}
-	ln.conn, ln.stmts, ln.made = conn, map[string]*sqlx.Stmt{}, now
+	ln.conn, ln.stmts, ln.made, ln.slow = conn, map[string]*sqlx.Stmt{}, now, false
 	ln.until = now.Add(laneLife*4/5 + rand.N(laneLife*2/5)) // not all at once
 	return nil
 }
@@ -107,6 +114,11 @@ func (ln *lane) selectAll(ctx context.Context, prepare bool, dest any, query str
 		QueryContext(ctx context.Context, args ...any) (*sql.Rows, error)
 	} = unprepared{ln.conn, query}
 	if prepare {
+		if ln.slow { // it has plans of its own, and those within functions and triggers
+			if _, err := ln.conn.ExecContext(ctx, `DISCARD PLANS`); err != nil {
+				return err
+			}
+		}
 		stmt := ln.stmts[query]
 		if stmt == nil {
 			var err error

@@ -1,0 +1,50 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A table that is vacuumed while it is empty, as by a nightly job, is one without pages to
+// the planner. The plans made then read all that comes afterwards, until one is slow.
+func TestLanes_PlanAnewWhatIsSlow(t *testing.T) {
+	t.Parallel()
+	w := openBroken(t) // reading v_invariant takes long here
+	mustExec(t, w.psql, `VACUUM ANALYZE`)
+	l, err := w.openLanes(1, w.net.dialer(w.net.quick), w.cfg.engineSettings()...)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.close()) }()
+	none := "{}"
+	require.NoError(t, l.selectAll(t.Context(), &[]settledRow{}, settleSQL, none, none, none, none, none, none, none, none))
+	behind(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status, unmet)
+		SELECT 'f' || n, 1, 'w', 1, 3, 0 FROM generate_series(1, 20000) n`)
+	register(t, w, independent(3)...)
+	keys := newKeys(sorted(finished(claim(t, w, 3)...)))
+
+	run := func(query string) {
+		t.Helper()
+		require.NoError(t, l.selectAll(t.Context(), &[]string{}, query))
+	}
+	buffers := func() int {
+		t.Helper()
+		ln := <-l.free
+		defer func() { l.free <- ln }()
+		tx, err := ln.conn.BeginTxx(t.Context(), nil)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, tx.Rollback()) }()
+		var name, plan string
+		require.NoError(t, tx.Get(&name, `SELECT name FROM pg_prepared_statements WHERE statement LIKE '%kr_task_attempt%'`))
+		require.NoError(t, tx.Get(&plan, fmt.Sprintf(`EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)
+			EXECUTE "%s"('{%s}', '{1,2,3}', '{%s}', '{failed,failed,failed}', '{a,b,c}', '{}', '{}', '{}')`,
+			name, strings.Join(keys.flows, ","), strings.Join(keys.claims, ","))))
+		return buffersIn(t, plan)
+	}
+	run(`SELECT ''`)
+	require.Greater(t, buffers(), 500, "planned while there was nothing")
+	run(fmt.Sprintf(`SELECT '' FROM pg_sleep(%v)`, planDoubt.Seconds()))
+	run(`SELECT ''`)
+	require.Less(t, buffers(), 300)
+}
