@@ -98,9 +98,6 @@ type RunningTask struct {
 	UsualP50, UsualP95 time.Duration
 }
 
-// Slow reports whether it takes longer than it nearly always does.
-func (t RunningTask) Slow() bool { return t.UsualP95 > 0 && t.RunningFor > t.UsualP95 }
-
 // WatcherState is a watcher as its row says.
 type WatcherState struct {
 	Watcher
@@ -179,15 +176,14 @@ type Bucket struct {
 
 // Attention is what needs a person, apart from tasks that failed.
 type Attention struct {
-	Check       Check    // whether the database's rules hold
-	NoWatcher   bool     // tasks can go, and no live watcher is there
-	CanGo       Count    // tasks in the queue
-	Strangers   []string // programs of tasks in the queue that no live watcher has
-	Failed      Count    // tasks that are suspended as failed, in whatever way
-	Lost        Count    // of these: as lost
-	Dead, Late  int      // watchers whose heartbeat has stopped or is late
-	Unowned     int      // running tasks that are nobody's
-	OldestReady time.Duration
+	Check      Check    // whether the database's rules hold
+	NoWatcher  bool     // tasks can go, and no live watcher is there
+	CanGo      Count    // tasks in the queue
+	Strangers  []string // programs of tasks in the queue that no live watcher has
+	Failed     Count    // tasks that are suspended as failed, in whatever way
+	Lost       Count    // of these: as lost
+	Dead, Late int      // watchers whose heartbeat has stopped or is late
+	Unowned    int      // running tasks that are nobody's
 }
 
 // Version is what the database is.
