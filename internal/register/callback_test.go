@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/flow"
+	"github.com/d-tsuji/flower/internal/request"
 )
 
 // waiting is a store with one task that waits, for a token. It keeps what came.
@@ -68,7 +69,7 @@ func TestCallback_Refused(t *testing.T) {
 		{"/callback/f/1?token=t0ken", `"\u0000"`, "malformed-body", 400},
 		{"/callback/f/1?token=t0ken", `1e999`, "invalid-value", 422},
 		{"/callback/f/1?token=t0ken", `"` + strings.Repeat("x", flow.MaxOutput) + `"`, "body-too-large", 413},
-		{"/callback/f/1?token=t0ken", strings.Repeat(" ", maxBody+1), "body-too-large", 413},
+		{"/callback/f/1?token=t0ken", strings.Repeat(" ", request.MaxBody+1), "body-too-large", 413},
 	} {
 		w := send(t, h, "POST", c.path, c.body)
 		require.Equal(t, c.status, w.Code, c.path)

@@ -67,7 +67,6 @@ const (
 	idleTimeout    = 60 * time.Second
 
 	maxHeader = 16 << 10
-	maxBody   = 1 << 20
 	// An id of 256 characters has up to 3 KiB when it is percent-escaped.
 	maxPath = 4 << 10
 )
