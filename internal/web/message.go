@@ -3,7 +3,6 @@ package web
 // message says what an action has come to, once, above the page.
 type message struct {
 	Text string
-	Bad  bool
 	Undo *undo // the form that takes it back, where one click is enough for that
 }
 
