@@ -31,6 +31,7 @@ func accessSettings(flags *cli.Flags, getenv func(string) string, cfg *config) {
 		"flows of one caller that may wait to begin, about; beyond, 429; 0 is any number")
 	flags.Check(func() error {
 		a.Tokens = getenv("FLOWER_TOKENS")
+		a.CookiePath = cfg.web.BasePath // others may be on the same host
 		a.Proxy.Role, _ = access.ParseRole(role)
 		var err error
 		a.Proxy.Trusted, err = networks(trusted)

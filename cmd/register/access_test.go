@@ -52,6 +52,17 @@ func serving(t *testing.T, vars map[string]string, args ...string) (site string,
 	return site, out
 }
 
+// The cookie with a token is for the pages alone: a proxy may have others on the same host.
+func TestRegister_CookieIsForThePagesAlone(t *testing.T) {
+	t.Parallel()
+	for base, want := range map[string]string{"": "", "/flower": "/flower"} {
+		var cfg config
+		env := &cli.Env{Name: "register", Args: []string{"-base-path", base}, Getenv: func(string) string { return "" }}
+		require.NoError(t, settings(env, &cfg).Parse(env))
+		require.Equal(t, want, cfg.access.CookiePath)
+	}
+}
+
 // asked sends a request with a token, if it is not empty, and returns the answer's status.
 func asked(t *testing.T, method, url, token string) int {
 	t.Helper()
