@@ -112,7 +112,7 @@ func (a *API) workflow(s flow.WorkflowState) Workflow {
 			parents = []int{s.Tasks[i-1].Seq}
 		}
 		w.Tasks[i] = TaskDefinition{
-			TaskSeq: t.Seq, Title: title(t.Description, t.Program), Program: t.Program, TaskPriority: t.Priority,
+			TaskSeq: t.Seq, Title: t.Title(), Program: t.Program, TaskPriority: t.Priority,
 			Parameters: masked(t.Parameters, "{}"), DependsTaskSeqs: orEmpty(parents), MaxAttempts: t.MaxAttempts,
 			RetryDelayMs: t.RetryDelay.Milliseconds(), TimeoutMs: orNull(t.Timeout.Milliseconds()), OnLost: string(t.OnLost),
 			RunIf: orNull(t.RunIf), Description: orNull(t.Description),
@@ -123,11 +123,6 @@ func (a *API) workflow(s flow.WorkflowState) Workflow {
 
 // header has what an edit is to replace.
 func (w Workflow) header(h http.Header, _ *http.Request) { h.Set("ETag", etag(w.Version)) }
-
-// title is what people call a task of a definition.
-func title(description, program string) string {
-	return flow.TaskState{Description: description, Program: program}.Title()
-}
 
 type WorkflowPath struct {
 	TaskID string `path:"taskId" doc:"The workflow."`

@@ -49,7 +49,7 @@ func Diff(before, after flow.Definition) ([]Change, error) {
 		if !stands {
 			t = was
 		}
-		c := Change{Seq: seq, Title: title(t)}
+		c := Change{Seq: seq, Title: t.Title()}
 		switch {
 		case !stood:
 			c.What = Added
@@ -109,10 +109,6 @@ func keysOf[K comparable, V any](maps ...map[K]V) []K {
 		}
 	}
 	return keys
-}
-
-func title(t flow.TaskDefinition) string {
-	return flow.TaskState{Description: t.Description, Program: t.Program}.Title()
 }
 
 // differences compares two objects member by member, and what is within parameters deeper.

@@ -75,12 +75,14 @@ type TaskState struct {
 
 // Title is what people call a task: the first line of its description, else its
 // program.
-func (t TaskState) Title() string {
-	first, _, _ := strings.Cut(t.Description, "\n")
+func (t TaskState) Title() string { return title(t.Description, t.Program) }
+
+func title(description, program string) string {
+	first, _, _ := strings.Cut(description, "\n")
 	if first = strings.TrimSpace(first); first != "" {
 		return first
 	}
-	return t.Program
+	return program
 }
 
 // Ended returns when the task ended or was stopped; zero if it is neither.

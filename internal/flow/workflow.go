@@ -45,3 +45,6 @@ type TaskDefinition struct {
 	OnLost      OnLost
 	RunIf       string // a condition: where it does not hold the task is skipped; empty is none
 }
+
+// Title is what people call the task, as a TaskState's.
+func (t TaskDefinition) Title() string { return title(t.Description, t.Program) }

@@ -57,7 +57,6 @@ func inputs(tasks []flow.TaskDefinition) []inputView {
 	var list []inputView
 	at := map[string]int{}
 	for _, t := range tasks {
-		title := flow.TaskState{Program: t.Program, Description: t.Description}.Title()
 		mentioned := map[string]bool{}
 		for _, m := range named.FindAllStringSubmatch(string(t.Parameters)+"\n"+t.RunIf, -1) {
 			name := m[1] + m[2]
@@ -65,7 +64,7 @@ func inputs(tasks []flow.TaskDefinition) []inputView {
 				continue
 			}
 			mentioned[name] = true
-			used := fmt.Sprintf("%d %s", t.Seq, clip(title, 40))
+			used := fmt.Sprintf("%d %s", t.Seq, clip(t.Title(), 40))
 			if i, known := at[name]; known {
 				list[i].Tasks += ", " + used
 				continue
@@ -147,8 +146,7 @@ func (s *Site) registerForm(r *http.Request, id flow.WorkflowID, sh *shell) (reg
 	tasks := slices.SortedFunc(slices.Values(w.Tasks), func(a, b flow.TaskDefinition) int { return a.Seq - b.Seq })
 	v.Inputs = inputs(tasks)
 	for _, t := range tasks {
-		title := flow.TaskState{Program: t.Program, Description: t.Description}.Title()
-		v.Tasks = append(v.Tasks, definitionView{t.Seq, title, t.Program, pretty(t.Parameters)})
+		v.Tasks = append(v.Tasks, definitionView{t.Seq, t.Title(), t.Program, pretty(t.Parameters)})
 	}
 	sh.Title, sh.Active = "Register "+string(id), "Workflows"
 	return v, nil

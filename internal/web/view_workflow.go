@@ -159,8 +159,9 @@ func definedRows(tasks []flow.TaskDefinition, usual map[int]time.Duration, q que
 	rows := make([]definedRow, len(tasks))
 	chosen := q.get("task")
 	for i, t := range tasks {
-		r := definedRow{TaskDefinition: t, After: t.DependsOn, Whole: pretty(t.Parameters), Usually: usual[t.Seq], Chosen: chosen == strconv.Itoa(t.Seq)}
-		r.Title = flow.TaskState{Program: t.Program, Description: t.Description}.Title()
+		r := definedRow{
+			TaskDefinition: t, Title: t.Title(), After: t.DependsOn, Whole: pretty(t.Parameters), Usually: usual[t.Seq], Chosen: chosen == strconv.Itoa(t.Seq),
+		}
 		_, r.Lines = firstLine(t.Description)
 		if t.DependsOn == nil && i > 0 {
 			r.After = []int{tasks[i-1].Seq}
@@ -228,7 +229,7 @@ func changes(old, now *flow.Definition) []string {
 		before[t.Seq] = t
 	}
 	name := func(t flow.TaskDefinition) string {
-		return fmt.Sprintf("%d %s", t.Seq, clip(flow.TaskState{Program: t.Program, Description: t.Description}.Title(), 40))
+		return fmt.Sprintf("%d %s", t.Seq, clip(t.Title(), 40))
 	}
 	for _, t := range now.Tasks {
 		o, known := before[t.Seq]
