@@ -20,7 +20,7 @@ const (
 // is, and on which others it depends.
 func (d decoder) task(n *node, seq int) (t flow.TaskDefinition, tied bool) {
 	t = flow.TaskDefinition{
-		Seq: seq, MaxAttempts: flow.DefaultRetries, RetryDelay: flow.DefaultRetryDelay, OnLost: flow.OnLostRerun,
+		Seq: seq, MaxAttempts: flow.DefaultMaxAttempts, RetryDelay: flow.DefaultRetryDelay, OnLost: flow.OnLostRerun,
 	}
 	title := ""
 	tied = true

@@ -138,7 +138,7 @@ func taskNode(t flow.TaskDefinition, whole bool) (*node, error) {
 		n.set("dependsOn", seqs)
 	}
 	n.set("priority", number(t.Priority), whole || t.Priority != 0)
-	n.set("maxAttempts", number(t.MaxAttempts), whole || t.MaxAttempts != flow.DefaultRetries)
+	n.set("maxAttempts", number(t.MaxAttempts), whole || t.MaxAttempts != flow.DefaultMaxAttempts)
 	n.set("retryDelay", text(formatDuration(t.RetryDelay)), whole || t.RetryDelay.Milliseconds() != flow.DefaultRetryDelay.Milliseconds())
 	n.set("timeout", text(formatDuration(t.Timeout)), t.Timeout.Milliseconds() > 0)
 	n.set("onLost", text(string(t.OnLost)), whole || t.OnLost != flow.OnLostRerun)

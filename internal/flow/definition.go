@@ -20,8 +20,11 @@ type Definition struct {
 	MaxRunningTasks int
 }
 
-// DefaultRetryDelay is the retry_delay of a definition that says nothing.
-const DefaultRetryDelay = 10 * time.Second
+// The max_attempts and the retry_delay of a definition that says nothing.
+const (
+	DefaultMaxAttempts = 1
+	DefaultRetryDelay  = 10 * time.Second
+)
 
 // DefinitionVersion is a definition that a workflow has, or has had.
 type DefinitionVersion struct {

@@ -12,12 +12,11 @@ type WorkflowID string
 // Limits of what a definition and a request may hold. PostgreSQL's columns have the
 // first; the others keep one request from stalling everybody else's.
 const (
-	MaxWorkflowID  = 256    // characters of a workflow's id
-	MaxTasks       = 10_000 // tasks of a workflow
-	MaxOutput      = 64 << 10
-	MinPriority    = -20
-	MaxPriority    = 19
-	DefaultRetries = 1 // max_attempts of a definition that says nothing
+	MaxWorkflowID = 256      // characters of a workflow's id
+	MaxTasks      = 10_000   // tasks of a workflow
+	MaxOutput     = 64 << 10 // bytes of what a task returns
+	MinPriority   = -20
+	MaxPriority   = 19
 )
 
 // Workflow is a definition: the rows of ms_task_definition under one task_id.
