@@ -14,7 +14,7 @@ func firstFailure(s flow.State) *flow.TaskState {
 	var failed []*flow.TaskState
 	for i := range s.Tasks {
 		t := &s.Tasks[i]
-		if t.Status == flow.Suspended && t.Reason != flow.ReasonHeld && t.Reason != flow.ReasonCancelled {
+		if t.Failing() {
 			failed = append(failed, t)
 		}
 	}

@@ -89,27 +89,9 @@ func (t tree) writeQuestions(b *strings.Builder, v view) {
 func sqlText(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 func newTree(s flow.State) tree {
-	t := tree{s, make(map[int]flow.Status, len(s.Tasks)), make(map[int]int)}
-	children := make(map[int][]int)
+	t := tree{s, make(map[int]flow.Status, len(s.Tasks)), flow.Blockers(s.Tasks)}
 	for _, task := range s.Tasks {
 		t.status[task.Seq] = task.Status
-		for _, p := range task.Parents {
-			children[p] = append(children[p], task.Seq)
-		}
-	}
-	for _, task := range s.Tasks {
-		if task.Status != flow.Suspended {
-			continue
-		}
-		// Whatever waits behind a suspended task is blocked by it.
-		for behind := children[task.Seq]; len(behind) > 0; {
-			seq := behind[len(behind)-1]
-			behind = behind[:len(behind)-1]
-			if t.status[seq] == flow.Waiting && t.blocker[seq] == 0 {
-				t.blocker[seq] = task.Seq
-				behind = append(behind, children[seq]...)
-			}
-		}
 	}
 	return t
 }

@@ -96,6 +96,40 @@ func (t TaskState) Ended() time.Time {
 	return time.Time{}
 }
 
+// Failing reports whether it is suspended as failed, in whatever way: not held, and not
+// cancelled.
+func (t TaskState) Failing() bool {
+	return t.Status == Suspended && t.Reason != ReasonHeld && t.Reason != ReasonCancelled
+}
+
+// Blockers tells of each waiting task that waits for a suspended one, directly or by way of
+// others that wait, which that is; of several the first. By their Seqs.
+func Blockers(tasks []TaskState) map[int]int {
+	waits := make(map[int]bool, len(tasks))
+	children := make(map[int][]int, len(tasks))
+	for _, t := range tasks {
+		waits[t.Seq] = t.Status == Waiting
+		for _, p := range t.Parents {
+			children[p] = append(children[p], t.Seq)
+		}
+	}
+	blocker := make(map[int]int)
+	for _, t := range tasks {
+		if t.Status != Suspended {
+			continue
+		}
+		for behind := slices.Clone(children[t.Seq]); len(behind) > 0; {
+			seq := behind[len(behind)-1]
+			behind = behind[:len(behind)-1]
+			if waits[seq] && blocker[seq] == 0 {
+				blocker[seq] = t.Seq
+				behind = append(behind, children[seq]...)
+			}
+		}
+	}
+	return blocker
+}
+
 // CountBlocked counts for each suspended task how many waiting ones wait for it, directly
 // or not. It needs all tasks of the flow.
 func (s *State) CountBlocked() {

@@ -71,3 +71,17 @@ func TestInvalidError(t *testing.T) {
 	t.Parallel()
 	require.EqualError(t, &InvalidError{Subject: `parameter "URL"`, Problem: "is missing"}, `parameter "URL": is missing`)
 }
+
+func TestBlockers(t *testing.T) {
+	t.Parallel()
+	task := func(seq int, s Status, parents ...int) TaskState {
+		return TaskState{TaskKey: TaskKey{Seq: seq}, Status: s, Parents: parents}
+	}
+	require.Equal(t, map[int]int{3: 1, 4: 1, 6: 5}, Blockers([]TaskState{
+		task(1, Suspended), task(2, Finished, 1), task(3, Waiting, 1, 2), task(4, Waiting, 3, 5),
+		task(5, Suspended), task(6, Waiting, 5), task(7, Running, 4), task(8, Waiting, 7), task(9, Waiting),
+	}), "who waits for what runs may go")
+	require.Equal(t, map[int]int{2: 1, 3: 1}, Blockers([]TaskState{
+		task(1, Suspended), task(2, Waiting, 1, 3), task(3, Waiting, 2),
+	}), "a cycle has an end")
+}

@@ -200,7 +200,7 @@ func taskButtons(t flow.TaskState, g graph, who access.Principal) []button {
 	of := path + "/tasks/" + seq
 	why := g.whyNotAgain(t)
 	first := []button{
-		button{Label: "Rerun from here", Icon: "rerun", Path: path + "/rerun", Query: "?scope=from&from=" + seq, Dialog: true, Primary: failure(t)}.
+		button{Label: "Rerun from here", Icon: "rerun", Path: path + "/rerun", Query: "?scope=from&from=" + seq, Dialog: true, Primary: t.Failing()}.
 			needs(who, access.Operator).unless(why != "", why),
 	}
 	switch {

@@ -58,7 +58,7 @@ func newGrid(last []flow.Summary, tasks map[flow.ID][]flow.TaskState) grid {
 			}
 			r.Title = t.Title()
 			r.Cells[i] = newGridCell(f.ID, t)
-			if failure(t) {
+			if t.Failing() {
 				r.Failed++
 			}
 		}

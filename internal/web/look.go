@@ -128,8 +128,3 @@ func lookOfWait(waitReason string) look {
 	}
 	return lookWaiting
 }
-
-// failure reports whether a task is suspended as failed, in whatever way.
-func failure(t flow.TaskState) bool {
-	return t.Status == flow.Suspended && t.Reason != flow.ReasonHeld && t.Reason != flow.ReasonCancelled
-}

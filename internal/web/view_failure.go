@@ -76,7 +76,7 @@ func heightOf(lines []string) int {
 func failureCards(tasks []flow.TaskState, g graph, watchers watchers, q query) (cards []failureCard, unshown int) {
 	var failed []flow.TaskState
 	for _, t := range tasks {
-		if failure(t) {
+		if t.Failing() {
 			failed = append(failed, t)
 		}
 	}

@@ -103,21 +103,11 @@ type graph struct {
 }
 
 func newGraph(tasks []flow.TaskState) graph {
-	g := graph{make(map[int]flow.TaskState, len(tasks)), map[int][]int{}, map[int]int{}}
+	g := graph{make(map[int]flow.TaskState, len(tasks)), map[int][]int{}, flow.Blockers(tasks)}
 	for _, t := range tasks {
 		g.bySeq[t.Seq] = t
 		for _, p := range t.Parents {
 			g.children[p] = append(g.children[p], t.Seq)
-		}
-	}
-	for _, t := range tasks {
-		if t.Status != flow.Suspended {
-			continue
-		}
-		for _, seq := range g.behind(t.Seq) {
-			if g.blocker[seq] == 0 {
-				g.blocker[seq] = t.Seq
-			}
 		}
 	}
 	return g
@@ -263,7 +253,7 @@ func taskRows(tasks []flow.TaskState, g graph, watchers watchers, q query) []tas
 func newTaskRow(t flow.TaskState, g graph, watchers watchers, q query) taskRow {
 	row := taskRow{
 		Seq: t.Seq, Title: t.Title(), Program: t.Program, Look: g.look(t), After: t.Parents,
-		Attempt: attemptText(t), Failed: t.Failed, Why: g.why(t), Failing: failure(t), Child: t.Child,
+		Attempt: attemptText(t), Failed: t.Failed, Why: g.why(t), Failing: t.Failing(), Child: t.Child,
 		Href: q.with("task", strconv.Itoa(t.Seq)).without("attempt", "before", "q", "did").String(),
 	}
 	if row.Title == row.Program {

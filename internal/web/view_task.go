@@ -100,7 +100,7 @@ func selected(s flow.State, q query) (flow.TaskState, bool) {
 // interest is how much a person wants to see a task who has said nothing.
 func interest(t flow.TaskState) int {
 	switch {
-	case failure(t):
+	case t.Failing():
 		return 4
 	case t.Asks:
 		return 3
@@ -116,7 +116,7 @@ func interest(t flow.TaskState) int {
 // failure or the question that came first, or what ended last.
 func newer(t, best flow.TaskState) bool {
 	switch {
-	case failure(t), t.Asks:
+	case t.Failing(), t.Asks:
 		return t.SuspendedAt.Before(best.SuspendedAt)
 	case t.Status == flow.Running:
 		return false
