@@ -34,7 +34,7 @@ func TestAdvance_CostsLittleBesideManyRows(t *testing.T) {
 
 func advanceBesideManyRows(t *testing.T, w *world) {
 	t.Helper()
-	engine, err := w.open(1, w.net.dialer(w.net.quick), w.cfg.engineSettings()...)
+	engine, err := w.open(1, w.net.dialer(w.net.quick), engineSettings...)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, engine.Close()) }()
 	// Behind a pooler there are no settings, and no prepared statements: planned each time.

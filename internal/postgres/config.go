@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -173,99 +174,58 @@ func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
-// commonSettings are what everything relies on, whatever somebody has set for the role or
-// for the database: READ COMMITTED, and that connections which wait for work stay there.
-func (c Config) commonSettings() []string {
-	if c.Pooler {
-		return nil
-	}
-	return []string{"default_transaction_isolation='read committed'", "idle_session_timeout=0"}
-}
+// What connections are asked for is the same wherever the database is. Behind a pooler,
+// which refuses settings that it does not know, ALTER ROLE … SET does it instead (see open).
+var (
+	// commonSettings are what everything relies on, whatever somebody has set for the role or
+	// for the database: READ COMMITTED, and that connections which wait for work stay there.
+	commonSettings = []string{"default_transaction_isolation='read committed'", "idle_session_timeout=0"}
 
-// sessionSettings are for every connection of ours: the server ends what hangs, so that
-// no call needs a context that, when cancelled, costs the connection. A pooler refuses
-// settings that it does not know: there, ALTER ROLE … SET does it.
-func (c Config) sessionSettings() []string {
-	if c.Pooler {
-		return nil
-	}
-	return []string{"statement_timeout=8000", "lock_timeout=2000", "idle_in_transaction_session_timeout=10000"}
-}
+	// sessionSettings are for every connection of ours: the server ends what hangs, so that
+	// no call needs a context that, when cancelled, costs the connection.
+	sessionSettings = []string{"statement_timeout=8000", "lock_timeout=2000", "idle_in_transaction_session_timeout=10000"}
+	slowSettings    = []string{"statement_timeout=60000", "lock_timeout=2000", "idle_in_transaction_session_timeout=10000"}
+	beatSettings    = []string{"statement_timeout=2000", "lock_timeout=1000", "idle_in_transaction_session_timeout=2000"}
 
-func (c Config) slowSettings() []string {
-	if c.Pooler {
-		return nil
-	}
-	return []string{"statement_timeout=60000", "lock_timeout=2000", "idle_in_transaction_session_timeout=10000"}
-}
+	// migrationSettings let a migration take its time, but not while it waits for a table that
+	// somebody reads, as a backup does for hours: whoever comes after it would wait as well, and
+	// heartbeats among them. It gives up, lets the others go, and begins again (see Migrate).
+	migrationSettings = []string{"statement_timeout=0", "lock_timeout=1000"}
 
-func (c Config) beatSettings() []string {
-	if c.Pooler {
-		return nil
-	}
-	return []string{"statement_timeout=2000", "lock_timeout=1000", "idle_in_transaction_session_timeout=2000"}
-}
+	// writerSettings are for short statements that come again and again. One that reads the
+	// definitions of a workflow is planned in 0.17 ms and run in 0.04: left to itself, the
+	// server plans it each time, since it takes the arrays of a plan for all to be longer.
+	writerSettings = slices.Concat(sessionSettings, []string{"plan_cache_mode=force_generic_plan"})
 
-// migrationSettings let a migration take its time, but not while it waits for a table that
-// somebody reads, as a backup does for hours: whoever comes after it would wait as well, and
-// heartbeats among them. It gives up, lets the others go, and begins again (see Migrate).
-func (c Config) migrationSettings() []string {
-	if c.Pooler {
-		return nil
-	}
-	return []string{"statement_timeout=0", "lock_timeout=1000"}
-}
-
-// writerSettings are for short statements that come again and again. One that reads the
-// definitions of a workflow is planned in 0.17 ms and run in 0.04: left to itself, the
-// server plans it each time, since it takes the arrays of a plan for all to be longer.
-func (c Config) writerSettings() []string {
-	if c.Pooler {
-		return nil
-	}
-	return append(c.sessionSettings(), "plan_cache_mode=force_generic_plan")
-}
-
-// engineSettings are rails for the planner. The hot statement finds every row by its
-// key, in the order of an index. Whatever the statistics of a queue that was empty a
-// second ago say, sorting or hashing the backlog is never better: planned with empty
-// tables, the statement otherwise goes from all tasks to the queue, and sorts that (110 ms
-// instead of 2 with 150,000 rows).
-func (c Config) engineSettings() []string {
-	if c.Pooler {
-		return nil
-	}
+	// engineSettings are rails for the planner. The hot statement finds every row by its
+	// key, in the order of an index. Whatever the statistics of a queue that was empty a
+	// second ago say, sorting or hashing the backlog is never better: planned with empty
+	// tables, the statement otherwise goes from all tasks to the queue, and sorts that (110 ms
+	// instead of 2 with 150,000 rows).
+	//
 	// A batch that waits for a row that somebody has locked is given up soon: the others
 	// of the batch are not to wait with it. And well before the server looks for deadlocks
 	// (deadlock_timeout, 1 s), which ends whoever waits longest: that would be a person as
 	// often as not, while the engine does the same again by itself.
-	return append(c.sessionSettings(), "lock_timeout=500", "plan_cache_mode=force_generic_plan", "jit=off",
+	engineSettings = slices.Concat(sessionSettings, []string{
+		"lock_timeout=500", "plan_cache_mode=force_generic_plan", "jit=off",
 		"enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off", "enable_bitmapscan=off",
-		"enable_sort=off", "enable_material=off")
-}
+		"enable_sort=off", "enable_material=off",
+	})
 
-// readSettings are rails for lists, which must go along an index whatever the statistics
-// say: they may be of a table that was empty. Compiling a statement takes longer than any
-// of them.
-func (c Config) readSettings() []string {
-	if c.Pooler {
-		return nil
-	}
-	return append(c.sessionSettings(), "jit=off", "enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off")
-}
+	// readSettings are rails for lists, which must go along an index whatever the statistics
+	// say: they may be of a table that was empty. Compiling a statement takes longer than any
+	// of them.
+	readSettings = slices.Concat(sessionSettings, []string{"jit=off", "enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off"})
 
-// logSettings are for the logs of tasks. A commit does not wait for the disk: the result
-// of an attempt, which is recorded after its lines and does wait, takes them along. The
-// rails are those of the engine, for a table that was empty when it was last analyzed.
-func (c Config) logSettings() []string {
-	if c.Pooler {
-		return nil
-	}
-	return []string{
+	// logSettings are for the logs of tasks. A commit does not wait for the disk: the result
+	// of an attempt, which is recorded after its lines and does wait, takes them along. The
+	// rails are those of the engine, for a table that was empty when it was last analyzed.
+	logSettings = []string{
 		"statement_timeout=4000", "lock_timeout=1000", "idle_in_transaction_session_timeout=4000", "synchronous_commit=off",
 		"plan_cache_mode=force_generic_plan", "jit=off", "enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off",
 	}
-}
+)
 
 // redact takes the password out of an error's text.
 func redact(err error, c Config) error {

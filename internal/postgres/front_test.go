@@ -192,7 +192,7 @@ func TestAdvance_BeginsWhereTheQueueDoes(t *testing.T) {
 	behind(t, w, `DELETE FROM kr_ready`)
 	register(t, w, independent(20)...)
 	finish(t, w, claim(t, w, 2)...)
-	engine, err := w.open(1, w.net.dialer(w.net.quick), w.cfg.engineSettings()...)
+	engine, err := w.open(1, w.net.dialer(w.net.quick), engineSettings...)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, engine.Close()) }()
 	mustExec(t, engine, `PREPARE late AS `+advanceSQL)

@@ -14,7 +14,7 @@ func TestLanes_PlanAnewWhatIsSlow(t *testing.T) {
 	t.Parallel()
 	w := openBroken(t) // reading v_invariant takes long here
 	mustExec(t, w.psql, `VACUUM ANALYZE`)
-	l, err := w.openLanes(1, w.net.dialer(w.net.quick), w.cfg.engineSettings()...)
+	l, err := w.openLanes(1, w.net.dialer(w.net.quick), engineSettings...)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, l.close()) }()
 	none := "{}"

@@ -283,10 +283,10 @@ func TestLimits(t *testing.T) {
 		settings []string
 		limit    time.Duration
 	}{
-		"pool":   {Config{}.sessionSettings(), l.quick},
-		"engine": {Config{}.engineSettings(), l.quick},
-		"slow":   {Config{}.slowSettings(), l.slow},
-		"beat":   {Config{}.beatSettings(), l.beat},
+		"pool":   {sessionSettings, l.quick},
+		"engine": {engineSettings, l.quick},
+		"slow":   {slowSettings, l.slow},
+		"beat":   {beatSettings, l.beat},
 	} {
 		require.Less(t, setting(c.settings, "statement_timeout"), c.limit, "%s: the server's own error comes first", name)
 		require.Less(t, setting(c.settings, "lock_timeout"), setting(c.settings, "statement_timeout"), name)

@@ -108,6 +108,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -160,13 +161,13 @@ func Open(cfg Config, log *slog.Logger) (*DB, error) {
 	d.net.shut.Store(cfg.AwaitSchema)
 	quick, slow, beat := d.net.dialer(d.net.quick), d.net.dialer(d.net.slow), d.net.early(d.net.beat)
 	var errs [7]error
-	d.pool, errs[0] = d.open(poolConns, quick, cfg.sessionSettings()...)
-	d.slow, errs[1] = d.open(slowConns, slow, cfg.slowSettings()...)
-	d.beat, errs[2] = d.openLanes(1, beat, cfg.beatSettings()...)
-	d.engine, errs[3] = d.openLanes(engineLanes, quick, cfg.engineSettings()...)
-	d.writer, errs[4] = d.openLanes(writerLanes, quick, cfg.writerSettings()...)
-	d.logs, errs[5] = d.openLanes(1, d.net.dialer(d.net.logs), cfg.logSettings()...)
-	d.reads, errs[6] = d.open(readConns, d.net.reader(d.net.quick), cfg.readSettings()...)
+	d.pool, errs[0] = d.open(poolConns, quick, sessionSettings...)
+	d.slow, errs[1] = d.open(slowConns, slow, slowSettings...)
+	d.beat, errs[2] = d.openLanes(1, beat, beatSettings...)
+	d.engine, errs[3] = d.openLanes(engineLanes, quick, engineSettings...)
+	d.writer, errs[4] = d.openLanes(writerLanes, quick, writerSettings...)
+	d.logs, errs[5] = d.openLanes(1, d.net.dialer(d.net.logs), logSettings...)
+	d.reads, errs[6] = d.open(readConns, d.net.reader(d.net.quick), readSettings...)
 	for _, err := range errs {
 		if err != nil { // the others say the same
 			return nil, err
@@ -191,7 +192,12 @@ func (d *DB) CheckParameters(check func(w flow.Workflow, request json.RawMessage
 
 // open makes a pool of at most n connections.
 func (d *DB) open(n int, dial dialer, settings ...string) (*sqlx.DB, error) {
-	cfg, err := pq.NewConfig(d.cfg.dsn(append(d.cfg.commonSettings(), settings...)...))
+	if d.cfg.Pooler {
+		settings = nil
+	} else {
+		settings = slices.Concat(commonSettings, settings)
+	}
+	cfg, err := pq.NewConfig(d.cfg.dsn(settings...))
 	if err != nil {
 		// Its text may repeat the connection string, and with it the password.
 		return nil, fmt.Errorf("the database's settings cannot be used: %w", redact(err, d.cfg))

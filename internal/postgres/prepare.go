@@ -42,7 +42,7 @@ func (d *DB) prepare(ctx context.Context, f func() error) error {
 
 func (d *DB) migrate(ctx context.Context, steps ...func(context.Context, *sql.DB, *slog.Logger) error) error {
 	// A migration may take longer than any statement of ours.
-	pool, err := d.open(2, d.net.early(0), d.cfg.migrationSettings()...)
+	pool, err := d.open(2, d.net.early(0), migrationSettings...)
 	if err != nil {
 		return err
 	}

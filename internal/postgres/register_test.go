@@ -373,7 +373,7 @@ type flaky struct {
 func flakyNetwork(t *testing.T, w *world, l **lanes) *flaky {
 	t.Helper()
 	n := &flaky{dialer: w.net.dialer(w.net.quick)}
-	c, err := pq.NewConnector(w.cfg.dsn(w.cfg.sessionSettings()...))
+	c, err := pq.NewConnector(w.cfg.dsn(sessionSettings...))
 	require.NoError(t, err)
 	c.Dialer(n)
 	size := cap((*l).free)

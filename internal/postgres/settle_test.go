@@ -256,7 +256,7 @@ func TestSettle_HeldInsteadOfTriedAgain(t *testing.T) {
 func TestSettle_CostsLittleBesideManyRows(t *testing.T) {
 	t.Parallel()
 	w := openBroken(t) // reading v_invariant takes long here
-	engine, err := w.open(1, w.net.dialer(w.net.quick), w.cfg.engineSettings()...)
+	engine, err := w.open(1, w.net.dialer(w.net.quick), engineSettings...)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, engine.Close()) }()
 	mustExec(t, engine, `PREPARE settle AS `+settleSQL)

@@ -191,7 +191,7 @@ func TestKeepLog_HoldsUpNobody(t *testing.T) {
 func TestKeepLog_CostsLittleBesideManyRows(t *testing.T) {
 	t.Parallel()
 	w := openBroken(t) // reading v_invariant takes long here
-	direct, err := w.open(1, w.net.dialer(w.net.logs), w.cfg.logSettings()...)
+	direct, err := w.open(1, w.net.dialer(w.net.logs), logSettings...)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, direct.Close()) }()
 	pooled, err := w.open(1, w.net.dialer(w.net.quick))
