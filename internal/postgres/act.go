@@ -83,7 +83,7 @@ type orders struct {
 }
 
 func (o orders) plan(ctx context.Context, q sqlx.QueryerContext, act bool) ([]plannedRow, error) {
-	query, args := previewSQL, []any{string(o.kind), nullable(string(o.scope)), pq.Array(o.flows), pq.Array(o.seqs), o.whole}
+	query, args := previewSQL, []any{string(o.kind), nullable(string(o.scope)), o.flows, o.seqs, o.whole}
 	if act {
 		query, args = actSQL, append(args, jsonText(o.parameters), jsonText(o.output))
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -148,7 +147,7 @@ func (o *orders) find(ctx context.Context, q sqlx.QueryerContext, b flow.BulkAct
 		which = heldTask
 	}
 	args := []any{
-		nullable(string(f.WorkflowID)), nullable(f.RegisteredBy), timestamp(f.Since), timestamp(f.Until), pq.Array(f.Status),
+		nullable(string(f.WorkflowID)), nullable(f.RegisteredBy), timestamp(f.Since), timestamp(f.Until), f.Status,
 		positive(f.TaskSeq), nullable(f.Program), nullable(string(f.Reason)), nullable(f.Fingerprint), timestamp(f.FailedSince), timestamp(f.FailedUntil),
 	}
 	if g := f.Group; g != nil { // its task has that reason and that program, also where they are none
@@ -161,10 +160,10 @@ func (o *orders) find(ctx context.Context, q sqlx.QueryerContext, b flow.BulkAct
 	if err := o.read(ctx, q, tasksSQL(which), append(args, nil, flow.MaxBulkTasks+1)...); err != nil || b.DryRun || len(o.flows) == 0 {
 		return err
 	}
-	if err := sqlx.SelectContext(ctx, q, &[]string{}, lockSQL, pq.Array(o.flows)); err != nil {
+	if err := sqlx.SelectContext(ctx, q, &[]string{}, lockSQL, o.flows); err != nil {
 		return err
 	}
-	return o.read(ctx, q, tasksSQL(which), append(args, pq.Array(o.flows), flow.MaxBulkTasks+1)...)
+	return o.read(ctx, q, tasksSQL(which), append(args, o.flows, flow.MaxBulkTasks+1)...)
 }
 
 // lockSQL locks every task of flows, in the order in which everybody locks.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/lib/pq"
-
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -260,7 +258,7 @@ func (d *DB) advance(ctx context.Context, finished []*flow.Result, c flow.Claim,
 		}
 	}
 	query, from := advanceSQL, d.front.start(c.Free)
-	args := []any{keys.flows, keys.seqs, keys.claims, pq.Array(outputs), c.Watcher, c.ID, c.Free, c.Programs, pq.Array(skipped)}
+	args := []any{keys.flows, keys.seqs, keys.claims, outputs, c.Watcher, c.ID, c.Free, c.Programs, skipped}
 	if d.cfg.Pooler {
 		query = advancePooledSQL
 	} else {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -49,7 +48,7 @@ func (d *DB) Cells(ctx context.Context, flows []flow.ID, most int) (map[flow.ID]
 		ids[i] = string(id)
 	}
 	var rows []cellRow
-	err := d.reading(ctx, func(tx *sqlx.Tx) error { return tx.SelectContext(ctx, &rows, cellsSQL, pq.Array(ids), most) })
+	err := d.reading(ctx, func(tx *sqlx.Tx) error { return tx.SelectContext(ctx, &rows, cellsSQL, ids, most) })
 	if err != nil {
 		return nil, translate("read the tasks of flows", err)
 	}

@@ -251,8 +251,8 @@ func (r *definitionRows) add(id flow.WorkflowID, t flow.TaskDefinition) {
 
 func (r *definitionRows) args() []any {
 	return []any{
-		r.ids, r.seqs, r.program, r.priority, r.parameters, pq.Array(r.depends), r.maxAttempts, r.retryDelay,
-		pq.Array(r.timeout), r.onLost, r.runIf, r.description,
+		r.ids, r.seqs, r.program, r.priority, r.parameters, r.depends, r.maxAttempts, r.retryDelay,
+		r.timeout, r.onLost, r.runIf, r.description,
 	}
 }
 

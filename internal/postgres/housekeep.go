@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -81,7 +80,7 @@ WHERE  t.exec_status = 1 AND t.watcher_id = $1::uuid AND t.claim_id = ANY ($2::t
 func (d *DB) Owned(ctx context.Context, watcher string, claims []string) ([]flow.Task, error) {
 	var rows []taskRow
 	err := d.inSlowTx(ctx, func(tx *sqlx.Tx) error {
-		return tx.SelectContext(ctx, &rows, ownedSQL, watcher, pq.Array(claims))
+		return tx.SelectContext(ctx, &rows, ownedSQL, watcher, claims)
 	})
 	if err != nil {
 		return nil, translate("look for tasks of unanswered claims", err)

@@ -4,8 +4,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/lib/pq"
-
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -36,7 +34,7 @@ func lastRoute(workflows []string) route {
 	return func(q *query, _ flow.Filter, _ flow.Position, most int) string {
 		return `WITH walk AS MATERIALIZED (
     SELECT e.registered_ts, e.task_flow_id, row_number() OVER (ORDER BY e.registered_ts DESC, e.task_flow_id DESC) AS n
-    FROM   unnest(` + q.arg(pq.Array(workflows)) + `::text[]) AS w (id)
+    FROM   unnest(` + q.arg(workflows) + `::text[]) AS w (id)
     CROSS  JOIN LATERAL (SELECT registered_ts, task_flow_id FROM kr_flow WHERE task_id = w.id
                          ORDER BY registered_ts DESC, task_flow_id DESC LIMIT ` + strconv.Itoa(most) + `) e)`
 	}
@@ -120,7 +118,7 @@ func listedLater(q *query, f flow.Filter, task string) string {
 func alongStopped(f flow.Filter, reasons ...string) source {
 	s := along(stoppedRoute(reasons...), f)
 	s.elsewhere = func(q *query) string {
-		task := "t.suspended_ts IS NOT NULL AND coalesce(t.reason, '') = ANY (" + q.arg(pq.Array(reasons)) + "::text[])"
+		task := "t.suspended_ts IS NOT NULL AND coalesce(t.reason, '') = ANY (" + q.arg(reasons) + "::text[])"
 		if f.WorkflowID != "" {
 			task += " AND t.task_id = " + q.arg(string(f.WorkflowID))
 		}
@@ -138,7 +136,7 @@ func stoppedRoute(reasons ...string) route {
 		}
 		return leap(q, f, after, most, `
         SELECT e.* FROM unnest(ARRAY(
-            SELECT r FROM unnest(`+q.arg(pq.Array(reasons))+`::text[]) AS r
+            SELECT r FROM unnest(`+q.arg(reasons)+`::text[]) AS r
             WHERE  EXISTS (SELECT FROM kr_task_stat WHERE suspended_ts IS NOT NULL AND coalesce(reason, '') = r))) AS r
         CROSS  JOIN LATERAL (
             SELECT registered_ts, task_flow_id FROM kr_task_stat

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -123,7 +122,7 @@ func (s source) conditions(q *query) string {
 		and(`EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.task_flow_id)
                 AND NOT EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.task_flow_id AND t.exec_status NOT IN (3, 9))`)
 	default:
-		status := "v.status = ANY (" + q.arg(pq.Array(f.Status)) + "::text[])"
+		status := "v.status = ANY (" + q.arg(f.Status) + "::text[])"
 		if slices.Contains(f.Status, flow.FlowFailed) {
 			status = "(" + status + " OR v.failed_task IS NOT NULL)"
 		}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/lib/pq"
-
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -72,7 +70,7 @@ func (d *DB) Outputs(ctx context.Context, of flow.TaskKey, seqs []int) (map[int]
 		Seq    int    `db:"task_seq"`
 		Output string `db:"output"`
 	}
-	err := d.pool.SelectContext(ctx, &rows, outputsSQL, string(of.Flow), of.Seq, pq.Array(wanted))
+	err := d.pool.SelectContext(ctx, &rows, outputsSQL, string(of.Flow), of.Seq, wanted)
 	if err != nil {
 		return nil, translate(fmt.Sprintf("read outputs for task %s", of), err)
 	}

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lib/pq"
-
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -126,7 +124,7 @@ func (d *DB) readPlans(ctx context.Context, ids []flow.WorkflowID) ([]plan, erro
 		names[i] = string(id)
 	}
 	var rows []taskDefinitionRow
-	if err := d.writer.selectAll(ctx, &rows, workflowsSQL, pq.Array(names)); err != nil {
+	if err := d.writer.selectAll(ctx, &rows, workflowsSQL, names); err != nil {
 		return nil, err
 	}
 	digests := make(map[flow.WorkflowID]string, len(ids))

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lib/pq"
-
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -195,7 +193,7 @@ func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
 		parameters, priorities = append(parameters, given), append(priorities, priority)
 		versions = append(versions, int32(plans[r.WorkflowID].workflow.Version))
 	}
-	args := []any{ids, workflows, by, notes, pq.Array(parameters), keys, fingerprints, pq.Array(priorities)}
+	args := []any{ids, workflows, by, notes, parameters, keys, fingerprints, priorities}
 	args = append(append(args, taskArgs(plans)...), parentFlows, parentSeqs, versions)
 	return append(args, versionArgs(plans)...)
 }
@@ -233,7 +231,7 @@ func taskArgs(plans map[flow.WorkflowID]plan) []any {
 	}
 	return []any{
 		workflow, execSeq, seq, priority, parents, dependents, program, parameters, maxAttempts, retryDelay,
-		pq.Array(timeout), onLost, description, runIf,
+		timeout, onLost, description, runIf,
 	}
 }
 

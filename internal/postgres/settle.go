@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -108,7 +107,7 @@ func (d *DB) settle(ctx context.Context, results []*flow.Result, adv *flow.Advan
 	}
 	var rows []settledRow
 	err := d.engine.selectAll(ctx, &rows, settleSQL, keys.flows, keys.seqs, keys.claims, outcomes, texts,
-		pq.Array(pauses.texts), pq.Array(pauses.until), pauses.ms)
+		pauses.texts, pauses.until, pauses.ms)
 	if err != nil && splittable(err) {
 		return d.settleEach(ctx, results, err, adv)
 	}
@@ -255,7 +254,7 @@ func (d *DB) judge(ctx context.Context, results []*flow.Result, open []flow.Task
 		outcomes[i] = string(r.Outcome)
 	}
 	var rows []keyRow
-	if err := d.pool.SelectContext(ctx, &rows, judgeSQL, pq.Array(keys.flows), pq.Array(keys.seqs), pq.Array(keys.claims), pq.Array(outcomes)); err != nil {
+	if err := d.pool.SelectContext(ctx, &rows, judgeSQL, keys.flows, keys.seqs, keys.claims, outcomes); err != nil {
 		return translate(fmt.Sprintf("look at %d results whose claim is over", len(doubtful)), err)
 	}
 	recorded := make(map[flow.TaskKey]bool, len(rows))

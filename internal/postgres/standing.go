@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/lib/pq"
-
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -45,7 +43,7 @@ func (d *DB) Standings(ctx context.Context, keys []flow.TaskKey) ([]flow.Standin
 		AttemptBase int     `db:"attempt_base"`
 		Running     float64 `db:"running"`
 	}
-	if err := d.pool.SelectContext(ctx, &rows, standingsSQL, pq.Array(flows), pq.Array(seqs)); err != nil {
+	if err := d.pool.SelectContext(ctx, &rows, standingsSQL, flows, seqs); err != nil {
 		return nil, translate("ask how tasks stand", err)
 	}
 	standings := make([]flow.Standing, len(rows))

@@ -90,7 +90,7 @@ func (s *session) finish(ctx context.Context, done []*flow.Result) (advanceAnswe
 	}
 	keys, output := newKeys(done), string(done[0].Output)
 	// As behind a pooler: this session has none of the engine's settings.
-	rows, err := s.conn.QueryContext(ctx, advancePooledSQL, keys.flows, keys.seqs, keys.claims, pq.Array([]string{output}), nil, nil, 0, []string{}, []string{})
+	rows, err := s.conn.QueryContext(ctx, advancePooledSQL, keys.flows, keys.seqs, keys.claims, []string{output}, nil, nil, 0, []string{}, []string{})
 	if err == nil {
 		err = scanAll(&answer, rows)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -84,11 +83,11 @@ func (d *DB) Workflow(ctx context.Context, id flow.WorkflowID, last int) (flow.W
 // workflowStates reads definitions; those that do not exist are missing.
 func (d *DB) workflowStates(ctx context.Context, tx *sqlx.Tx, ids []string, last int) ([]flow.WorkflowState, error) {
 	var defs []taskDefinitionRow
-	if err := tx.SelectContext(ctx, &defs, workflowsSQL, pq.Array(ids)); err != nil {
+	if err := tx.SelectContext(ctx, &defs, workflowsSQL, ids); err != nil {
 		return nil, err
 	}
 	var rows []workflowRow
-	if err := tx.SelectContext(ctx, &rows, workflowRowsSQL, pq.Array(ids)); err != nil {
+	if err := tx.SelectContext(ctx, &rows, workflowRowsSQL, ids); err != nil {
 		return nil, err
 	}
 	found := workflowsOf(defs)
