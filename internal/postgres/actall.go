@@ -230,7 +230,7 @@ func timestamp(t time.Time) *time.Time {
 	return &t
 }
 
-func positive(n int) *int {
+func positive[T int | int64](n T) *T {
 	if n <= 0 {
 		return nil
 	}

@@ -43,12 +43,8 @@ type cellRow struct {
 // Cells returns how the tasks of some flows stand, with what a small picture of each
 // needs: the first most tasks of each flow.
 func (d *DB) Cells(ctx context.Context, flows []flow.ID, most int) (map[flow.ID][]flow.TaskState, error) {
-	ids := make([]string, len(flows))
-	for i, id := range flows {
-		ids[i] = string(id)
-	}
 	var rows []cellRow
-	err := d.reading(ctx, func(tx *sqlx.Tx) error { return tx.SelectContext(ctx, &rows, cellsSQL, ids, most) })
+	err := d.reading(ctx, func(tx *sqlx.Tx) error { return tx.SelectContext(ctx, &rows, cellsSQL, flows, most) })
 	if err != nil {
 		return nil, translate("read the tasks of flows", err)
 	}

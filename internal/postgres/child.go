@@ -51,12 +51,8 @@ SELECT flower_rerun($1, $2)`
 // a person has reset the task, and runs again what failed in it: the whole goes on from
 // the failure. Errors are those of Register.
 func (d *DB) StartChild(ctx context.Context, of flow.Task, id flow.WorkflowID, parameters json.RawMessage) (flow.ID, error) {
-	var given *string
-	if parameters != nil {
-		given = new(string(parameters))
-	}
 	var rows []childRow
-	if err := d.pool.SelectContext(ctx, &rows, childSQL, string(of.Flow), of.Seq, string(id), given); err != nil {
+	if err := d.pool.SelectContext(ctx, &rows, childSQL, string(of.Flow), of.Seq, string(id), jsonText(parameters)); err != nil {
 		return "", translate(fmt.Sprintf("look for a flow that task %s has registered", of.TaskKey), err)
 	}
 	r := rows[0]
@@ -121,8 +117,8 @@ func (d *DB) FlowEnd(ctx context.Context, id flow.ID) (flow.End, error) {
 	}
 	r := rows[0]
 	e := flow.End{Status: r.Status, Seq: r.Seq, Title: r.Title, Error: r.Error}
-	if r.Status == "finished" && r.Outputs != nil {
-		e.Outputs = json.RawMessage(*r.Outputs)
+	if r.Status == flow.FlowFinished {
+		e.Outputs = rawJSON(r.Outputs)
 	}
 	return e, nil
 }

@@ -238,15 +238,9 @@ func (r *definitionRows) add(id flow.WorkflowID, t flow.TaskDefinition) {
 	r.retryDelay = append(r.retryDelay, t.RetryDelay.Milliseconds())
 	var depends *string
 	if t.DependsOn != nil {
-		text := arrayText(t.DependsOn)
-		depends = &text
+		depends = new(arrayText(t.DependsOn))
 	}
-	var timeout *int64
-	if t.Timeout > 0 {
-		ms := t.Timeout.Milliseconds()
-		timeout = &ms
-	}
-	r.depends, r.timeout = append(r.depends, depends), append(r.timeout, timeout)
+	r.depends, r.timeout = append(r.depends, depends), append(r.timeout, positive(t.Timeout.Milliseconds()))
 }
 
 func (r *definitionRows) args() []any {

@@ -44,19 +44,10 @@ WHERE  t.task_flow_id = h.task_flow_id AND t.task_exec_seq = h.task_exec_seq
 RETURNING t.task_flow_id, t.task_exec_seq`
 
 func suspendHopeless(ctx context.Context, tx *sqlx.Tx, circular []flow.TaskKey) ([]flow.TaskKey, error) {
-	flows, seqs := make([]string, len(circular)), make([]int32, len(circular))
-	for i, key := range circular {
-		flows[i], seqs[i] = string(key.Flow), int32(key.Seq)
-	}
+	flows, seqs := keyColumns(circular)
 	var rows []keyRow
-	if err := tx.SelectContext(ctx, &rows, hopelessSQL, flows, seqs); err != nil {
-		return nil, err
-	}
-	var keys []flow.TaskKey
-	for _, r := range rows {
-		keys = append(keys, r.key())
-	}
-	return keys, nil
+	err := tx.SelectContext(ctx, &rows, hopelessSQL, flows, seqs)
+	return taskKeys(rows), err
 }
 
 // tangledSQL reads what is blocked in flows that may have a cycle. Registered flows number

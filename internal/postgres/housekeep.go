@@ -148,11 +148,7 @@ func (d *DB) Refuse(ctx context.Context, program, text string) ([]flow.TaskKey, 
 	err := d.inTx(ctx, func(tx *sqlx.Tx) error {
 		return tx.SelectContext(ctx, &rows, refuseSQL, program, text)
 	})
-	keys := make([]flow.TaskKey, len(rows))
-	for i, r := range rows {
-		keys[i] = r.key()
-	}
-	return keys, translate(fmt.Sprintf("suspend tasks of unknown program %q", program), err)
+	return taskKeys(rows), translate(fmt.Sprintf("suspend tasks of unknown program %q", program), err)
 }
 
 // staleSQL finds tasks of which the engine's bookkeeping is not the truth: there are
@@ -195,9 +191,7 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0))`); err != 
 		if err := tx.SelectContext(ctx, &stale, staleSQL); err != nil {
 			return err
 		}
-		for _, r := range stale {
-			swept.Recounted = append(swept.Recounted, r.key())
-		}
+		swept.Recounted = taskKeys(stale)
 		circular, err := findCircular(ctx, tx)
 		if err != nil {
 			return err

@@ -52,11 +52,9 @@ func (d *DB) Registered(ctx context.Context, of flow.TaskKey) (flow.Flow, error)
 		return flow.Flow{}, fmt.Errorf("task %s: %w", of, flow.ErrNotFound)
 	}
 	r := rows[0]
-	f := flow.Flow{ID: flow.ID(r.FlowID), WorkflowID: flow.WorkflowID(r.WorkflowID), RegisteredAt: r.RegisteredTS}
-	if r.Parameters != nil {
-		f.Parameters = json.RawMessage(*r.Parameters)
-	}
-	return f, nil
+	return flow.Flow{
+		ID: flow.ID(r.FlowID), WorkflowID: flow.WorkflowID(r.WorkflowID), RegisteredAt: r.RegisteredTS, Parameters: rawJSON(r.Parameters),
+	}, nil
 }
 
 // Outputs returns what tasks that a task comes after, directly or not, have returned, by

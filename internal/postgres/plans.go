@@ -119,12 +119,8 @@ func (d *DB) plansOf(ctx context.Context, batch []*registration) (map[flow.Workf
 
 // readPlans reads workflows and checks them.
 func (d *DB) readPlans(ctx context.Context, ids []flow.WorkflowID) ([]plan, error) {
-	names := make([]string, len(ids))
-	for i, id := range ids {
-		names[i] = string(id)
-	}
 	var rows []taskDefinitionRow
-	if err := d.writer.selectAll(ctx, &rows, workflowsSQL, names); err != nil {
+	if err := d.writer.selectAll(ctx, &rows, workflowsSQL, ids); err != nil {
 		return nil, err
 	}
 	digests := make(map[flow.WorkflowID]string, len(ids))

@@ -99,6 +99,7 @@ func (r taskStateRow) state() flow.TaskState {
 		Status:       flow.Status(r.Status),
 		Reason:       flow.Reason(r.Reason),
 		Error:        r.Error,
+		Output:       rawJSON(r.Output),
 		Fingerprint:  r.Fingerprint,
 		Attempt:      r.Attempt,
 		MaxAttempts:  r.MaxAttempts,
@@ -114,9 +115,6 @@ func (r taskStateRow) state() flow.TaskState {
 	}
 	for i, p := range r.Parents {
 		t.Parents[i] = int(p)
-	}
-	if r.Output != nil {
-		t.Output = json.RawMessage(*r.Output)
 	}
 	return t
 }

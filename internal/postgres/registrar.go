@@ -172,7 +172,7 @@ func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
 	var ids, workflows, by, notes, keys, fingerprints, parentFlows []string
 	var parentSeqs []int32
 	var parameters []*string
-	var priorities []*int64
+	var priorities []*int
 	var versions []int32
 	for _, x := range batch {
 		r := x.request
@@ -180,17 +180,7 @@ func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
 		by, notes = append(by, r.RegisteredBy), append(notes, r.Note)
 		keys, fingerprints = append(keys, r.IdempotencyKey), append(fingerprints, r.Fingerprint)
 		parentFlows, parentSeqs = append(parentFlows, string(r.Parent.Flow)), append(parentSeqs, int32(r.Parent.Seq))
-		var given *string
-		if r.Parameters != nil {
-			text := string(r.Parameters)
-			given = &text
-		}
-		var priority *int64
-		if r.Priority != nil {
-			p := int64(*r.Priority)
-			priority = &p
-		}
-		parameters, priorities = append(parameters, given), append(priorities, priority)
+		parameters, priorities = append(parameters, jsonText(r.Parameters)), append(priorities, r.Priority)
 		versions = append(versions, int32(plans[r.WorkflowID].workflow.Version))
 	}
 	args := []any{ids, workflows, by, notes, parameters, keys, fingerprints, priorities}
@@ -219,12 +209,7 @@ func taskArgs(plans map[flow.WorkflowID]plan) []any {
 			parents, dependents = append(parents, arrayText(t.Parents)), append(dependents, arrayText(t.Dependents))
 			program, parameters = append(program, t.Program), append(parameters, string(t.Parameters))
 			maxAttempts, retryDelay = append(maxAttempts, int32(t.MaxAttempts)), append(retryDelay, t.RetryDelay.Milliseconds())
-			var ms *int64
-			if t.Timeout > 0 {
-				n := t.Timeout.Milliseconds()
-				ms = &n
-			}
-			timeout = append(timeout, ms)
+			timeout = append(timeout, positive(t.Timeout.Milliseconds()))
 			onLost, description = append(onLost, string(t.OnLost)), append(description, t.Description)
 			runIf = append(runIf, t.RunIf)
 		}

@@ -301,6 +301,23 @@ type keyRow struct {
 
 func (r keyRow) key() flow.TaskKey { return flow.TaskKey{Flow: flow.ID(r.FlowID), Seq: r.Seq} }
 
+func taskKeys(rows []keyRow) []flow.TaskKey {
+	var keys []flow.TaskKey
+	for _, r := range rows {
+		keys = append(keys, r.key())
+	}
+	return keys
+}
+
+// keyColumns are tasks as columns, for unnest.
+func keyColumns(keys []flow.TaskKey) (flows []string, seqs []int32) {
+	flows, seqs = make([]string, len(keys)), make([]int32, len(keys))
+	for i, k := range keys {
+		flows[i], seqs[i] = string(k.Flow), int32(k.Seq)
+	}
+	return flows, seqs
+}
+
 // keys are tasks and their claims as columns, for unnest.
 type keys struct {
 	flows  []string

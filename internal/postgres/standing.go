@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"time"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -32,10 +31,7 @@ JOIN   kr_task_stat t ON t.task_flow_id = k.flow AND t.task_exec_seq = k.seq`
 
 // Standings returns how tasks stand. Those that do not exist are missing.
 func (d *DB) Standings(ctx context.Context, keys []flow.TaskKey) ([]flow.Standing, error) {
-	flows, seqs := make([]string, len(keys)), make([]int32, len(keys))
-	for i, k := range keys {
-		flows[i], seqs[i] = string(k.Flow), int32(k.Seq)
-	}
+	flows, seqs := keyColumns(keys)
 	var rows []struct {
 		keyRow
 		Status      int16   `db:"exec_status"`
@@ -50,7 +46,7 @@ func (d *DB) Standings(ctx context.Context, keys []flow.TaskKey) ([]flow.Standin
 	for i, r := range rows {
 		standings[i] = flow.Standing{
 			TaskKey: r.key(), Status: flow.Status(r.Status), Attempt: r.Attempt, AttemptBase: r.AttemptBase,
-			Running: time.Duration(r.Running * float64(time.Second)),
+			Running: seconds(r.Running),
 		}
 	}
 	return standings, nil

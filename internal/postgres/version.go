@@ -34,12 +34,8 @@ type definitionRow struct {
 }
 
 func definitions(ctx context.Context, db sqlx.QueryerContext, ids []flow.WorkflowID) (map[flow.WorkflowID]flow.Definition, error) {
-	names := make([]string, len(ids))
-	for i, id := range ids {
-		names[i] = string(id)
-	}
 	var rows []definitionRow
-	if err := sqlx.SelectContext(ctx, db, &rows, definitionsSQL, ids == nil, names); err != nil {
+	if err := sqlx.SelectContext(ctx, db, &rows, definitionsSQL, ids == nil, ids); err != nil {
 		return nil, err
 	}
 	found := make(map[flow.WorkflowID]flow.Definition, len(rows))
