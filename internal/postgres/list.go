@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -163,16 +164,7 @@ func walkAll(ctx context.Context, tx *sqlx.Tx, walks []source, after flow.Positi
 
 // compare orders positions as the list does: the flow registered last comes first.
 func compare(a, b flow.Position) int {
-	if c := b.At.Compare(a.At); c != 0 {
-		return c
-	}
-	switch {
-	case a.Flow == b.Flow:
-		return 0
-	case a.Flow > b.Flow: // bytes, as COLLATE "C"
-		return -1
-	}
-	return 1
+	return cmp.Or(b.At.Compare(a.At), cmp.Compare(b.Flow, a.Flow)) // bytes, as COLLATE "C"
 }
 
 // walk returns up to so many flows of a source that match, and where it has stopped
@@ -185,11 +177,7 @@ func (s source) walk(ctx context.Context, tx *sqlx.Tx, after flow.Position, most
 		if err := tx.SelectContext(ctx, &rows, text, args...); err != nil {
 			return nil, end, err
 		}
-		for _, r := range rows {
-			if r.FlowID != nil {
-				found = append(found, r.summary())
-			}
-		}
+		found = append(found, matching(rows)...)
 		if len(rows) == 0 || rows[len(rows)-1].N < stride {
 			return found, flow.Position{}, nil
 		}
@@ -207,13 +195,18 @@ func (s source) first(ctx context.Context, tx *sqlx.Tx, n int) ([]flow.Summary, 
 	if err := tx.SelectContext(ctx, &rows, text, args...); err != nil {
 		return nil, err
 	}
+	return matching(rows), nil
+}
+
+// matching leaves the last one out that is there in any case.
+func matching(rows []listedRow) []flow.Summary {
 	var found []flow.Summary
 	for _, r := range rows {
-		if r.FlowID != nil { // as in walk: the last one is there in any case
+		if r.FlowID != nil {
 			found = append(found, r.summary())
 		}
 	}
-	return found, nil
+	return found
 }
 
 // FlowCounts counts the flows that match a filter by each word, up to flow.MaxCount of each.
