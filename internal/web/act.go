@@ -140,17 +140,10 @@ func (s *Site) act(kind flow.ActionKind) func(w http.ResponseWriter, r *http.Req
 
 // backTo returns where an action's form came from, or the flow's page, with what was done.
 func backTo(back string, id flow.ID, did string) string {
-	path := flowPath(id)
-	if back != "" {
-		path = local(back)
+	if back == "" {
+		return withDid(flowPath(id), did)
 	}
-	u, err := url.Parse(path)
-	if err != nil {
-		return path
-	}
-	q := query{u.Query()}.with("did", did)
-	u.RawQuery, u.Fragment = q.values.Encode(), ""
-	return u.String()
+	return withDid(local(back), did)
 }
 
 // refused shows the form again, with why nothing has happened. Where only the plan has
@@ -196,8 +189,8 @@ func actionOf(r *http.Request, kind flow.ActionKind, values url.Values) (flow.Ac
 		}
 	}
 	if seq != "" {
-		if a.Seq, err = strconv.Atoi(seq); err != nil || a.Seq < 1 || a.Seq > 1<<31-1 {
-			return a, problem.TaskNotFound.Because("there is no task %q", clip(seq, 40))
+		if a.Seq, err = seqOf(seq); err != nil {
+			return a, err
 		}
 	}
 	if a.Parameters, err = object("Parameters", values.Get("parameters")); err != nil {

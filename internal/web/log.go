@@ -128,12 +128,17 @@ func taskKey(r *http.Request) (flow.TaskKey, error) {
 	if err != nil {
 		return flow.TaskKey{}, err
 	}
-	text := mux.Vars(r)["task_exec_seq"]
+	seq, err := seqOf(mux.Vars(r)["task_exec_seq"])
+	return flow.TaskKey{Flow: flow.ID(id), Seq: seq}, err
+}
+
+// seqOf returns a task's number.
+func seqOf(text string) (int, error) {
 	seq, err := strconv.Atoi(text)
 	if err != nil || seq < 1 || seq > 1<<31-1 {
-		return flow.TaskKey{}, problem.TaskNotFound.Because("there is no task %q", clip(text, 40))
+		return 0, problem.TaskNotFound.Because("there is no task %q", clip(text, 40))
 	}
-	return flow.TaskKey{Flow: flow.ID(id), Seq: seq}, nil
+	return seq, nil
 }
 
 // logPageView is the log's own page.

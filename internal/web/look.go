@@ -31,6 +31,7 @@ var (
 	lookHeld      = look{"held", "held", "Held"}
 	lookApproval  = look{"held", "approval", "Waits for approval"}
 	lookCancelled = look{"cancelled", "cancelled", "Cancelled"}
+	lookStopped   = look{"cancelled", "cancelled", "Stopped"} // an attempt that was superseded while it ran
 	lookFinished  = look{"finished", "finished", "Finished"}
 	lookSkipped   = look{"skipped", "skipped", "Skipped"}
 )

@@ -137,7 +137,7 @@ func (s *Site) registerForm(r *http.Request, id flow.WorkflowID, sh *shell) (reg
 		return registerView{}, err
 	}
 	v := registerView{
-		Workflow: w, Path: "/workflows/" + url.PathEscape(string(id)) + "/register", ID: uuid.Must(uuid.NewV7()).String(),
+		Workflow: w, Path: workflowPath(id) + "/register", ID: uuid.Must(uuid.NewV7()).String(),
 		Why: button{}.needs(sh.Who, access.Registrar).Why,
 	}
 	if v.Why == "" && len(w.Problems) > 0 {

@@ -142,7 +142,7 @@ func (t timeline) bar(one try, present look, q query) bar {
 // from its watcher: by a person, or because the watcher was gone.
 func lookOfTry(one try) look {
 	if one.Status == flow.Running && !one.End.IsZero() {
-		return look{"cancelled", "cancelled", "Interrupted"}
+		return lookStopped
 	}
 	return lookOfTask(one.Status, one.Reason, "")
 }

@@ -265,27 +265,25 @@ func did(text string, who undoer) *message {
 		return nil
 	}
 	kind, id := flow.ActionKind(parts[0]), parts[2]
-	done := map[flow.ActionKind][2]string{
-		flow.ActionRerun:   {"1 task runs again", "%d tasks run again"},
-		flow.ActionCancel:  {"1 task was cancelled", "%d tasks were cancelled"},
-		flow.ActionHold:    {"1 task is held", "%d tasks are held"},
-		flow.ActionResume:  {"1 task goes on", "%d tasks go on"},
-		flow.ActionApprove: {"1 task was approved", "%d tasks were approved"},
-		flow.ActionSkip:    {"1 task was skipped", "%d tasks were skipped"},
-		flow.ActionFinish:  {"1 task was marked finished", "%d tasks were marked finished"},
-	}[kind]
+	words, known := didWords[kind]
 	switch {
-	case done[0] == "":
+	case !known:
 		return nil
 	case n == 0:
 		return &message{Text: "Nothing was left to do."}
 	}
-	m := &message{Text: done[0] + "."}
-	if n > 1 {
-		m.Text = fmt.Sprintf(done[1], n) + "."
-	}
-	m.Undo = who(kind, flow.ID(id))
-	return m
+	return &message{Text: plural(n, words[0], words[1]) + ".", Undo: who(kind, flow.ID(id))}
+}
+
+// didWords say what an action has come to: "1 task runs again".
+var didWords = map[flow.ActionKind][2]string{
+	flow.ActionRerun:   {"task runs again", "tasks run again"},
+	flow.ActionCancel:  {"task was cancelled", "tasks were cancelled"},
+	flow.ActionHold:    {"task is held", "tasks are held"},
+	flow.ActionResume:  {"task goes on", "tasks go on"},
+	flow.ActionApprove: {"task was approved", "tasks were approved"},
+	flow.ActionSkip:    {"task was skipped", "tasks were skipped"},
+	flow.ActionFinish:  {"task was marked finished", "tasks were marked finished"},
 }
 
 // didBefore is what an action has come to that was carried out when its form was sent for

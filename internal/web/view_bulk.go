@@ -42,50 +42,41 @@ type bulkWord struct {
 	Button  string // "Rerun"
 	Look    look
 	Does    [2]string // "1 task runs again"
-	Did     [2]string
 	Nothing string
 }
 
 var bulkWords = map[flow.ActionKind]bulkWord{
 	flow.ActionRerun: {
-		"Rerun", lookOf("retry", "rerun"),
-		[2]string{"task runs again", "tasks run again"},
+		"Rerun", look{Class: "retry", Icon: "rerun"},
 		[2]string{"task runs again", "tasks run again"},
 		"Nothing of this is failed or cancelled now.",
 	},
 	flow.ActionCancel: {
 		"Cancel", lookCancelled,
 		[2]string{"task is stopped, or never starts", "tasks are stopped, or never start"},
-		[2]string{"task was cancelled", "tasks were cancelled"},
 		"Nothing of this runs or waits.",
 	},
 	flow.ActionHold: {
 		"Hold", lookHeld,
 		[2]string{"task is held; what runs comes to its end", "tasks are held; what runs comes to its end"},
-		[2]string{"task is held", "tasks are held"},
 		"Nothing of this waits or runs.",
 	},
 	flow.ActionResume: {
-		"Resume", lookOf("queued", "resume"),
+		"Resume", look{Class: "queued", Icon: "resume"},
 		[2]string{"task is held no more", "tasks are held no more"},
-		[2]string{"task goes on", "tasks go on"},
 		"Nothing of this is held.",
 	},
 	flow.ActionSkip: {
 		"Skip failed tasks", lookSkipped,
 		[2]string{"failed task is left out, and counts as done", "failed tasks are left out, and count as done"},
-		[2]string{"task was skipped", "tasks were skipped"},
 		"Nothing of this is failed now.",
 	},
 	flow.ActionFinish: {
 		"Mark failed tasks finished", lookFinished,
 		[2]string{"failed task counts as done by hand", "failed tasks count as done by hand"},
-		[2]string{"task was marked finished", "tasks were marked finished"},
 		"Nothing of this is failed now.",
 	},
 }
-
-func lookOf(class, icon string) look { return look{Class: class, Icon: icon} }
 
 // What a preview shows one by one.
 const changesShown = 100
@@ -199,11 +190,11 @@ func newBulkDone(p picked, e flow.BulkEffect, back string) bulkDone {
 }
 
 func didAll(kind flow.ActionKind, tasks, flows int) string {
-	w := bulkWords[kind]
 	if tasks == 0 {
 		return "Nothing was left to do."
 	}
-	return fmt.Sprintf("%s, in %s.", plural(tasks, w.Did[0], w.Did[1]), plural(flows, "flow", "flows"))
+	words := didWords[kind]
+	return fmt.Sprintf("%s, in %s.", plural(tasks, words[0], words[1]), plural(flows, "flow", "flows"))
 }
 
 // didBulk says what an action on many flows has come to, from what actAll has put into the

@@ -84,7 +84,7 @@ func newGroupRow(g flow.FailureGroup, q query) groupRow {
 		Count: number(g.Tasks), Lead: counted(g.Tasks, "task", "tasks"), FlowsIn: counted(g.Flows, "flow", "flows"),
 		Pieces: pieces(g.Error), Spread: newSpark(spreadWords(g), "failed", g.Spread),
 		Toggle: q.with(openGroupName, id).String(), List: "/flows" + groupQuery(key).String(),
-		Latest: fmt.Sprintf("%s?task=%d", flowPath(g.Latest.Flow), g.Latest.Seq),
+		Latest: taskHref(g.Latest),
 	}
 }
 

@@ -252,12 +252,7 @@ type bulkBar struct {
 }
 
 func newBulkBar(match string, q query, who access.Principal) bulkBar {
-	b := bulkBar{All: match, Back: "/flows" + q.without("at", "did").String(), Why: button{}.needs(who, access.Operator).Why}
-	for _, name := range filterNames {
-		for _, value := range q.values[name] {
-			b.Fields = append(b.Fields, field{name, value})
-		}
-	}
+	b := bulkBar{All: match, Fields: filterFields(q), Back: "/flows" + q.without("at", "did").String(), Why: button{}.needs(who, access.Operator).Why}
 	label := func(kind flow.ActionKind) button {
 		w := bulkWords[kind]
 		return button{Label: w.Button + "…", Icon: w.Look.Icon, Path: "/bulk/" + string(kind), Key: string(kind), Why: b.Why}

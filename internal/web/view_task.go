@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/d-tsuji/flower/internal/flow"
 )
@@ -158,7 +157,7 @@ func (v *taskView) showAttempts(attempts []flow.Attempt, known watchers, q query
 // stopped.
 func lookOfAttempt(a flow.Attempt) look {
 	if !a.Current && a.Status == flow.Running {
-		return look{"cancelled", "cancelled", "Stopped"}
+		return lookStopped
 	}
 	return lookOfTask(a.Status, a.Reason, "")
 }
@@ -256,7 +255,7 @@ func newTaskView(t flow.TaskState, row taskRow, watchers watchers, q query) task
 
 // statements are the SQL of a task: what a page shows is rows, and nothing more.
 func statements(t flow.TaskState) []statement {
-	key := fmt.Sprintf("task_flow_id = %s AND task_exec_seq = %d", quote(string(t.Flow)), t.Seq)
+	key := fmt.Sprintf("task_flow_id = %s AND task_exec_seq = %d", literal(string(t.Flow)), t.Seq)
 	all := []statement{
 		{For: "The row", Text: "SELECT * FROM kr_task_stat WHERE " + key + ";"},
 		{For: "In words, with why it waits", Text: "SELECT * FROM v_task WHERE " + key + ";"},
@@ -266,7 +265,7 @@ func statements(t flow.TaskState) []statement {
 	}
 	switch {
 	case t.Asks: // running it again would be an answer
-		all = append(all, statement{For: "Approve it", Text: fmt.Sprintf("SELECT flower_approve(%s, %d);", quote(string(t.Flow)), t.Seq)})
+		all = append(all, statement{For: "Approve it", Text: fmt.Sprintf("SELECT flower_approve(%s, %d);", literal(string(t.Flow)), t.Seq)})
 	case t.Status == flow.Suspended:
 		all = append(all, statement{For: "Run it again", Text: "UPDATE kr_task_stat SET exec_status = 0 WHERE " + key + " AND exec_status = 2;"})
 	}
@@ -274,9 +273,4 @@ func statements(t flow.TaskState) []statement {
 		all[i].ID = fmt.Sprintf("sql-%d", i)
 	}
 	return all
-}
-
-// quote makes an SQL literal of a text.
-func quote(s string) string {
-	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
 }
