@@ -191,16 +191,6 @@ func TestErrorsRepeatNoValues(t *testing.T) {
 	require.NotContains(t, w.Body.String(), "canary")
 }
 
-func TestNearest(t *testing.T) {
-	t.Parallel()
-	known := []string{"dryRun", "expect", "from", "note", "plan", "scope"}
-	for word, want := range map[string]string{
-		"dryrun": "dryRun", "dry_run": "dryRun", "scop": "scope", "form": "from", "Note": "note", "everything": "", "": "", "x": "", "expected": "expect",
-	} {
-		require.Equal(t, want, nearest(word, known), word)
-	}
-}
-
 func TestCursor(t *testing.T) {
 	t.Parallel()
 	p := flow.Position{Flow: "ab/c"}

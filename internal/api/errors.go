@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humamux"
 	"github.com/danielgtaylor/huma/v2/validation"
 
+	"github.com/d-tsuji/flower/internal/definition"
 	"github.com/d-tsuji/flower/internal/problem"
 )
 
@@ -54,17 +55,15 @@ func wrongRequest(op *huma.Operation, status int, msg string, errs []error) *pro
 	if len(fields) == 0 {
 		return problem.MalformedBody.Because("this takes a body: a JSON object; GET /docs says what is in it")
 	}
-	first := fields[0]
-	for i, f := range fields {
+	fields = fields[:min(len(fields), 20)]
+	first := 0 // or the first one that does not exist: another one may be missing because of it
+	for i, f := range slices.Backward(fields) {
 		if f.Message == validation.MsgUnexpectedProperty || f.Message == unknownQuery {
-			fields[i].Message = unknownField(op, f.Location)
-			if first.Message != fields[i].Message {
-				first = fields[i]
-			}
+			fields[i].Message, first = unknownField(op, f.Location), i
 		}
 	}
-	f := kindOf(first).Because("%s", sentence(first))
-	f.Extra.Errors = fields[:min(len(fields), 20)]
+	f := kindOf(fields[first]).Because("%s", sentence(fields[first]))
+	f.Extra.Errors = fields
 	return f
 }
 
@@ -117,7 +116,7 @@ func unknownField(op *huma.Operation, location string) string {
 		return text
 	}
 	slices.Sort(known)
-	if near := nearest(name, known); near != "" {
+	if near := definition.Nearest(name, slices.Values(known)); near != "" {
 		return text + fmt.Sprintf("; did you mean %q?", near)
 	}
 	return text + "; there are " + strings.Join(known, ", ")
@@ -152,36 +151,4 @@ func resolve(schemas huma.Registry, s *huma.Schema) *huma.Schema {
 		return schemas.SchemaFromRef(s.Ref)
 	}
 	return s
-}
-
-// nearest returns the word that a misspelt one was to be; empty if none is near.
-func nearest(word string, known []string) string {
-	best, at := "", 3
-	for _, k := range known {
-		if d := distance(strings.ToLower(problem.Cut(word, 60)), strings.ToLower(k)); d < at && d < len(k) {
-			best, at = k, d
-		}
-	}
-	return best
-}
-
-// distance is how many letters must be changed, added or taken out.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -57,7 +57,7 @@ func (s Source) check(programs Programs, known map[string]bool) Problems {
 }
 
 func orNearest(name string, known map[string]bool) string {
-	if other := nearest(name, maps.Keys(known)); other != "" {
+	if other := Nearest(name, maps.Keys(known)); other != "" {
 		return fmt.Sprintf(": did you mean %s?", other)
 	}
 	return fmt.Sprintf(", here or at a watcher; known are %s", strings.Join(slices.Sorted(maps.Keys(known)), ", "))

@@ -3,6 +3,7 @@ package definition
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -217,5 +218,15 @@ func TestParseOne_KnowsItsName(t *testing.T) {
 		if want == "" {
 			require.Equal(t, flow.WorkflowID("a"), s.ID)
 		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	t.Parallel()
+	known := []string{"dryRun", "expect", "from", "note", "plan", "scope"}
+	for word, want := range map[string]string{
+		"dryrun": "dryRun", "dry_run": "dryRun", "scop": "scope", "form": "from", "Note": "note", "everything": "", "": "", "x": "", "expected": "expect",
+	} {
+		require.Equal(t, want, Nearest(word, slices.Values(known)), word)
 	}
 }

@@ -23,14 +23,14 @@ func suggestion[T any](key string, known map[string]T) string {
 			return ": it is called " + name + differs[plain(key)]
 		}
 	}
-	if name := nearest(key, maps.Keys(known)); name != "" {
+	if name := Nearest(key, maps.Keys(known)); name != "" {
 		return ": did you mean " + name + "?"
 	}
 	return ": it can have " + strings.Join(slices.Sorted(maps.Keys(known)), ", ")
 }
 
-// nearest returns the name that was meant by one that does not exist, if that can be told.
-func nearest(word string, names iter.Seq[string]) string {
+// Nearest returns the name that was meant by one that does not exist, if that can be told; else none.
+func Nearest(word string, names iter.Seq[string]) string {
 	best, least := "", 1+len([]rune(word))/3
 	for _, name := range slices.Sorted(names) {
 		if d := distance(plain(word), plain(name)); d < least {
