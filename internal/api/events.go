@@ -69,7 +69,7 @@ func newEvents(events []flow.Event) []Event {
 	for i, e := range events {
 		list[i] = Event{
 			EventID: e.ID, EventTs: stamp(e.At), Kind: e.Kind(), TaskFlowID: string(e.Flow), TaskExecSeq: orNull(e.Seq),
-			OldStatus: statusWord(e.From), NewStatus: statusWord(e.To), Change: maskedChange(e.Change), Note: orNull(e.Note),
+			OldStatus: statusWord(e.From), NewStatus: statusWord(e.To), Change: masked(e.Change, "null"), Note: orNull(e.Note),
 			Actor: e.Actor, Way: string(e.Way), Login: orNull(e.Login), Application: orNull(e.Application), Client: orNull(e.Client),
 		}
 	}

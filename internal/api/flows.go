@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -319,6 +318,3 @@ func period(name, text string) (time.Duration, error) {
 	}
 	return d, nil
 }
-
-// pathEscape is for paths in answers.
-func pathEscape(s string) string { return url.PathEscape(s) }

@@ -18,6 +18,3 @@ func masked(text json.RawMessage, none string) object {
 	}
 	return object(request.Compact(request.Mask(v)))
 }
-
-// maskedChange hides secrets in what was changed: {column: [old, new]}.
-func maskedChange(text json.RawMessage) object { return masked(text, "null") }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -227,7 +226,7 @@ func (l AttemptList) table() table {
 // list writes numbers with commas between them.
 func list(seqs []int) string {
 	words := make([]string, len(seqs))
-	for i, s := range slices.Clone(seqs) {
+	for i, s := range seqs {
 		words[i] = strconv.Itoa(s)
 	}
 	return strings.Join(words, ",")

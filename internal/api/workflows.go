@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -101,7 +102,7 @@ func (a *API) workflow(s flow.WorkflowState) Workflow {
 	w := Workflow{
 		TaskID: string(s.ID), Version: s.Version, Description: orNull(s.Description), MaxRunningFlows: orNull(s.MaxRunningFlows), MaxRunningTasks: orNull(s.MaxRunningTasks),
 		Problems: orEmpty(s.Problems), Tasks: make([]TaskDefinition, len(s.Tasks)), Last: make([]Flow, len(s.Last)),
-		URL: a.cfg.BasePath + "/workflows/" + pathEscape(string(s.ID)),
+		URL: a.cfg.BasePath + "/workflows/" + url.PathEscape(string(s.ID)),
 	}
 	for i, f := range s.Last {
 		w.Last[i] = a.flow(f)
@@ -249,7 +250,7 @@ func (l WorkflowList) table() table {
 		t.add(w.TaskID, len(w.Tasks), status, registered, strings.Join(w.Problems, "; "))
 	}
 	if l.NextCursor != nil {
-		t.foot = "more: &cursor=" + pathEscape(*l.NextCursor) + "\n"
+		t.foot = "more: &cursor=" + url.QueryEscape(*l.NextCursor) + "\n"
 	}
 	return t
 }
