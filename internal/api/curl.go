@@ -42,17 +42,15 @@ func (v view) again(plan string) string {
 // repeated returns the body of a preview with a plan in the place of dryRun, in one line. It
 // returns false if that is not to be shown.
 func repeated(body []byte, plan string) (string, bool) {
-	var v any
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	if d.Decode(&v) != nil || len(body) > maxRepeated {
+	v, err := request.Decode[any](body)
+	if err != nil || len(body) > maxRepeated {
 		return "", false
 	}
 	if open := request.Compact(v); !bytes.Equal(open, request.Compact(request.Mask(v))) {
 		return "", false
 	}
 	var fields []string
-	d = json.NewDecoder(bytes.NewReader(body))
+	d := json.NewDecoder(bytes.NewReader(body))
 	_, _ = d.Token() // the brace; that all of it can be read has been seen
 	for d.More() {
 		name, _ := d.Token()

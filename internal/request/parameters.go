@@ -25,10 +25,8 @@ func Parameters(text json.RawMessage) (json.RawMessage, error) {
 	if len(text) == 0 || string(text) == "null" {
 		return nil, nil
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber() // as written: a float64 would round large ids
-	var parameters map[string]any
-	if err := d.Decode(&parameters); err != nil {
+	parameters, err := Decode[map[string]any](text)
+	if err != nil {
 		return nil, problem.InvalidValue.Because(`parameters must be a JSON object, as in {"NAME": "value"}`)
 	}
 	if len(parameters) == 0 {
@@ -49,10 +47,8 @@ func Parameters(text json.RawMessage) (json.RawMessage, error) {
 
 // Numbers refuses JSON with a number that the database cannot hold.
 func Numbers(text []byte) error {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
+	v, err := Decode[any](text)
+	if err != nil {
 		return problem.MalformedBody.Because("the body cannot be read as JSON")
 	}
 	if !storable(v) {
@@ -83,6 +79,15 @@ func storable(v any) bool {
 func mantissa(number string) string {
 	m, _, _ := strings.Cut(strings.ToLower(number), "e")
 	return m
+}
+
+// Decode reads JSON with its numbers as they are written: a float64 would round large ids.
+func Decode[T any](text []byte) (T, error) {
+	var v T
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	err := d.Decode(&v)
+	return v, err
 }
 
 // Compact encodes a value that was decoded from JSON.

@@ -13,10 +13,8 @@ import (
 // pretty writes JSON for people, with the values hidden whose key looks like a secret's.
 // Empty where there is none, or nothing in it.
 func pretty(text json.RawMessage) string {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	var v any
-	if len(text) == 0 || d.Decode(&v) != nil {
+	v, err := request.Decode[any](text)
+	if err != nil {
 		return ""
 	}
 	if m, ok := v.(map[string]any); ok && len(m) == 0 {

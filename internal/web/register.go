@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -103,10 +102,8 @@ func (s *Site) showRegister(r *http.Request, sh *shell) (any, error) {
 // fill puts the parameters of an earlier flow into the form: those that have a field of
 // their own into that.
 func (v *registerView) fill(parameters json.RawMessage) {
-	d := json.NewDecoder(bytes.NewReader(parameters))
-	d.UseNumber()
-	var rest map[string]any
-	if d.Decode(&rest) != nil {
+	rest, err := request.Decode[map[string]any](parameters)
+	if err != nil {
 		return
 	}
 	request.Mask(rest)
@@ -118,14 +115,12 @@ func (v *registerView) fill(parameters json.RawMessage) {
 		}
 		delete(rest, name)
 		text, isText := value.(string)
-		if encoded, err := json.Marshal(value); !isText && err == nil {
-			text = string(encoded)
+		if !isText {
+			text = string(request.Compact(value))
 		}
 		v.Inputs[i].Value = text
 	}
-	if encoded, err := json.Marshal(rest); err == nil {
-		v.Parameters = pretty(encoded)
-	}
+	v.Parameters = pretty(request.Compact(rest))
 }
 
 func (s *Site) registerForm(r *http.Request, id flow.WorkflowID, sh *shell) (registerView, error) {
@@ -233,9 +228,7 @@ func parametersOf(form url.Values) (json.RawMessage, error) {
 	}
 	all := map[string]any{}
 	if parameters != nil {
-		d := json.NewDecoder(bytes.NewReader(parameters))
-		d.UseNumber()
-		if err := d.Decode(&all); err != nil {
+		if all, err = request.Decode[map[string]any](parameters); err != nil {
 			return nil, err
 		}
 	}
