@@ -40,7 +40,7 @@ func (e *TooManyError) Error() string {
 	return fmt.Sprintf("too many wrong tokens came from this address; try again in %s", e.Wait.Round(time.Second))
 }
 
-// Control knows who may come in.
+// Control knows who may come in. Nil is not On, and trusts no proxy.
 type Control struct {
 	cfg   Config
 	fixed []Token
@@ -107,7 +107,7 @@ func unnamed(err error) error {
 
 // On reports whether callers must say who they are.
 func (c *Control) On() bool {
-	return len(c.fixed) > 0 || c.file != nil || len(c.cfg.Proxy.Trusted) > 0
+	return c != nil && (len(c.fixed) > 0 || c.file != nil || len(c.cfg.Proxy.Trusted) > 0)
 }
 
 // Reload reads the tokens file again, at once.
@@ -118,10 +118,17 @@ func (c *Control) Reload() {
 }
 
 // Client returns the address that a request comes from.
-func (c *Control) Client(r *http.Request) string { return c.cfg.Proxy.client(r) }
+func (c *Control) Client(r *http.Request) string { return c.proxy().client(r) }
 
 // Encrypted reports whether a request came by TLS, from its client to whoever ends that.
-func (c *Control) Encrypted(r *http.Request) bool { return c.cfg.Proxy.encrypted(r) }
+func (c *Control) Encrypted(r *http.Request) bool { return c.proxy().encrypted(r) }
+
+func (c *Control) proxy() Proxy {
+	if c == nil {
+		return Proxy{}
+	}
+	return c.cfg.Proxy
+}
 
 // Identify says who is calling: by a bearer token, else by a trusted proxy's word, else by
 // the cookie. Errors are ErrNoToken, ErrWrongToken, which takes a moment, and *TooManyError.

@@ -104,7 +104,7 @@ func isDefinition(r *http.Request) bool {
 // readQuery takes what every route has out of the query: how the answer is to look.
 func (a *API) readQuery(r *http.Request) (view, string, error) {
 	v := view{base: a.cfg.BasePath, site: "http://" + r.Host + a.cfg.BasePath, header: r.Header}
-	if r.TLS != nil || a.cfg.Access != nil && a.cfg.Access.Encrypted(r) {
+	if a.cfg.Access.Encrypted(r) {
 		v.site = "https://" + r.Host + a.cfg.BasePath
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)

@@ -2,7 +2,6 @@ package register
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -59,7 +58,7 @@ func (s *Server) principal(r *http.Request, need access.Role) (access.Principal,
 }
 
 // guarded reports whether callers must say who they are.
-func (s *Server) guarded() bool { return s.cfg.Access != nil && s.cfg.Access.On() }
+func (s *Server) guarded() bool { return s.cfg.Access.On() }
 
 // asksForLogin reports whether a request is a browser's for a page, or of a page's form, and
 // somebody without a token is shown the page that asks for one. What a script of a page
@@ -85,13 +84,4 @@ func (s *Server) wanted(r *http.Request) string {
 }
 
 // client returns the address that a request came from.
-func (s *Server) client(r *http.Request) string {
-	if s.cfg.Access != nil {
-		return s.cfg.Access.Client(r)
-	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
-}
+func (s *Server) client(r *http.Request) string { return s.cfg.Access.Client(r) }

@@ -119,7 +119,7 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request) error {
 		host = s.cfg.local()
 	}
 	scheme := "http"
-	if s.encrypted(r) {
+	if s.cfg.Access.Encrypted(r) {
 		scheme = "https"
 	}
 	problem.WriteText(w, http.StatusOK, strings.ReplaceAll(welcomeText, "http://HOST", scheme+"://"+host))

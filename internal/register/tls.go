@@ -61,13 +61,9 @@ func (s *Server) serve(srv *http.Server, l net.Listener) error {
 // strict adds what makes browsers come by TLS alone, where that is how they have come. Not
 // for localhost: it would count for whatever else this machine serves.
 func (s *Server) strict(h http.Header, r *http.Request) {
-	if s.encrypted(r) && hostOnly(r.Host) != "localhost" {
+	if s.cfg.Access.Encrypted(r) && hostOnly(r.Host) != "localhost" {
 		h.Set("Strict-Transport-Security", hsts)
 	}
-}
-
-func (s *Server) encrypted(r *http.Request) bool {
-	return r.TLS != nil || s.cfg.Access != nil && s.cfg.Access.Encrypted(r)
 }
 
 // scheme returns that of the server's addresses.

@@ -17,7 +17,7 @@ type loginView struct {
 // showLogin is GET /login: it asks for a token.
 func (s *Site) showLogin(r *http.Request, sh *shell) (any, error) {
 	sh.Title = "Sign in"
-	return loginView{Open: s.cfg.Access == nil || !s.cfg.Access.On(), Next: local(r.URL.Query().Get("next"))}, nil
+	return loginView{Open: !s.cfg.Access.On(), Next: local(r.URL.Query().Get("next"))}, nil
 }
 
 // login is POST /login: the token goes into a cookie, if it is one.
