@@ -191,7 +191,7 @@ func New(cfg Config, store Store, programs Programs, log *slog.Logger) (*Watcher
 	return w, nil
 }
 
-// Why a program's context ended, beside its timeout.
+// Why a program's context ended.
 var (
 	errStopped = flow.ErrShutdown
 	errRevoked = errors.New("the task was changed by hand, or taken over, while it ran")
