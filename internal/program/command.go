@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -204,16 +203,9 @@ func (c command) file(argv []string, shell bool) (path string, args []string, er
 
 // environ is all that the command finds in its environment, but for HOME and TMPDIR.
 func (c command) environ(in Input) []string {
-	t := in.Task
-	vars := map[string]string{
-		"PATH":                   strings.Join(c.cfg.Dirs, ":"),
-		"LANG":                   "C.UTF-8",
-		"FLOWER_FLOW":            string(t.Flow),
-		"FLOWER_SEQ":             strconv.Itoa(t.Seq),
-		"FLOWER_ATTEMPT":         strconv.Itoa(t.Attempt),
-		"FLOWER_IDEMPOTENCY_KEY": t.IdempotencyKey(),
-	}
-	given, _ := members(t.Parameters) // they were read before
+	vars := variables(in.Task)
+	vars["PATH"], vars["LANG"] = strings.Join(c.cfg.Dirs, ":"), "C.UTF-8"
+	given, _ := members(in.Task.Parameters) // they were read before
 	for _, p := range c.Parameters() {
 		delete(given, p.Name)
 	}
@@ -223,11 +215,7 @@ func (c command) environ(in Input) []string {
 		}
 	}
 	maps.Copy(vars, in.Params.Map("env"))
-	env := make([]string, 0, len(vars))
-	for _, name := range slices.Sorted(maps.Keys(vars)) {
-		env = append(env, name+"="+vars[name])
-	}
-	return env
+	return assignments(vars)
 }
 
 // exitError says how a command failed, and what it said last. Its first line is what lists

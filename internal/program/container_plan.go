@@ -188,13 +188,15 @@ func notAllowed(parameter, value, setting string, allowed []string) error {
 		value, setting, strings.Join(allowed, ", ")))
 }
 
-// environment is what a container finds, in one order.
+// environment is what a container finds.
 func environment(in Input) []string {
-	vars := maps.Clone(in.Params.Map("env"))
-	if vars == nil {
-		vars = map[string]string{}
-	}
-	maps.Copy(vars, variables(in.Task))
+	vars := variables(in.Task)
+	maps.Copy(vars, in.Params.Map("env")) // which has no name of those
+	return assignments(vars)
+}
+
+// assignments are NAME=value, in one order.
+func assignments(vars map[string]string) []string {
 	list := make([]string, 0, len(vars))
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		list = append(list, name+"="+vars[name])
@@ -202,7 +204,7 @@ func environment(in Input) []string {
 	return list
 }
 
-// variables tell the work which attempt it is.
+// variables tell the work which attempt it is; the map is the caller's.
 func variables(t flow.Task) map[string]string {
 	return map[string]string{
 		"FLOWER_FLOW":            string(t.Flow),

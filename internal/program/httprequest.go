@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/d-tsuji/flower/internal/flow"
 )
 
 // httpRequest sends a request, and expects a 2xx answer or one of those it is told. The
@@ -63,10 +65,9 @@ func (httpRequest) Parameters() []Parameter {
 }
 
 var (
-	headerName  = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-	headerText  = regexp.MustCompile("^[\t\x20-\x7e\u0080-\U0010ffff]*$")
-	ownHeaders  = []string{idempotencyHeader, callbackHeader, "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Te", "Trailer", "Upgrade", "Expect"}
-	secretsName = regexp.MustCompile(`(?i)pass|secret|token|key|auth|credential|cookie`)
+	headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+	headerText = regexp.MustCompile("^[\t\x20-\x7e\u0080-\U0010ffff]*$")
+	ownHeaders = []string{idempotencyHeader, callbackHeader, "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Te", "Trailer", "Upgrade", "Expect"}
 )
 
 func (httpRequest) Check(v Values) error {
@@ -132,7 +133,7 @@ func (p httpRequest) Run(ctx context.Context, in Input) (json.RawMessage, error)
 // of "Bearer abc", the part that matters.
 func secretHeaders(headers map[string]string) (secrets []string) {
 	for name, value := range headers {
-		if secretsName.MatchString(name) {
+		if flow.SecretKey(name) || strings.Contains(strings.ToLower(name), "cookie") {
 			secrets = append(secrets, value)
 			secrets = append(secrets, strings.Fields(value)...)
 		}
