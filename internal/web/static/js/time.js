@@ -89,7 +89,7 @@ function write(node) {
   if (node.title !== title) node.title = title;
 }
 
-export const writeAll = (within) => within.querySelectorAll("time[datetime]").forEach(write);
+const writeAll = (within) => within.querySelectorAll("time[datetime]").forEach(write);
 
 onChange(writeAll);
 addEventListener("flower:zone", () => writeAll(document));
