@@ -14,13 +14,12 @@ const cookieAge = 30 * 24 * time.Hour
 
 // Login checks a token and gives it to the browser in a cookie; for the page that asks for
 // one. Errors are those of Identify.
-func (c *Control) Login(w http.ResponseWriter, r *http.Request, secret string) (Principal, error) {
-	p, err := c.find(r, secret)
-	if err != nil {
-		return Principal{}, err
+func (c *Control) Login(w http.ResponseWriter, r *http.Request, secret string) error {
+	if _, err := c.find(r, secret); err != nil {
+		return err
 	}
 	c.setCookie(w, r, secret, int(cookieAge/time.Second))
-	return p, nil
+	return nil
 }
 
 // Logout takes the cookie away.

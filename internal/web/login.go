@@ -27,7 +27,7 @@ func (s *Site) login(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, s.cfg.BasePath+next, http.StatusSeeOther)
 		return nil
 	}
-	_, err := s.cfg.Access.Login(w, r, r.PostForm.Get("token"))
+	err := s.cfg.Access.Login(w, r, r.PostForm.Get("token"))
 	var many *access.TooManyError
 	status, wrong := http.StatusForbidden, "This token is not known here, or no longer good."
 	switch {
