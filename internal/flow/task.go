@@ -47,6 +47,7 @@ func idempotencyKey(k TaskKey, base int) string {
 type Standing struct {
 	TaskKey
 	Status      Status
+	Held        bool // suspended, until somebody lets it go on as it was
 	Attempt     int
 	AttemptBase int
 	Running     time.Duration // since its attempt began, by the database's clock; 0 if none runs

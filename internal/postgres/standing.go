@@ -25,6 +25,7 @@ func (d *DB) Identity(ctx context.Context) (string, error) {
 const standingsSQL = `
 -- flower: standings
 SELECT t.task_flow_id, t.task_exec_seq, t.exec_status, t.attempt, t.attempt_base,
+       t.exec_status = 2 AND t.reason IS NOT DISTINCT FROM 'held' AS held,
        coalesce(CASE WHEN t.exec_status = 1 THEN extract(epoch FROM clock_timestamp() - t.started_ts) END, 0)::float8 AS running
 FROM   unnest($1::text[], $2::int[]) AS k(flow, seq)
 JOIN   kr_task_stat t ON t.task_flow_id = k.flow AND t.task_exec_seq = k.seq`
@@ -35,6 +36,7 @@ func (d *DB) Standings(ctx context.Context, keys []flow.TaskKey) ([]flow.Standin
 	var rows []struct {
 		keyRow
 		Status      int16   `db:"exec_status"`
+		Held        bool    `db:"held"`
 		Attempt     int     `db:"attempt"`
 		AttemptBase int     `db:"attempt_base"`
 		Running     float64 `db:"running"`
@@ -45,7 +47,7 @@ func (d *DB) Standings(ctx context.Context, keys []flow.TaskKey) ([]flow.Standin
 	standings := make([]flow.Standing, len(rows))
 	for i, r := range rows {
 		standings[i] = flow.Standing{
-			TaskKey: r.key(), Status: flow.Status(r.Status), Attempt: r.Attempt, AttemptBase: r.AttemptBase,
+			TaskKey: r.key(), Status: flow.Status(r.Status), Held: r.Held, Attempt: r.Attempt, AttemptBase: r.AttemptBase,
 			Running: seconds(r.Running),
 		}
 	}

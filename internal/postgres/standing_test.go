@@ -63,7 +63,18 @@ func TestStandings(t *testing.T) {
 	require.Equal(t, task.IdempotencyKey(), got[first].IdempotencyKey())
 	require.Empty(t, standings())
 
-	// A person resets it: the next attempt has another key.
+	// It is held, and its watcher hands it back: it is as it was when somebody resumes it.
+	_, err = w.psql.Exec(`SELECT flower_hold($1)`, string(id))
+	require.NoError(t, err)
+	require.Equal(t, flow.Suspended, verdict(t, w, ended(task, flow.OutcomeHandedBack)).Status)
+	require.Equal(t, flow.Standing{TaskKey: first, Status: flow.Suspended, Held: true, Attempt: 1}, standings(first)[first])
+	_, err = w.psql.Exec(`SELECT flower_resume($1)`, string(id))
+	require.NoError(t, err)
+	require.Equal(t, flow.Standing{TaskKey: first, Status: flow.Waiting, Attempt: 1}, standings(first)[first])
+
+	// A person cancels it, and then resets it: the next attempt has another key.
+	_, err = w.psql.Exec(`SELECT flower_cancel($1)`, string(id))
+	require.NoError(t, err)
 	_, err = w.psql.Exec(`UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(id))
 	require.NoError(t, err)
 	reset := standings(first)[first]

@@ -351,6 +351,11 @@ func TestStray(t *testing.T) {
 	stands := func(status flow.Status, attempt, base int, running time.Duration) *flow.Standing {
 		return &flow.Standing{TaskKey: key, Status: status, Attempt: attempt, AttemptBase: base, Running: running}
 	}
+	held := func(attempt, base int) *flow.Standing {
+		s := stands(flow.Suspended, attempt, base, 0)
+		s.Held = true
+		return s
+	}
 	f := found{task: key, attempt: 2, key: "f:1:0"}
 	for name, c := range map[string]struct {
 		stands *flow.Standing
@@ -366,6 +371,8 @@ func TestStray(t *testing.T) {
 		"it is finished":                 {stands(flow.Finished, 2, 0, 0), "its task is finished"},
 		"it is skipped":                  {stands(flow.Ignored, 2, 0, 0), "its task is ignored"},
 		"it is suspended":                {stands(flow.Suspended, 2, 0, 0), "its task is suspended"},
+		"it is held":                     {held(2, 0), ""},
+		"it was reset, and is held":      {held(2, 2), "its task was reset"},
 		"the row was inserted once more": {stands(flow.Running, 1, 0, time.Second), "its task was inserted anew"},
 	} {
 		require.Equal(t, c.want, stray(f, c.stands), name)

@@ -117,12 +117,14 @@ func (c *containers) standings(ctx context.Context, all []found) (map[flow.TaskK
 }
 
 // stray says why nobody needs a container any more; "" is that somebody may. A task that
-// waits may go on with it. So may one that has just begun, or it runs at another engine.
+// waits may go on with it, and one that is held, since a hold lets end what runs, and whoever
+// resumes the task has its next attempt go on. So may one that has just begun, or it runs at
+// another engine.
 func stray(f found, s *flow.Standing) string {
 	switch {
 	case s == nil:
 		return "its task is not there any more"
-	case s.Status != flow.Waiting && s.Status != flow.Running:
+	case s.Status != flow.Waiting && s.Status != flow.Running && !s.Held:
 		return "its task is " + s.Status.String()
 	case f.key != s.IdempotencyKey():
 		return "its task was reset"
