@@ -86,6 +86,11 @@ func (s sender) exchange(ctx context.Context, m message, t flow.Task) (status in
 		return 0, nil, m.failed(bounded, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// Nobody asked for that. What follows is no answer but the connection itself, on
+		// which neither a timeout nor a cancellation would end a read.
+		return 0, nil, m.failed(ctx, statusError{code: resp.StatusCode})
+	}
 
 	// One byte more than is kept tells whether that was all.
 	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -176,6 +177,26 @@ func TestHTTPPost_OwnTimeout(t *testing.T) {
 		// The task's own timeout is another thing, and the watcher tells them apart.
 		require.NotErrorIs(t, err, context.DeadlineExceeded)
 	}
+}
+
+// An answer that makes something else of the connection, although nobody asked for it, ends
+// the request: no timeout and no cancellation would end what follows.
+func TestHTTPPost_SwitchingProtocols(t *testing.T) {
+	t.Parallel()
+	conns := make(chan net.Conn, 1)
+	server := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
+		}
+		conns <- conn
+	})
+	_, err := post(t, map[string]any{"URL": server.URL})
+	require.EqualError(t, err, "POST "+server.URL+": 101 Switching Protocols")
+	conn := <-conns
+	_, err = conn.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "the connection is closed")
+	require.NoError(t, conn.Close())
 }
 
 func TestHTTPPost_OneAttemptSendsOneRequest(t *testing.T) {
