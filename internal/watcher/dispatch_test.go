@@ -352,6 +352,61 @@ func TestLostAnswerIsNotRunTwice(t *testing.T) {
 	})
 }
 
+// A large table takes a while to read, and most of all after an outage: the tasks are found
+// all the same. Nobody else would look for them, as long as their watcher lives.
+func TestLostAnswerIsFoundHoweverLongThatTakes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var claim value[string]
+		w := start(t, &fakeStore{
+			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+				if claim.get() == "" {
+					claim.set(c.ID)
+					return flow.Advanced{}, errAway
+				}
+				return record(results), nil
+			},
+			owned: func(string, []string) ([]flow.Task, error) {
+				time.Sleep(50 * time.Second)
+				return []flow.Task{newTask(1, claim.get())}, nil
+			},
+		}, taking(10*time.Millisecond))
+		pass(5 * time.Minute)
+		require.Len(t, w.logs.with("task finished"), 1)
+	})
+}
+
+// What keeps it from finding them is told.
+func TestLostAnswerThatCannotBeAskedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var claim value[string]
+		var broken value[error]
+		broken.set(errBug)
+		w := start(t, &fakeStore{
+			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+				if claim.get() == "" {
+					claim.set(c.ID)
+					return flow.Advanced{}, errAway
+				}
+				return record(results), nil
+			},
+			owned: func(string, []string) ([]flow.Task, error) {
+				if err := broken.get(); err != nil {
+					return nil, err
+				}
+				return []flow.Task{newTask(1, claim.get())}, nil
+			},
+		}, taking(10*time.Millisecond))
+		pass(50 * time.Second)
+		told := w.logs.with("cannot ask which tasks a claim without an answer has got: trying again")
+		require.Len(t, told, 2, "and then once a minute")
+		require.Equal(t, errBug, told[0].attrs["err"])
+		broken.set(nil)
+		pass(5 * time.Second)
+		w.logs.only(t, "it is known again which tasks claims without an answer have got")
+		w.logs.only(t, "task finished")
+	})
+}
+
 // An answer may break off after it has told what was claimed: nothing is lost, and
 // nothing is run twice.
 func TestAnswerThatBreaksOff(t *testing.T) {

@@ -21,6 +21,7 @@ type doubts struct {
 	due    <-chan time.Time    // when to ask; nil: nothing is in doubt, or asked for already
 	asking bool
 	found  chan found
+	errs   *errorLog
 }
 
 // found is what the database says of claims in doubt.
@@ -36,7 +37,11 @@ type doubt struct {
 }
 
 func newDoubts(w *Watcher) doubts {
-	return doubts{w: w, taken: make(map[attemptKey]bool), found: make(chan found, 1)}
+	return doubts{
+		w: w, taken: make(map[attemptKey]bool), found: make(chan found, 1),
+		errs: newErrorLog(w.log, "cannot ask which tasks a claim without an answer has got: trying again",
+			"it is known again which tasks claims without an answer have got"),
+	}
 }
 
 // add puts a claim in doubt, of which an answer that broke off has told some tasks.
@@ -66,9 +71,9 @@ func (d *doubts) ask() {
 		ids[i] = c.claim.ID
 	}
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), doubtFor)
-		defer cancel()
-		tasks, err := d.w.store.Owned(ctx, watcher, ids)
+		// The store's own limits end a call. It reads a whole table, which may take long just
+		// after an outage, and there is nobody else who would find the tasks.
+		tasks, err := d.w.store.Owned(context.Background(), watcher, ids)
 		d.found <- found{tasks, now, err}
 	}()
 }
@@ -85,7 +90,10 @@ func (d *doubts) settle(f found) []flow.Task {
 			fresh = append(fresh, t)
 		}
 	}
-	if f.err == nil {
+	if f.err != nil {
+		d.errs.failed(f.err)
+	} else {
+		d.errs.worked()
 		d.claims = slices.DeleteFunc(d.claims, func(c doubt) bool { return c.until.Before(f.asked) })
 	}
 	if len(d.claims) > 0 {

@@ -77,11 +77,15 @@ func record(results []*flow.Result) flow.Advanced {
 	return adv
 }
 
-func (f *fakeStore) Owned(_ context.Context, watcher string, claims []string) ([]flow.Task, error) {
+func (f *fakeStore) Owned(ctx context.Context, watcher string, claims []string) ([]flow.Task, error) {
 	if f.owned == nil {
 		return nil, nil
 	}
-	return f.owned(watcher, claims)
+	tasks, err := f.owned(watcher, claims)
+	if ctx.Err() != nil { // it took too long
+		return nil, context.Cause(ctx)
+	}
+	return tasks, err
 }
 
 func (f *fakeStore) Outputs(_ context.Context, of flow.TaskKey, seqs []int) (map[int]json.RawMessage, error) {
