@@ -327,6 +327,37 @@ func TestSelfFence(t *testing.T) {
 	}
 }
 
+// A program that must not run twice and ignores that it was stopped has not failed: it would
+// be tried again where its task allows that, beside itself.
+func TestSelfFence_Ignored(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		q := newQueue(t, 1, 1)
+		q.change = func(task *flow.Task) { task.OnLost = flow.OnLostSuspend }
+		var away value[bool]
+		free := make(chan struct{})
+		start(t, &fakeStore{
+			advance: q.advance,
+			beat: func(string, []flow.Task) (flow.Pulse, error) {
+				if away.get() {
+					return flow.Pulse{}, errAway
+				}
+				return flow.Pulse{}, nil
+			},
+		}, fakePrograms(func(context.Context, flow.Task) (json.RawMessage, error) {
+			<-free
+			return nil, nil
+		}), workers(1))
+		pass(time.Second)
+		away.set(true)
+		pass(time.Minute)
+		_, results := q.look()
+		require.Len(t, results, 1)
+		require.Equal(t, flow.OutcomeHandedBack, results[0].Outcome)
+		require.Equal(t, flow.ErrFenced.Error()+", and the program went on for 5s: it may still be running", results[0].Error)
+		close(free)
+	})
+}
+
 // While its lease had ended a watcher's claims got nothing: it looks again when its
 // heartbeats go through again, and does not wait for the next poll.
 func TestLooksAgainAfterAnOutageOfHeartbeats(t *testing.T) {

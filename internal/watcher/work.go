@@ -107,14 +107,10 @@ func (a *attempt) giveUp(cause error) {
 	if a.reported.Swap(true) {
 		return
 	}
-	outcome := flow.OutcomeFailed
-	if errors.Is(cause, errTimeout) {
-		outcome = flow.OutcomeTimeout
-	}
 	a.w.roster.remove(a)
 	a.w.log.Error("a program ignores that it was cancelled: its worker is stuck", attrs(a.result.Task)...)
 	a.report.put(ended{result: &flow.Result{
-		Task: a.result.Task, Outcome: outcome, Took: time.Since(a.begun),
+		Task: a.result.Task, Outcome: outcomeOf(cause), Took: time.Since(a.begun),
 		Error: fmt.Sprintf("%v, and the program went on for %s: it may still be running", cause, grace),
 	}})
 }
@@ -189,16 +185,26 @@ func judge(ctx context.Context, t flow.Task, err error) (flow.Outcome, string) {
 	switch {
 	case gaveUp && errors.Is(cause, errTimeout):
 		return flow.OutcomeTimeout, fmt.Sprintf("it did not end within its timeout of %s", t.Timeout)
-	case gaveUp && (errors.Is(cause, errStopped) || errors.Is(cause, flow.ErrFenced)):
-		return flow.OutcomeHandedBack, cause.Error()
 	case gaveUp:
-		return flow.OutcomeFailed, cause.Error()
+		return outcomeOf(cause), cause.Error()
 	case isSkipped:
 		return flow.OutcomeSkipped, clean(skipped.Error())
 	case isInvalid:
 		return flow.OutcomeInvalid, clean(invalid.Error())
 	}
 	return flow.OutcomeFailed, clean(err.Error())
+}
+
+// outcomeOf tells what becomes of an attempt whose context has ended. One that was stopped
+// since it must not run twice is no failure, after which it may be tried again.
+func outcomeOf(cause error) flow.Outcome {
+	switch {
+	case errors.Is(cause, errTimeout):
+		return flow.OutcomeTimeout
+	case errors.Is(cause, errStopped), errors.Is(cause, flow.ErrFenced):
+		return flow.OutcomeHandedBack
+	}
+	return flow.OutcomeFailed
 }
 
 // checkOutput refuses what the database would not take, so that the task's own error
