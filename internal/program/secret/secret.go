@@ -9,7 +9,7 @@
 // Every secret that the watcher had when it started or has handed out since, whichever
 // task it was for: as it is, and as JSON, Go, a URL and base64 write it; of one with
 // several lines each line that is long enough; and the beginning or the end of one where
-// a text was cut.
+// a text was cut. Of one that is replaced again and again these are its last values.
 //
 // # What is not
 //
@@ -26,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,6 +45,11 @@ const (
 	maxLength = 64 << 10
 )
 
+// maxValues is how many values of one secret are masked, the last ones. With all those that a
+// token has had which is replaced every few minutes, each line would take longer to mask the
+// longer the watcher runs.
+const maxValues = 20
+
 // name is what a secret can be called: no dots and slashes, since it may be a file.
 var name = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,99}$`)
 
@@ -55,14 +61,14 @@ type Store struct {
 
 	mask atomic.Pointer[mask]
 	mu   sync.Mutex
-	seen map[string]bool // what is masked; guarded by mu
+	seen map[string][]string // what is masked, by name, the last values last; guarded by mu
 }
 
 // New makes a store of the environment, "NAME=value" each, and of the files of a directory,
 // if it is not empty. A file goes before a variable of the same name, and is read anew each
 // time, so that it can be replaced. The warnings name secrets that cannot be used.
 func New(environ []string, dir string) (s *Store, warnings []error, err error) {
-	s = &Store{environ: make(map[string]string), dir: dir, seen: make(map[string]bool)}
+	s = &Store{environ: make(map[string]string), dir: dir, seen: make(map[string][]string)}
 	names := []string{}
 	for _, pair := range environ {
 		key, value, _ := strings.Cut(pair, "=")
@@ -111,7 +117,7 @@ func (s *Store) Get(n string) (string, error) {
 	if problem != "" {
 		return "", &flow.InvalidError{Subject: "secret " + n, Problem: problem}
 	}
-	s.add(value)
+	s.add(n, value)
 	return value, nil
 }
 
@@ -150,15 +156,22 @@ func (s *Store) find(n string) (value string, found bool, err error) {
 	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), err == nil, err
 }
 
-// add has a value masked from now on.
-func (s *Store) add(value string) {
+// add has a value of a secret masked from now on.
+func (s *Store) add(n, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.seen[value] {
+	if slices.Contains(s.seen[n], value) {
 		return
 	}
-	s.seen[value] = true
-	s.mask.Store(newMask(s.seen))
+	s.seen[n] = append(s.seen[n], value)
+	s.seen[n] = s.seen[n][max(0, len(s.seen[n])-maxValues):]
+	values := make(map[string]bool)
+	for _, last := range s.seen {
+		for _, v := range last {
+			values[v] = true
+		}
+	}
+	s.mask.Store(newMask(values))
 }
 
 // masks returns what is masked now; nil is nothing.

@@ -75,6 +75,31 @@ func TestGet(t *testing.T) {
 	require.Equal(t, "*** and ***", s.Mask("of the file and another value"))
 }
 
+// Of one that is replaced again and again the last values are masked: with all of them that
+// would take longer and longer.
+func TestGet_ReplacedAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file(t, dir, "KEPT", "never replaced")
+	s, _, err := New(nil, dir)
+	require.NoError(t, err)
+	value := func(i int) string { return fmt.Sprintf("value %06d", i) }
+	const n = 5 * maxValues
+	for i := range n {
+		file(t, dir, "TOKEN", value(i))
+		require.Equal(t, value(i), get(t, s, "TOKEN"))
+		require.Equal(t, value(i), get(t, s, "TOKEN"), "which is no other value")
+	}
+	for i := range n {
+		want := stars
+		if i < n-maxValues {
+			want = value(i)
+		}
+		require.Equal(t, want, s.Mask(value(i)))
+	}
+	require.Equal(t, stars, s.Mask("never replaced"))
+}
+
 func TestGet_WhatCannotBeASecret(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
