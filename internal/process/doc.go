@@ -19,9 +19,10 @@
 //
 // # What cannot be caught
 //
-// A process that runs as another user (setuid, sudo) may not be killed by us. If the
-// supervisor itself is killed by SIGKILL, the command dies with it, and Run, or nobody if
-// that has gone, too, kills the rest of its group; what has left the group by setsid then
-// lives on. Work handed to a daemon (cron, at, systemd-run, docker) was never ours.
-// Elsewhere than on Linux only the command's process group is killed.
+// A process that runs as another user (setuid, sudo) may not be killed by us: it is left
+// behind, and nobody waits for it. If the supervisor itself is killed by SIGKILL, the
+// command dies with it, and Run, or nobody if that has gone, too, kills the rest of its
+// group; what has left the group by setsid then lives on. Work handed to a daemon (cron,
+// at, systemd-run, docker) was never ours. Elsewhere than on Linux only the command's
+// process group is killed.
 package process

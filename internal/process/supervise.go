@@ -4,6 +4,7 @@ package process
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -130,7 +131,9 @@ func (f *family) wait() report {
 		case <-grace:
 			kill = time.Tick(again)
 		case <-kill:
-			f.signal(syscall.SIGKILL)
+			if !f.signal(syscall.SIGKILL) {
+				return result // they are another user's, and may go on for ever
+			}
 		}
 	}
 }
@@ -142,16 +145,21 @@ func exit(s syscall.WaitStatus) (code, sig int) {
 	return s.ExitStatus(), 0
 }
 
-// signal sends a signal to all that are left.
-func (f *family) signal(s syscall.Signal) {
+// signal sends a signal to all that are left. It reports false if none of them is to be had:
+// all are another user's.
+func (f *family) signal(s syscall.Signal) bool {
 	all, err := descendants()
 	if err != nil {
 		_ = syscall.Kill(-f.command, s)
-		return
+		return true
 	}
+	refused := 0
 	for _, pid := range all {
-		_ = syscall.Kill(pid, s) // it may have gone just now, or be another user's
+		if errors.Is(syscall.Kill(pid, s), syscall.EPERM) { // otherwise it may have gone just now
+			refused++
+		}
 	}
+	return refused == 0 || refused < len(all)
 }
 
 // reap waits for children, ours or adopted, until there are none.
