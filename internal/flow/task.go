@@ -113,6 +113,7 @@ type Judged struct {
 	Result  *Result
 	Verdict Verdict
 	Status  Status    // of the task now, where the result was recorded
+	Held    bool      // it would be run again, but for somebody who holds it
 	RunNext time.Time // when it is run again, where that is not at once; zero: it is, or is not
 }
 

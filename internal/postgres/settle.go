@@ -73,9 +73,9 @@ WITH given AS MATERIALIZED (
            error        = nullif(h.error, '')
     FROM   held h
     WHERE  t.task_flow_id = h.flow AND t.task_exec_seq = h.seq
-    RETURNING t.task_flow_id, t.task_exec_seq, t.exec_status, t.run_after
+    RETURNING t.task_flow_id, t.task_exec_seq, t.exec_status, t.run_after, t.reason
 )
-SELECT g.flow, g.seq, s.exec_status, s.run_after
+SELECT g.flow, g.seq, s.exec_status, s.run_after, s.reason IS NOT DISTINCT FROM 'held' AS held
 FROM   given g
 LEFT   JOIN settled s ON s.task_flow_id = g.flow AND s.task_exec_seq = g.seq`
 
@@ -84,6 +84,7 @@ type settledRow struct {
 	Seq      int        `db:"seq"`
 	Status   *int16     `db:"exec_status"` // nil: the fence did not hold
 	RunAfter *time.Time `db:"run_after"`
+	Held     bool       `db:"held"`
 }
 
 // settle records attempts that did not finish their tasks; results are sorted by key.
@@ -200,7 +201,7 @@ func (d *DB) readSettled(ctx context.Context, rows []settledRow, results []*flow
 			done = append(done, res)
 			continue
 		}
-		j := flow.Judged{Result: res, Verdict: flow.VerdictRecorded, Status: flow.Status(*r.Status)}
+		j := flow.Judged{Result: res, Verdict: flow.VerdictRecorded, Status: flow.Status(*r.Status), Held: r.Held}
 		if r.RunAfter != nil {
 			j.RunNext = *r.RunAfter
 		} else if j.Status == flow.Waiting {

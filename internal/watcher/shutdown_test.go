@@ -3,6 +3,7 @@ package watcher
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,6 +82,29 @@ func TestDeadline(t *testing.T) {
 		}
 		require.Len(t, w.logs.with("the time for running tasks is over: cancelled, to be run elsewhere"), 1)
 	})
+}
+
+// What is handed back although somebody holds it has not failed, and nobody is to be woken
+// up for it; nor for what would be tried again.
+func TestHeldIsNoFailure(t *testing.T) {
+	t.Parallel()
+	log := &logs{}
+	w, err := New(Config{Workers: 1, PollInterval: time.Second}, &fakeStore{}, taking(0), slog.New(log))
+	require.NoError(t, err)
+	for _, outcome := range []flow.Outcome{flow.OutcomeHandedBack, flow.OutcomeTimeout} {
+		w.logVerdict(flow.Judged{
+			Result:  &flow.Result{Task: newTask(1, "c"), Outcome: outcome, Error: "it was stopped"},
+			Verdict: flow.VerdictRecorded, Status: flow.Suspended, Held: true,
+		})
+	}
+	require.Empty(t, log.with("task suspended"))
+	for text, level := range map[string]slog.Level{
+		"task handed back": slog.LevelInfo, "attempt failed: the task will be tried again": slog.LevelWarn,
+	} {
+		line := log.only(t, text)
+		require.Equal(t, level, line.level)
+		require.Equal(t, true, line.attrs["held"])
+	}
 }
 
 // A program that finished although it was cancelled has finished.

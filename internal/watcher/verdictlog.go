@@ -24,24 +24,27 @@ func (w *Watcher) logVerdict(j flow.Judged) {
 	case r.Outcome == flow.OutcomePaused && r.Pause.Ask:
 		w.log.Info("task asks a person", attrs(r.Task, "took", took, "message", r.Pause.Why)...)
 	case r.Outcome == flow.OutcomePaused:
-		w.log.Info("task paused", attrs(r.Task, append([]any{"took", took, "why", r.Pause.Why}, runAfter(j)...)...)...)
-	case j.Status == flow.Suspended:
+		w.log.Info("task paused", attrs(r.Task, append([]any{"took", took, "why", r.Pause.Why}, next(j)...)...)...)
+	case j.Status == flow.Suspended && !j.Held:
 		reason := string(r.Outcome)
 		if r.Outcome == flow.OutcomeHandedBack {
 			reason = string(flow.ReasonLost)
 		}
 		w.log.Error("task suspended", attrs(r.Task, "took", took, "reason", reason, "error", r.Error)...)
 	case r.Outcome == flow.OutcomeHandedBack, r.Outcome == flow.OutcomeNotStarted:
-		w.log.Info("task handed back", attrs(r.Task, "took", took)...)
+		w.log.Info("task handed back", attrs(r.Task, append([]any{"took", took}, next(j)...)...)...)
 	default:
 		w.log.Warn("attempt failed: the task will be tried again", attrs(r.Task,
-			append([]any{"took", took, "reason", r.Outcome, "error", r.Error}, runAfter(j)...)...)...)
+			append([]any{"took", took, "reason", r.Outcome, "error", r.Error}, next(j)...)...)...)
 	}
 }
 
-// runAfter says when a task is run again, unless that is at once.
-func runAfter(j flow.Judged) []any {
-	if j.RunNext.IsZero() {
+// next says when a task is run again, unless that is at once.
+func next(j flow.Judged) []any {
+	switch {
+	case j.Held:
+		return []any{"held", true}
+	case j.RunNext.IsZero():
 		return nil
 	}
 	return []any{"run_after", j.RunNext}
