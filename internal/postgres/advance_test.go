@@ -282,7 +282,7 @@ func TestAdvance_AFencedWatcherClaimsNothing(t *testing.T) {
 		},
 		"that left": func() string {
 			watcher := join(t, w, programs...)
-			require.NoError(t, w.Leave(t.Context(), watcher))
+			require.NoError(t, w.Leave(t.Context(), watcher, false))
 			return watcher
 		},
 	} {

@@ -43,30 +43,28 @@ func (d *DB) Drain(ctx context.Context, watcher string) error {
 	return translate("drain", d.beat.selectAll(ctx, &rows, drainSQL, watcher))
 }
 
-// leaveSQL ends the lease of a watcher that leaves tasks behind: its row goes when they
-// were rescued. It reads the whole table, once in a watcher's life.
 const leaveSQL = `
 -- flower: leave
-WITH left_behind AS MATERIALIZED (
-    SELECT EXISTS (SELECT FROM kr_task_stat WHERE exec_status = 1 AND watcher_id = $1::uuid) AS owns
-), ended AS (
-    UPDATE kr_watcher SET lease_until = clock_timestamp(), draining = true
-    WHERE  watcher_id = $1::uuid AND (SELECT owns FROM left_behind)
-    RETURNING watcher_id
-), gone AS (
-    DELETE FROM kr_watcher
-    WHERE  watcher_id = $1::uuid AND NOT (SELECT owns FROM left_behind)
-    RETURNING watcher_id
-)
-SELECT watcher_id::text FROM ended UNION ALL SELECT watcher_id::text FROM gone`
+DELETE FROM kr_watcher WHERE watcher_id = $1::uuid`
 
-// Leave says that a watcher has ended. What it still owns is rescued with the next
-// heartbeat of another one. It returns when ctx ends.
-func (d *DB) Leave(ctx context.Context, watcher string) error {
+// leaveBehindSQL ends the lease of a watcher that leaves tasks behind: its row goes when they
+// were rescued.
+const leaveBehindSQL = `
+-- flower: leave tasks behind
+UPDATE kr_watcher SET lease_until = clock_timestamp(), draining = true WHERE watcher_id = $1::uuid`
+
+// Leave says that a watcher has ended. What it leaves behind is rescued with the next
+// heartbeat of another one. (Who leaves something behind without saying so leaves it to the
+// sweep.) It returns when ctx ends.
+func (d *DB) Leave(ctx context.Context, watcher string, behind bool) error {
+	leave := leaveSQL
+	if behind {
+		leave = leaveBehindSQL
+	}
 	err := bounded(ctx, func() error {
 		d.writeTally(ctx, true)
-		return d.inSlowTx(ctx, func(tx *sqlx.Tx) error {
-			_, err := tx.ExecContext(ctx, leaveSQL, watcher)
+		return d.inTx(ctx, func(tx *sqlx.Tx) error {
+			_, err := tx.ExecContext(ctx, leave, watcher)
 			return err
 		})
 	})

@@ -69,12 +69,12 @@ func TestLease_AWatchersLife(t *testing.T) {
 	beat(t, w, id)
 	require.True(t, value[bool](t, w, `SELECT draining FROM kr_watcher WHERE watcher_id = $1`, id), "a heartbeat does not undo it")
 
-	require.NoError(t, w.Leave(t.Context(), id))
+	require.NoError(t, w.Leave(t.Context(), id, false))
 	require.Equal(t, 1, watchers(t, w))
 	_, err := w.Beat(t.Context(), id, nil)
 	require.ErrorIs(t, err, flow.ErrFenced, "and does not bring it back")
 	require.Equal(t, 1, watchers(t, w))
-	require.NoError(t, w.Leave(t.Context(), id), "safe to repeat")
+	require.NoError(t, w.Leave(t.Context(), id, false), "safe to repeat")
 	require.NoError(t, w.Drain(t.Context(), id), "of nobody")
 }
 
@@ -296,7 +296,7 @@ func TestLease_LeavingTasksBehind(t *testing.T) {
 	register(t, w, def())
 	leaving := join(t, w, programs...)
 	task := claimAs(t, w, leaving, 1)[0]
-	require.NoError(t, w.Leave(t.Context(), leaving))
+	require.NoError(t, w.Leave(t.Context(), leaving, true))
 	stable(t, w, w.watcher)
 	require.True(t, beat(t, w, w.watcher).Rescue)
 	require.Equal(t, []flow.Rescued{{Key: task.TaskKey, Watcher: leaving, Status: flow.Waiting}}, rescueAll(t, w))

@@ -73,7 +73,7 @@ func calls(w *world, id flow.ID) map[string]call {
 		"Join": {true, func(ctx context.Context, d *DB) error {
 			return d.Join(ctx, flow.Watcher{ID: newID(), Programs: programs})
 		}},
-		"Leave":   {true, func(ctx context.Context, d *DB) error { return d.Leave(ctx, newID()) }},
+		"Leave":   {true, func(ctx context.Context, d *DB) error { return d.Leave(ctx, newID(), false) }},
 		"Migrate": {true, func(ctx context.Context, d *DB) error { return translate("migrate", d.migrate(ctx, migrations.Up)) }},
 		"Owned": {true, func(ctx context.Context, d *DB) error {
 			_, err := d.Owned(ctx, w.watcher, []string{newID()})

@@ -146,7 +146,7 @@ type DB struct {
 const (
 	poolConns   = 8
 	readConns   = 6
-	slowConns   = 4 // sweep, check, rescue, leave: none is to wait for another
+	slowConns   = 4 // sweep, check, rescue, what claims have got: none is to wait for another
 	engineLanes = 2
 	writerLanes = 4
 )

@@ -348,9 +348,9 @@ func (w *world) leave() {
 		m.draining = true
 	}
 	w.claim(w.results(), w.newClaim(id, 2))
-	require.NoError(w, w.engine.Leave(w.Context(), id))
+	owns := len(w.model.where(func(_ flow.TaskKey, t *task) bool { return t.status == flow.Running && t.watcher == id })) > 0
+	require.NoError(w, w.engine.Leave(w.Context(), id, owns))
 	if m := w.model.watchers[id]; m != nil {
-		owns := len(w.model.where(func(_ flow.TaskKey, t *task) bool { return t.status == flow.Running && t.watcher == id })) > 0
 		if owns {
 			m.expired, m.draining = true, true
 		} else {

@@ -25,7 +25,7 @@ type engine interface {
 	Beat(ctx context.Context, watcher string, running []flow.Task) (flow.Pulse, error)
 	Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error)
 	Drain(ctx context.Context, watcher string) error
-	Leave(ctx context.Context, watcher string) error
+	Leave(ctx context.Context, watcher string, behind bool) error
 	Promote(ctx context.Context) (int, time.Duration, error)
 	Strangers(ctx context.Context, programs []string) ([]string, error)
 	Refuse(ctx context.Context, program, text string) ([]flow.TaskKey, error)

@@ -44,7 +44,7 @@ type fakeStore struct {
 	beat      func(watcher string, running []flow.Task) (flow.Pulse, error)
 	rescue    func(watcher string) ([]flow.Rescued, error)
 	drain     func(ctx context.Context, watcher string) error
-	leave     func(watcher string) error
+	leave     func(watcher string, behind bool) error
 	promote   func() (int, time.Duration, error)
 	strangers func(programs []string) ([]string, error)
 	refuse    func(program, text string) ([]flow.TaskKey, error)
@@ -132,11 +132,11 @@ func (f *fakeStore) Drain(ctx context.Context, watcher string) error {
 	return f.drain(ctx, watcher)
 }
 
-func (f *fakeStore) Leave(_ context.Context, watcher string) error {
+func (f *fakeStore) Leave(_ context.Context, watcher string, behind bool) error {
 	if f.leave == nil {
 		return nil
 	}
-	return f.leave(watcher)
+	return f.leave(watcher, behind)
 }
 
 func (f *fakeStore) Promote(context.Context) (int, time.Duration, error) {

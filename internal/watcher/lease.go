@@ -189,11 +189,13 @@ func (l *lease) drain(stop, live context.Context) {
 	}
 }
 
-// leave says that this watcher has ended, so that others take what is left at once.
-func (l *lease) leave() error {
+// leave says that this watcher has ended, so that others take what is left at once. It says
+// whether there may be something: to look would be to read the whole table, which may take
+// longer than anybody waits for the end.
+func (l *lease) leave(behind bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
 	defer cancel()
-	return l.w.store.Leave(ctx, l.id())
+	return l.w.store.Leave(ctx, l.id(), behind)
 }
 
 func logRescued(log *slog.Logger, rescued []flow.Rescued) {

@@ -25,8 +25,10 @@ func TestDrains(t *testing.T) {
 				drained <- watcher
 				return nil
 			},
-			leave: func(watcher string) error {
-				left <- watcher
+			leave: func(watcher string, behind bool) error {
+				if !behind {
+					left <- watcher
+				}
 				return nil
 			},
 		}
@@ -171,7 +173,7 @@ func TestEndsWithoutTheStore(t *testing.T) {
 					beat:    func(string, []flow.Task) (flow.Pulse, error) { return flow.Pulse{}, call() },
 					drain:   func(context.Context, string) error { return call() },
 					promote: func() (int, time.Duration, error) { return 0, 0, call() },
-					leave:   func(string) error { return call() },
+					leave:   func(string, bool) error { return call() },
 				}, taking(time.Second))
 				pass(500 * time.Millisecond)
 				away.set(true)
@@ -193,8 +195,8 @@ func TestEndsWithoutTheProgram(t *testing.T) {
 		q := newQueue(t, 2, 2)
 		var left value[bool]
 		free := make(chan struct{})
-		w := start(t, &fakeStore{advance: q.advance, leave: func(string) error {
-			left.set(true)
+		w := start(t, &fakeStore{advance: q.advance, leave: func(_ string, behind bool) error {
+			left.set(behind)
 			return nil
 		}}, fakePrograms(func(ctx context.Context, task flow.Task) (json.RawMessage, error) {
 			if task.Seq == 1 {
@@ -215,6 +217,30 @@ func TestEndsWithoutTheProgram(t *testing.T) {
 		require.True(t, left.get(), "others are told that there is something to rescue")
 		close(free)
 		synctest.Wait()
+	})
+}
+
+// A claim without an answer may have got what nobody has looked for yet.
+func TestLeavesInDoubt(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var claimed, left value[bool]
+		w := start(t, &fakeStore{
+			advance: func(results []*flow.Result, _ flow.Claim) (flow.Advanced, error) {
+				if claimed.get() {
+					return record(results), nil
+				}
+				claimed.set(true)
+				return flow.Advanced{}, errAway
+			},
+			leave: func(_ string, behind bool) error {
+				left.set(behind)
+				return nil
+			},
+		}, taking(0))
+		pass(100 * time.Millisecond)
+		w.stop()
+		require.NoError(t, w.ended(t))
+		require.True(t, left.get(), "others are told that there may be something to rescue")
 	})
 }
 
@@ -242,7 +268,7 @@ func TestDrainEndsWithTheWatcher(t *testing.T) {
 			<-ctx.Done()
 			defer drains.set(false)
 			return ctx.Err()
-		}, leave: func(string) error {
+		}, leave: func(string, bool) error {
 			left.set(true)
 			return nil
 		}}, taking(0))

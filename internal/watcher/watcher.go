@@ -64,7 +64,8 @@ type Leases interface {
 	Beat(ctx context.Context, watcher string, running []flow.Task) (flow.Pulse, error)
 	Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error)
 	Drain(ctx context.Context, watcher string) error
-	Leave(ctx context.Context, watcher string) error
+	// Leave ends the lease. behind: there may be tasks that others are to rescue.
+	Leave(ctx context.Context, watcher string, behind bool) error
 }
 
 // Upkeep is what any watcher may do for all of them.
@@ -218,11 +219,12 @@ func (w *Watcher) Run(ctx context.Context) error {
 
 	w.log.Info("watching task...", "component", "watcher", "watcher", w.lease.id(), "workers", w.cfg.Workers,
 		"poll_interval", w.cfg.PollInterval, "programs", w.programs.Names())
-	err := newDispatcher(w).run(ctx)
+	d := newDispatcher(w)
+	err := d.run(ctx)
 
 	end()
 	background.Wait()
-	return errors.Join(err, w.lease.leave())
+	return errors.Join(err, w.lease.leave(err != nil || len(d.doubts.claims) > 0))
 }
 
 // Pulse returns how many workers there are, how many of them run a task, and when the last
