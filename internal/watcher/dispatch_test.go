@@ -375,6 +375,37 @@ func TestLostAnswerIsFoundHoweverLongThatTakes(t *testing.T) {
 	})
 }
 
+// … unless others have declared it dead meanwhile, and may run them.
+func TestLostAnswerOfAFormerID(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var claim, dead value[string]
+		w := start(t, &fakeStore{
+			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+				if claim.get() == "" {
+					claim.set(c.ID)
+					return flow.Advanced{}, errAway
+				}
+				return record(results), nil
+			},
+			beat: func(watcher string, _ []flow.Task) (flow.Pulse, error) {
+				if watcher == dead.get() {
+					return flow.Pulse{}, flow.ErrFenced
+				}
+				return flow.Pulse{}, nil
+			},
+			owned: func(string, []string) ([]flow.Task, error) {
+				owned := []flow.Task{newTask(1, claim.get())} // as it was when this was asked
+				time.Sleep(30 * time.Second)
+				return owned, nil
+			},
+		}, taking(time.Second))
+		pass(5 * time.Second)
+		dead.set(w.lease.id())
+		pass(5 * time.Minute)
+		require.Empty(t, w.logs.with("task started"))
+	})
+}
+
 // What keeps it from finding them is told.
 func TestLostAnswerThatCannotBeAskedFor(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

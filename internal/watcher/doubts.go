@@ -26,9 +26,10 @@ type doubts struct {
 
 // found is what the database says of claims in doubt.
 type found struct {
-	tasks []flow.Task
-	asked time.Time
-	err   error
+	watcher string
+	tasks   []flow.Task
+	asked   time.Time
+	err     error
 }
 
 type doubt struct {
@@ -74,18 +75,20 @@ func (d *doubts) ask() {
 		// The store's own limits end a call. It reads a whole table, which may take long just
 		// after an outage, and there is nobody else who would find the tasks.
 		tasks, err := d.w.store.Owned(context.Background(), watcher, ids)
-		d.found <- found{tasks, now, err}
+		d.found <- found{watcher, tasks, now, err}
 	}()
 }
 
 // settle takes an answer, and returns the tasks that nobody has taken care of. An answer
 // is old when it comes: a task that it has may have run to its end meanwhile, and must
-// not be run again. Claims that were asked for late enough are in doubt no more.
+// not be run again, nor what others have taken over since. Claims that were asked for late
+// enough are in doubt no more.
 func (d *doubts) settle(f found) []flow.Task {
 	d.asking = false
+	ours := f.watcher == d.w.lease.id()
 	var fresh []flow.Task
 	for _, t := range f.tasks {
-		if key := keyOf(t); !d.taken[key] {
+		if key := keyOf(t); ours && !d.taken[key] {
 			d.taken[key] = true
 			fresh = append(fresh, t)
 		}
