@@ -100,6 +100,6 @@ func TestEachPool(t *testing.T) {
 		require.NotEmpty(t, name)
 		all, connections = all+1, connections+open
 	})
-	require.Equal(t, 6, all)
+	require.Equal(t, 7, all)
 	require.Positive(t, connections)
 }
