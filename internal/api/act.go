@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +29,22 @@ var actionTexts = map[flow.ActionKind]string{
 	flow.ActionFinish:  "It was done by hand: what depends on it can go.",
 }
 
-// rerunTaskText says it of a rerun whose path names the task.
-const rerunTaskText = "`from` (the usual scope): the task and everything after it, finished or not. `only`: the task alone. " +
-	"A running task in the scope is refused: nothing changes."
+// taskTexts say it of an action whose path names the task, and bulkTexts of one on many flows,
+// where that is something else.
+var (
+	taskTexts = map[flow.ActionKind]string{
+		flow.ActionRerun: "`from` (the usual scope): the task and everything after it, finished or not. `only`: the task alone. " +
+			"A running task in the scope is refused: nothing changes.",
+		flow.ActionCancel: "Stops the task if it runs, and suspends it if it waits. A rerun takes it up again.",
+		flow.ActionHold:   "Suspends the task if it waits. If it runs it may come to its end, and is held where it would be tried again.",
+	}
+	bulkTexts = map[flow.ActionKind]string{
+		flow.ActionRerun: "`failed` (the usual scope): of a filter the failed tasks that it finds, of named flows all that is suspended and not held. " +
+			"`all`: every task.",
+		flow.ActionSkip:   "What failed counts as done without having run: what depends on it can go.",
+		flow.ActionFinish: "What failed was done by hand: what depends on it can go.",
+	}
+)
 
 // actionWords are its summaries, of whatever it is for.
 var actionWords = map[flow.ActionKind]string{
@@ -38,21 +52,22 @@ var actionWords = map[flow.ActionKind]string{
 	flow.ActionApprove: "Approve %s", flow.ActionSkip: "Skip %s", flow.ActionFinish: "Mark %s as finished",
 }
 
-// acting makes an operation of an action.
-func acting(kind flow.ActionKind, id, path, what string) operation {
+// acting makes an operation of an action. texts say what it does, where that is something
+// else than to a flow.
+func acting(kind flow.ActionKind, id, path, what string, texts map[flow.ActionKind]string) operation {
 	return operation{
 		id: id, method: http.MethodPost, path: path, tag: tagAct, need: access.Operator, formats: asText, takesKey: true,
 		summary: fmt.Sprintf(actionWords[kind], what),
-		text: actionTexts[kind] + " `dryRun` answers exactly as the real call would, and changes nothing; give its `plan`, or the number " +
+		text: cmp.Or(texts[kind], actionTexts[kind]) + " `dryRun` answers exactly as the real call would, and changes nothing; give its `plan`, or the number " +
 			"of tasks as `expect`, to be refused (plan-changed) if something has changed since.",
 	}
 }
 
 func (a *API) addActions() {
 	const flows, task = "/flows/{taskFlowId}/", "/flows/{taskFlowId}/tasks/{taskExecSeq}/"
-	add(a, acting(flow.ActionRerun, "rerun-flow", flows+"rerun", "a flow or a part of it"), a.rerunFlow)
+	add(a, acting(flow.ActionRerun, "rerun-flow", flows+"rerun", "a flow or a part of it", nil), a.rerunFlow)
 	for _, kind := range []flow.ActionKind{flow.ActionCancel, flow.ActionHold, flow.ActionResume} {
-		add(a, acting(kind, string(kind)+"-flow", flows+string(kind), "a flow"), func(ctx context.Context, in *struct {
+		add(a, acting(kind, string(kind)+"-flow", flows+string(kind), "a flow", nil), func(ctx context.Context, in *struct {
 			FlowPath
 			Body *Terms
 		},
@@ -60,11 +75,9 @@ func (a *API) addActions() {
 			return a.act(ctx, kind, in.FlowPath, 0, orZero(in.Body).terms(), nil)
 		})
 	}
-	again := acting(flow.ActionRerun, "rerun-task", task+"rerun", "a task and what comes after it")
-	again.text = strings.Replace(again.text, actionTexts[flow.ActionRerun], rerunTaskText, 1)
-	add(a, again, a.rerunTask)
+	add(a, acting(flow.ActionRerun, "rerun-task", task+"rerun", "a task and what comes after it", taskTexts), a.rerunTask)
 	for _, kind := range []flow.ActionKind{flow.ActionCancel, flow.ActionHold, flow.ActionResume, flow.ActionApprove, flow.ActionSkip} {
-		add(a, acting(kind, string(kind)+"-task", task+string(kind), "a task"), func(ctx context.Context, in *struct {
+		add(a, acting(kind, string(kind)+"-task", task+string(kind), "a task", taskTexts), func(ctx context.Context, in *struct {
 			TaskPath
 			Body *Terms
 		},
@@ -72,7 +85,7 @@ func (a *API) addActions() {
 			return a.actOnTask(ctx, kind, in.TaskPath, orZero(in.Body).terms(), nil)
 		})
 	}
-	add(a, acting(flow.ActionFinish, "finish-task", task+"finish", "a task"), func(ctx context.Context, in *struct {
+	add(a, acting(flow.ActionFinish, "finish-task", task+"finish", "a task", taskTexts), func(ctx context.Context, in *struct {
 		TaskPath
 		Body *finishBody
 	},

@@ -17,7 +17,7 @@ func (a *API) addBulk() {
 	for _, kind := range []flow.ActionKind{
 		flow.ActionRerun, flow.ActionCancel, flow.ActionHold, flow.ActionResume, flow.ActionSkip, flow.ActionFinish,
 	} {
-		o := acting(kind, "bulk-"+string(kind), "/bulk/"+string(kind), "many flows")
+		o := acting(kind, "bulk-"+string(kind), "/bulk/"+string(kind), "many flows", bulkTexts)
 		o.text = "By `filter` or by `taskFlowIds`. " + o.text + " `expect` counts tasks here, too, and is required unless `dryRun`. " +
 			"Everything in one transaction; a flow of which a task is in the way is left alone and reported."
 		add(a, o, func(ctx context.Context, in *struct{ Body bulkBody }) (BulkEffect, error) {
