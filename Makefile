@@ -80,7 +80,7 @@ psql: ## psql on DATABASE_URL, else the database of run, else of up
 	@if [ -n "$$DATABASE_URL" ]; then psql "$$DATABASE_URL"; \
 	elif [ -f .flower/database-url ]; then psql "$$(cat .flower/database-url)"; \
 	elif $(COMPOSE) exec -T db true </dev/null >/dev/null 2>&1; then $(COMPOSE) exec $$([ -t 0 ] || echo -T) db psql -U flower flower; \
-	else echo 'Nothing runs here: start make run or make up first.' >&2; exit 1; fi
+	else echo 'Nothing runs here: start make run or make up first, or say DATABASE_URL=… make psql.' >&2; exit 1; fi
 
 .PHONY: cover
 cover: ## how much the tests reach; details by go tool cover -html=coverage.out
