@@ -76,6 +76,15 @@ func TestState(t *testing.T) {
 		}
 		require.NotContains(t, text, "an-id")
 		require.Contains(t, text, "go_goroutines")
+		readme, err := os.ReadFile("../../README.md")
+		require.NoError(t, err)
+		_, alerts, _ := strings.Cut(string(readme), "\nWorth an alert are")
+		alerts, _, _ = strings.Cut(alerts, "\n\n")
+		named := regexp.MustCompile(`flower_[a-z_]+`).FindAllString(alerts, -1)
+		require.Len(t, named, 5, "what README.md names")
+		for _, name := range named {
+			require.Contains(t, text, "\n"+name)
+		}
 
 		// However often somebody asks, the database is asked each half minute.
 		for range 10 {
