@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -89,6 +90,17 @@ func TestCensus_ReadsNoWholeTable(t *testing.T) {
 	require.NoError(t, w.psql.Get(&row, censusSQL, flow.MaxCensus))
 	require.JSONEq(t, `{"running":0,"failed":0,"held":100,"cancelled":0,"queued":0}`, row.Flows)
 	require.JSONEq(t, `{"held":100}`, row.Suspended)
+}
+
+// Who sizes max_connections goes by what README.md says. A watcher also listens.
+func TestPools_AreWhatTheReadmeSays(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	const beat, logs, listener = 1, 1, 1
+	register := poolConns + readConns + slowConns + writerLanes + beat
+	watcher := register + engineLanes + logs + listener
+	require.Contains(t, string(readme), fmt.Sprintf("a watcher takes up to %d, `register` up to %d,", watcher, register))
 }
 
 func TestEachPool(t *testing.T) {
