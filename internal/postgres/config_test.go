@@ -267,6 +267,7 @@ func TestAdvise(t *testing.T) {
 		{Config{URL: "postgres://u:wrong@h/n"}, password, "authentication failed"},
 		{Config{}, standby, "name the primary"},
 		{Config{}, &pq.Error{Code: pqerror.ReadOnlySQLTransaction}, "name the primary"},
+		{Config{}, &pq.Error{Code: pqerror.InsufficientPrivilege, Message: "permission denied for schema public"}, "must own the database"},
 		{Config{}, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, "ulimit -n"},
 		{Config{}, errors.New("other"), "other"},
 	} {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"syscall"
 	"time"
 
@@ -105,6 +106,9 @@ func (d *DB) advise(err error) error {
 			"name the primary, or all of them, as in -database-url 'host=db1,db2 dbname=flower'", err)
 	case pq.As(err, pqerror.InvalidPassword) != nil && !d.cfg.hasPassword():
 		return fmt.Errorf("%w: none was given, by DB_PASS_FILE or DB_PASS", err)
+	case pq.As(err, pqerror.InsufficientPrivilege) != nil && strings.Contains(err.Error(), "denied for schema"): // since PostgreSQL 15
+		return fmt.Errorf("%w: who makes the tables must own the database (ALTER DATABASE … OWNER TO …), "+
+			"or be a member of flower_owner where there are roles", err)
 	case errors.Is(err, syscall.EMFILE):
 		return fmt.Errorf("%w: let this process have more of them (ulimit -n, LimitNOFILE), some 64 and what its tasks need", err)
 	}
