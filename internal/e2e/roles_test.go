@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"syscall"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
 // loginAs makes a login of this test alone that has a role, and returns the database's
@@ -47,8 +50,18 @@ func TestRoles_SecI1_EverybodyHasWhatTheyNeed(t *testing.T) {
 	admin, operator := people("flower_admin"), people("flower_operator")
 
 	closed := make(gate)
-	p := newPeer(t, closed.wait)
+	var calls asked
+	p := newPeer(t, func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/jobs" {
+			closed.wait(rw, r)
+			return
+		}
+		calls.add(r)
+		rw.WriteHeader(http.StatusAccepted)
+	})
 	w.define("slow", p.calling("/slow"))
+	w.define("later", task{program: "HTTPRequest", parameters: `{"url": "` + p.URL + `/jobs", "callback": true}`})
+	w.define("whole", task{program: "Flow", parameters: `{"workflow": "wrong"}`})
 	w.define("wrong", task{program: "EchoParamTimeSleep", parameters: `{"SLEEP_TIME_SECOND": 5}`, timeout: "100 ms", attempts: 2}, task{program: "NoOp"})
 	_, err := admin.ExecContext(t.Context(), `INSERT INTO ms_workflow (task_id, max_running_flows, max_running_tasks) VALUES ('sample', 1, 1)`)
 	require.NoError(t, err)
@@ -76,13 +89,26 @@ func TestRoles_SecI1_EverybodyHasWhatTheyNeed(t *testing.T) {
 	}
 	w.await(wrong, "9 3")
 	first.signal(syscall.SIGKILL)
-	second := run(w.T, "watcher", asWatcher, "-poll-interval", "1s")
+	second := run(w.T, "watcher", asWatcher, "-poll-interval", "1s", "-callback-url", s.url)
 	second.await("watching task...")
 	close(closed)
 	w.awaitFor(time.Minute, slow, "3")
 	for _, flow := range samples {
 		w.awaitFor(time.Minute, flow, "3 3 3")
 	}
+
+	// A result that comes later; and a task that has a flow, which runs again with it.
+	later, whole := s.post("later"), s.post("whole")
+	w.pausedUntil(later, 1)
+	requireAnswer(t, calls.all()[0], `7`, http.StatusAccepted, "")
+	w.await(later, "3")
+	w.await(whole, "2")
+	_, err = operator.ExecContext(t.Context(), `SELECT flower_rerun($1)`, whole)
+	require.NoError(t, err)
+	pgtest.Eventually(w.T, soon, "the flow has run again, and failed again", func() bool {
+		r := w.rows(whole)[0]
+		return r.Status == 2 && r.Attempt == 4
+	})
 	w.sound()
 
 	for _, p := range []*process{s.process, first, second} {

@@ -110,9 +110,11 @@ BEGIN
 
     -- What the two programs call.
     FOR one IN SELECT p.oid::regprocedure AS what, g.who FROM (VALUES
-                   ('flower_act', 'flower_operator'), ('flower_lock_tasks', 'flower_operator'), ('flower_register', 'flower_operator'),
+                   ('flower_act', 'flower_operator, flower_watcher'), ('flower_lock_tasks', 'flower_operator'), ('flower_register', 'flower_operator'),
                    ('flower_admit', 'flower_register, flower_watcher'), ('flower_version', 'flower_admin, flower_register, flower_watcher'),
-                   ('flower_recount', 'flower_watcher')) AS g(name, who)
+                   ('flower_recount', 'flower_watcher'),
+                   -- a task of the program Flow that runs again runs again what failed in its flow
+                   ('flower_rerun', 'flower_watcher'), ('flower_operate', 'flower_watcher'), ('flower_because', 'flower_watcher')) AS g(name, who)
                JOIN pg_proc p ON p.pronamespace = here::regnamespace AND p.proname = g.name
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', one.what, one.who);
@@ -126,7 +128,7 @@ BEGIN
             ('flower_admin', 'ms_workflow_version', 'DELETE'),  -- the last one stays
 
             ('flower_register', 'kr_flow', 'INSERT, UPDATE (replayed_ts)'),
-            ('flower_register', 'kr_task_stat', 'INSERT'),
+            ('flower_register', 'kr_task_stat', 'INSERT, UPDATE (pause)'),  -- a callback leaves its answer there
             ('flower_register', 'kr_ready', 'INSERT'),
             ('flower_register', 'kr_request', 'INSERT, UPDATE, DELETE'),
 
