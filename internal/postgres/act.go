@@ -249,10 +249,12 @@ UPDATE kr_request SET replayed_ts = clock_timestamp()
 WHERE  actor = coalesce(nullif($1, ''), session_user) AND idempotency_key = $2
 RETURNING request, answer::text AS answer`
 
-// forgetSQL keeps the table small.
+// forgetSQL keeps the table small. It leaves alone what somebody else is deleting, in a
+// transaction that may take a minute: no action is to wait for another one for that.
 const forgetSQL = `
 -- flower: forget requests
-DELETE FROM kr_request WHERE request_ts < now() - interval '7 days'`
+DELETE FROM kr_request
+WHERE  ctid = ANY (ARRAY(SELECT ctid FROM kr_request WHERE request_ts < now() - interval '7 days' FOR UPDATE SKIP LOCKED))`
 
 // remember notes a request that has a key. If it was there before, the answer is what it
 // was then. Of two at once, the second waits for the first.

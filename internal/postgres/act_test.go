@@ -466,6 +466,18 @@ func TestAct_Key(t *testing.T) {
 	require.Equal(t, "k2 k3", value[string](t, w, `SELECT string_agg(idempotency_key, ' ' ORDER BY 1) FROM kr_request WHERE actor = 'alice'`))
 }
 
+// What one request forgets, in a transaction that takes long, another does not wait for.
+func TestAct_KeyBesideAnother(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, def())
+	mustExec(t, w.psql, `INSERT INTO kr_request (actor, idempotency_key, request_ts, request) VALUES ('alice', 'old', now() - interval '8 days', '')`)
+	mustExec(t, begin(t, w), forgetSQL)
+	e, err := w.Act(t.Context(), flow.Action{Kind: flow.ActionHold, Flow: id, Terms: flow.Terms{Actor: "bob", Key: "k"}})
+	require.NoError(t, err)
+	require.Equal(t, 1, e.Changed())
+}
+
 // What the database refuses for a reason of its own keeps its words.
 func TestAct_Guard(t *testing.T) {
 	t.Parallel()
