@@ -151,6 +151,18 @@ func TestActAll_EveryAction(t *testing.T) {
 	require.Equal(t, 2, actAll(t, w, from).Changed)
 }
 
+// A flow of which all that is left asks a person is cancelled like any other.
+func TestActAll_CancelsWhatAsks(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "a", def())
+	id := registerOf(t, w, "a")
+	verdict(t, w, paused(claimOne(t, w), flow.Pause{Ask: true, Why: "go on?"}))
+	e := actAll(t, w, flow.BulkAction{Kind: flow.ActionCancel, Filter: flow.BulkFilter{WorkflowID: "a"}})
+	require.Equal(t, []flow.FlowChange{{Flow: id, Changed: 1}}, e.Flows)
+	require.Equal(t, "cancelled", value[string](t, w, `SELECT status FROM v_flow WHERE task_flow_id = $1`, string(id)))
+}
+
 // A flow in which a task is in the way is left alone, with its reason; the others are not.
 func TestActAll_Refused(t *testing.T) {
 	t.Parallel()
