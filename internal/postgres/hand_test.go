@@ -60,6 +60,24 @@ func TestInsert_AFlowFromACopyOfItsRows(t *testing.T) {
 	require.Len(t, run(t, w), 4)
 }
 
+// So does a task of a flow that is still there: what it depends on knows it again, and what
+// depends on it goes on.
+func TestInsert_ATaskFromACopyOfItsRow(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, def(), def(1), def(2))
+	for range 2 {
+		finish(t, w, claimOne(t, w))
+	}
+	mustExec(t, w.psql, `CREATE TABLE copy AS SELECT * FROM kr_task_stat WHERE task_exec_seq = 2`)
+	byHand(t, w, `DELETE FROM kr_task_stat WHERE task_exec_seq = 2`)
+	require.Empty(t, ready(t, w))
+	byHand(t, w, `INSERT INTO kr_task_stat SELECT * FROM copy`)
+	sound(t, w)
+	require.EqualValues(t, []int64{2}, look(t, w, id, 1).Dependents)
+	require.Equal(t, []int{3}, seqsOf(claim(t, w, 5)))
+}
+
 // A value that cannot be counted on, or has no end, harms nobody: it is refused.
 func TestInsert_ValuesThatCannotBe(t *testing.T) {
 	t.Parallel()

@@ -125,6 +125,12 @@ func TestEvents_OfInsertedAndDeletedTasks(t *testing.T) {
 		`old 0 delete {"flows": [3, null], "tasks": [6, null], "task_id": [["w0", "w1"], null]}`,
 		`old 3 delete {"tasks": [2, null], "task_id": ["w1", null], "exec_status": [[3, 0], null], "task_exec_seq": [[1, 2], null]}`,
 	}, got)
+	// What has finished of flows that go on is no flow that is over.
+	byHand(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status)
+		SELECT 'open ' || i / 2, i % 2 + 1, 'w', 1, 3 * (i % 2) FROM generate_series(0, 3) i`)
+	byHand(t, w, `DELETE FROM kr_task_stat WHERE task_flow_id LIKE 'open %' AND exec_status = 3`)
+	require.Equal(t, "open 0, open 1", value[string](t, w, `SELECT string_agg(task_flow_id, ', ' ORDER BY event_id) FROM kr_event
+		WHERE kind = 'delete' AND task_flow_id LIKE 'open %'`))
 	var kinds []string
 	page, err := w.Events(t.Context(), flow.EventFilter{Flow: "f", Limit: 9})
 	require.NoError(t, err)
