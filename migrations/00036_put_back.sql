@@ -145,7 +145,27 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
+-- A function with the owner's rights looks at temporary tables last. Otherwise they come
+-- before all others: whoever may log in to the database could put one of his own in the place
+-- of ours, with a trigger that then had the owner's rights.
+-- +goose StatementBegin
+DO $$
+DECLARE
+    here constant text := current_schema();
+    one  record;
+BEGIN
+    FOR one IN SELECT p.oid::regprocedure AS what FROM pg_proc p
+               WHERE p.pronamespace = here::regnamespace AND p.proname ~ '^flower_' AND p.prosecdef
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', one.what, here);
+    END LOOP;
+END $$;
+-- +goose StatementEnd
+
 -- +goose Down
+ALTER FUNCTION flower_version(varchar) SET search_path FROM CURRENT;
+ALTER FUNCTION flower_workflow_changed() SET search_path FROM CURRENT;
+ALTER FUNCTION flower_workflow_recorded() SET search_path FROM CURRENT;
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION flower_tasks_recorded() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$

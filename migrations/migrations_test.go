@@ -171,6 +171,17 @@ func TestUp_TwoAtOnce(t *testing.T) {
 	same(t, catalogue(t, pgtest.New(t)), catalogue(t, db), "as one alone makes it")
 }
 
+// Whoever may log in must not find a place before our tables for one of his own, where a
+// function has the owner's rights: temporary ones come first unless they are named last.
+func TestUp_FunctionsWithTheOwnersRightsLookAtTemporaryTablesLast(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	var fixed []bool
+	require.NoError(t, db.Select(&fixed, `SELECT ('search_path=public, pg_temp' = ANY (proconfig)) IS TRUE FROM pg_proc
+		WHERE pronamespace = 'public'::regnamespace AND prosecdef`))
+	require.Equal(t, []bool{true, true, true}, fixed)
+}
+
 // Whoever has psql alone reads what each column means.
 func TestUp_EverythingIsCommented(t *testing.T) {
 	t.Parallel()
