@@ -121,7 +121,7 @@ func differences(a, b *node, path string, except ...string) []Change {
 		}
 		field := strings.TrimPrefix(path+"."+key, ".")
 		was, is := old[key], now[key]
-		if deep(field, was, is) {
+		if deep(field, key, was, is) {
 			changes = append(changes, differences(orEmpty(was), orEmpty(is), field)...)
 			continue
 		}
@@ -140,12 +140,12 @@ func differences(a, b *node, path string, except ...string) []Change {
 }
 
 // deep: the difference is told of what is within. Parameters are always taken apart, and
-// what is in them where both have an object.
-func deep(field string, was, is *node) bool {
+// what is in them where both have an object, unless the whole of that is hidden.
+func deep(field, key string, was, is *node) bool {
 	if field == "parameters" {
 		return true
 	}
-	return was != nil && is != nil && was.kind == isObject && is.kind == isObject
+	return was != nil && is != nil && was.kind == isObject && is.kind == isObject && !flow.SecretKey(key)
 }
 
 func orEmpty(n *node) *node {

@@ -50,6 +50,26 @@ gone: deleted, 1 task
 `, b.String())
 }
 
+// What is in an object may have an innocent name, and be hidden with all of that.
+func TestDiff_HidesWhatIsWithinASecret(t *testing.T) {
+	t.Parallel()
+	of := func(parameters string) flow.Definition {
+		w := flow.Definition{Workflow: flow.Workflow{ID: "w", Tasks: []flow.TaskDefinition{task(1, "P")}}}
+		w.Tasks[0].Parameters = json.RawMessage(parameters)
+		return w
+	}
+	const before = `{"credentials": {"user": "a", "pin": "s3cret"}, "in": {"auth": {"x": {"y": "s3cret"}}}}`
+	changes, err := Diff(of(before), of(`{"credentials": {"user": "a", "pin": "an0ther"}, "in": {"auth": {"x": {"y": "an0ther"}}}}`))
+	require.NoError(t, err)
+	require.Equal(t, []Change{
+		{What: Changed, Seq: 1, Title: "P", Field: "parameters.credentials", Old: json.RawMessage(`"***"`), New: json.RawMessage(`"***"`)},
+		{What: Changed, Seq: 1, Title: "P", Field: "parameters.in.auth", Old: json.RawMessage(`"***"`), New: json.RawMessage(`"***"`)},
+	}, changes)
+	changes, err = Diff(of(before), of(before))
+	require.NoError(t, err)
+	require.Empty(t, changes)
+}
+
 func TestMasked_HidesWhatLooksLikeASecret(t *testing.T) {
 	t.Parallel()
 	w := flow.Definition{Workflow: flow.Workflow{ID: "key", Tasks: []flow.TaskDefinition{task(1, "P")}}}
