@@ -172,7 +172,8 @@ f:5:9: seq 2 is there twice: the task in line 4 has it, too
 f:9:31: task 1 depends on itself
 f:9:34: task 1 depends on 7, which does not exist
 f:13:30: dependencies form a cycle: 1 → 3 → 2 → 1`},
-		"numbers": {"taskId: a\ntasks: [{program: NoOp, parameters: {a: [1e-999], b: 1e999999999999999999999}}]\n", "\nf:2:42: the number is too large or too exact: put it in quotes"},
+		"numbers":         {"taskId: a\ntasks: [{program: NoOp, parameters: {a: [1e-999], b: 1e999999999999999999999}}]\n", "\nf:2:42: the number is too large or too exact: put it in quotes"},
+		"a hidden secret": {"taskId: a\ntasks: [{program: NoOp, parameters: {n: \"***\", key: {a: 1}, in: [{password: \"***\"}]}}]\n", "\nf:2:77: *** stands here for a secret that was not shown: put that in"},
 		"twice": {"taskId: a\ntaskId: b\n", `
 f:2:1: "taskId" is there twice`},
 		"one workflow twice": {"taskId: a\ntasks: [{program: NoOp}]\n---\ntaskId: a\ntasks: [{program: Nop}]\n", `

@@ -187,10 +187,13 @@ func hidden(key string, n *node) json.RawMessage {
 		return nil
 	}
 	if flow.SecretKey(key) && n.kind != isNull {
-		return json.RawMessage(`"***"`)
+		return text(hiddenValue).json()
 	}
 	return n.masked().json()
 }
+
+// hiddenValue is what people see of a secret.
+const hiddenValue = "***"
 
 // masked returns a copy of n in which what looks like a secret is hidden.
 func (n *node) masked() *node {
@@ -201,11 +204,30 @@ func (n *node) masked() *node {
 	for _, m := range n.members {
 		value := m.value.masked()
 		if flow.SecretKey(m.key.text) && value.kind != isNull {
-			value = text("***")
+			value = text(hiddenValue)
 		}
 		masked.members = append(masked.members, member{m.key, value})
 	}
 	return masked
+}
+
+// concealed returns the first value within n that stands for a secret which masked has hidden:
+// what was read like that, of an earlier version perhaps, must not take the secret's place.
+func (n *node) concealed() *node {
+	for _, item := range n.items {
+		if bad := item.concealed(); bad != nil {
+			return bad
+		}
+	}
+	for _, m := range n.members {
+		if flow.SecretKey(m.key.text) && m.value.kind == isString && m.value.text == hiddenValue {
+			return m.value
+		}
+		if bad := m.value.concealed(); bad != nil {
+			return bad
+		}
+	}
+	return nil
 }
 
 // WriteDiff writes what becomes of a workflow, for people: a line that says it in a word,

@@ -136,6 +136,9 @@ func (d decoder) parameters(n *node) []byte {
 	if bad := n.tooLarge(); bad != nil {
 		d.wrong(bad, "the number is too large or too exact: put it in quotes")
 	}
+	if bad := n.concealed(); bad != nil {
+		d.wrong(bad, "*** stands here for a secret that was not shown: put that in")
+	}
 	return n.json()
 }
 
