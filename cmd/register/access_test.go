@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/access"
 	"github.com/d-tsuji/flower/internal/cli"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
@@ -113,6 +114,27 @@ func TestToken_LetsItsOwnerIn(t *testing.T) {
 	require.Equal(t, http.StatusOK, asked(t, "GET", site+"/", alice))
 	require.NotContains(t, log.String(), cron)
 	require.NotContains(t, log.String(), alice)
+}
+
+// What else a browser finds at the same host, beside the base path, gets no token of ours.
+func TestLogin_ItsCookieIsForTheBasePathAlone(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	secret, line, err := access.NewToken("alice", access.Reader, time.Time{})
+	require.NoError(t, err)
+	for base, path := range map[string]string{"": "/", "/flower": "/flower"} {
+		site, _ := serving(t, map[string]string{"FLOWER_TOKENS": line, "FLOWER_BASE_PATH": base}, "-database-url", db.URL)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, site+base+"/login", strings.NewReader("token="+secret))
+		require.NoError(t, err)
+		r.Close = true
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		answer, err := http.DefaultTransport.RoundTrip(r) // which follows no redirect
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.Equal(t, http.StatusSeeOther, answer.StatusCode)
+		require.Len(t, answer.Cookies(), 1)
+		require.Equal(t, path, answer.Cookies()[0].Path)
+	}
 }
 
 func TestToken_IsPrintedOnce(t *testing.T) {
