@@ -199,6 +199,9 @@ func (a *API) editOne(ctx context.Context, terms EditTerms, e flow.DefinitionEdi
 }
 
 func (a *API) edit(ctx context.Context, terms EditTerms, e flow.DefinitionEdit) ([]EditedWorkflow, error) {
+	if v := viewOf(ctx); v.asks("dryRun") && v.query.Get("dryRun") == "" { // huma takes it for none
+		return nil, problem.InvalidFilter.Because("dryRun: must be true or false, as in dryRun=true")
+	}
 	e.Actor, e.DryRun, e.Note = access.Of(ctx).Name, terms.DryRun, terms.Note
 	edited, err := a.store.EditDefinitions(ctx, e)
 	if other, ok := errors.AsType[*flow.VersionError](err); ok {

@@ -121,6 +121,12 @@ func TestVersions_KeepWhatWas(t *testing.T) {
 	w.exec(`UPDATE ms_task_definition SET task_priority = 1 WHERE task_id = 'nightly'`)
 	require.Equal(t, "nightly: deleted, 2 tasks\n0 created, 0 changed, 1 deleted, 0 unchanged; this was a dry run: nothing was changed\n",
 		w.send("DELETE", path+"?dryRun=true&format=text", "").Body.String())
+	for _, query := range []string{"?dryRun", "?dryRun=", "?dryRun=yes"} { // whoever asks for one must not get a real one
+		w.fails("invalid-filter", "DELETE", path+query, "")
+		w.fails("invalid-filter", "PUT", path+query, nightlyYAML)
+		w.fails("invalid-filter", "POST", "/api/v1/workflows"+query, "taskId: other"+nightlyYAML)
+	}
+	require.Equal(t, 2, get[api.Workflow](w, path).Version)
 	rec := w.send("DELETE", path+"?note=gone", "")
 	require.Equal(t, http.StatusOK, rec.Code)
 	require.Nil(t, decode[api.EditedWorkflow](t, rec.Body.Bytes()).Version)
