@@ -31,6 +31,7 @@ type Config struct {
 var (
 	ErrNoToken    = errors.New("no token")
 	ErrWrongToken = errors.New("wrong token")
+	ErrWrongUser  = fmt.Errorf("the proxy's X-Forwarded-User must be one name of 1 to %d printable characters, without blanks and #", maxName)
 )
 
 // TooManyError: from this address came too many wrong tokens.
@@ -131,7 +132,8 @@ func (c *Control) proxy() Proxy {
 }
 
 // Identify says who is calling: by a bearer token, else by a trusted proxy's word, else by
-// the cookie. Errors are ErrNoToken, ErrWrongToken, which takes a moment, and *TooManyError.
+// the cookie. Errors are ErrNoToken, ErrWrongToken, which takes a moment, ErrWrongUser, and
+// *TooManyError.
 func (c *Control) Identify(r *http.Request) (Principal, error) {
 	if secret, ok := bearer(r); ok {
 		return c.find(r, secret)

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -75,12 +74,11 @@ func (p Proxy) encrypted(r *http.Request) bool {
 // user returns the user that a trusted proxy names; false if it names none.
 func (p Proxy) user(r *http.Request) (Principal, bool, error) {
 	names := r.Header.Values("X-Forwarded-User")
-	if !p.trusts(r) || len(names) == 0 {
+	if !p.trusts(r) || len(names) == 0 || len(names) == 1 && names[0] == "" {
 		return Principal{}, false, nil
 	}
 	if len(names) > 1 || checkName(names[0]) != nil {
-		return Principal{}, false, fmt.Errorf("%w: X-Forwarded-User must be one name of 1 to %d printable characters without blanks",
-			ErrNoToken, maxName)
+		return Principal{}, false, ErrWrongUser
 	}
 	user := Principal{Name: names[0], Role: p.Role}
 	if p.RoleHeader == "" {

@@ -98,6 +98,8 @@ func refused(err error) *Failure {
 	switch {
 	case errors.Is(err, access.ErrWrongToken):
 		return Unauthenticated.Because("this token is not known here, or no longer good")
+	case errors.Is(err, access.ErrWrongUser):
+		return Unauthenticated.Because("%s", access.ErrWrongUser)
 	case errors.Is(err, access.ErrNoToken):
 		return Unauthenticated.Because("say who you are: send a token, as in curl -H 'Authorization: Bearer TOKEN'; " +
 			"register token -name NAME -role ROLE makes one")

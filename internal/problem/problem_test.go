@@ -45,6 +45,7 @@ func TestOf(t *testing.T) {
 		"known":         {err: InvalidValue.Because("x is %d", 7), kind: InvalidValue, detail: "x is 7"},
 		"wrapped":       {err: fmt.Errorf("read: %w", FlowNotFound.Because("none")), kind: FlowNotFound, detail: "none"},
 		"no token":      {err: access.ErrNoToken, kind: Unauthenticated, detail: "say who you are"},
+		"wrong user":    {err: access.ErrWrongUser, kind: Unauthenticated, detail: "X-Forwarded-User must be one name"},
 		"wrong token":   {err: access.ErrWrongToken, kind: Unauthenticated, detail: "not known here"},
 		"guessing":      {err: &access.TooManyError{Wait: 2500 * time.Millisecond}, kind: TooManyTokens, detail: "try again in 3s"},
 		"role":          {err: &access.RefusedError{Principal: access.Principal{Name: "bob", Role: access.Reader}, Need: access.Operator}, kind: RoleTooLow, detail: "role operator"},

@@ -246,7 +246,7 @@ func TestServer_TrustedProxy(t *testing.T) {
 		Trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}, Role: access.Operator,
 	}}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	h := guarded(Config{Host: "localhost", Access: control}, fakeStore{})
+	h := guarded(Config{Host: "localhost", Access: control, LoginPage: "/login"}, fakeStore{})
 	ask := func(from string, headers ...string) *httptest.ResponseRecorder {
 		r := newRequest(t, "GET", "/who", "", headers...)
 		r.RemoteAddr = from
@@ -256,6 +256,10 @@ func TestServer_TrustedProxy(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, ask("192.0.2.1:9").Code, "a proxy that knows no user is nobody, also on localhost")
 	require.Equal(t, http.StatusUnauthorized, ask("192.0.2.2:9", "X-Forwarded-User", "bob").Code)
 	require.Equal(t, http.StatusUnauthorized, ask("192.0.2.1:9", "X-Forwarded-User", "").Code)
+	// Who signs in with a token would come with the same name again.
+	w := ask("192.0.2.1:9", "X-Forwarded-User", "Alice Smith", "Accept", "text/html")
+	require.Equal(t, http.StatusUnauthorized, w.Code)
+	require.Contains(t, problemOf(t, w).Detail, "X-Forwarded-User must be one name")
 }
 
 func TestServer_SecA5_TooManyWrongTokens(t *testing.T) {
