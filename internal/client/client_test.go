@@ -251,6 +251,7 @@ func TestCommands_WrongUsageIsExitCode2(t *testing.T) {
 		{"start", "a", "-p", "x=1", "-p", "x=2"},
 		{"start", "a", "-priority", "20"},
 		{"start", "a", "-timeout", "5s"},
+		{"start", "a", "-key", ""},
 		{"rerun", "a", "-timeout", "5s"},
 		{"rerun", "a", "-dry-run", "-wait"},
 		{"flows", "-server", "localhost:8000"},
