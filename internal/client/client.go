@@ -79,6 +79,10 @@ type request struct {
 // patience is how long an answer may take that nobody waits for on purpose.
 const patience = 60 * time.Second
 
+// errSilent is why no answer is waited for any longer: whoever is there takes requests, and
+// says nothing.
+var errSilent = fmt.Errorf("no answer within %s", patience)
+
 // maxAnswer limits what is read of an answer that is not passed on.
 const maxAnswer = 64 << 20
 
@@ -127,11 +131,15 @@ func (c *client) do(ctx context.Context, r request) (*http.Response, error) {
 
 // unanswered says that nobody has answered.
 func (c *client) unanswered(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	cause := context.Cause(ctx)
+	if cause != nil && !errors.Is(cause, errSilent) {
+		return cause
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err // it would repeat the whole address
+	}
+	if cause != nil {
+		err = cause
 	}
 	return &refusal{temporary: true, detail: fmt.Sprintf("no register answers at %s: %v (-server says where it is)", c.base.Redacted(), err)}
 }
@@ -191,7 +199,7 @@ func (c *client) get(ctx context.Context, into any, query url.Values, path ...st
 
 // call sends a request and reads the JSON of its answer.
 func (c *client) call(ctx context.Context, r request, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errSilent)
 	defer cancel()
 	answer, err := c.do(ctx, r)
 	if err != nil {
@@ -206,7 +214,7 @@ func (c *client) call(ctx context.Context, r request, into any) error {
 
 // show passes an answer on, as text or as JSON.
 func (c *client) show(ctx context.Context, w io.Writer, asJSON bool, query url.Values, path ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errSilent)
 	defer cancel()
 	if query == nil {
 		query = url.Values{}

@@ -203,6 +203,23 @@ func TestClient_SaysWhatWasRefused(t *testing.T) {
 	require.Equal(t, "register flows: no register answers at http://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused (-server says where it is)\n", stderr)
 }
 
+// What takes requests and does not answer may do so later, like one that is not there.
+func TestClient_SaysThatNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	c, err := settings{server: "http://localhost:8000"}.client()
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 0, errSilent)
+	defer cancel()
+	err = c.get(ctx, &struct{}{}, nil, "flows")
+	require.EqualError(t, err, "no register answers at http://localhost:8000: no answer within 1m0s (-server says where it is)")
+	refused, ok := errors.AsType[*refusal](err)
+	require.True(t, ok && refused.temporary)
+
+	ctx, cancel = context.WithTimeoutCause(t.Context(), 0, errTimeout)
+	defer cancel()
+	require.ErrorIs(t, c.get(ctx, &struct{}{}, nil, "flows"), errTimeout)
+}
+
 // fullDisk takes nothing any more.
 type fullDisk struct{}
 
@@ -272,7 +289,7 @@ func TestStart_WaitsForTheEndWhichIsItsExitCode(t *testing.T) {
 			f := newFake(t, map[string][]string{
 				"POST /api/v1/flows": {`503 {"detail": "away"}`, `{"taskFlowId": "` + flowID + `"}`},
 				"GET /api/v1/flows/" + flowID: {
-					state("queued", 0), `503 {"detail": "away"}`, state("running", 1), state("running", 1), state(status, 2), "the end\n",
+					state("queued", 0), `503 {"detail": "away"}`, state("running", 1), state("running", 1), state(status, 2), `503 {"detail": "away"}`, "the end\n",
 				},
 			})
 			code, stdout, stderr := f.call(t.Context(), "start", "nightly", "-wait")

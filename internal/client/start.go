@@ -185,7 +185,10 @@ func (s *session) wait(ctx context.Context, id string, w waiting) error {
 	case err != nil:
 		return &cli.ExitError{Code: exitUnknown, Err: err}
 	}
-	if err := s.show(ctx, s.out, s.json, url.Values{"include": {"tasks"}}, "flows", id); err != nil {
+	err = s.again(ctx, waitRetryFor, func() error {
+		return s.show(ctx, s.out, s.json, url.Values{"include": {"tasks"}}, "flows", id)
+	})
+	if err != nil {
 		return &cli.ExitError{Code: exitUnknown, Err: err}
 	}
 	return result(p.Status)
