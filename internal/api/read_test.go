@@ -289,7 +289,8 @@ func TestLooks(t *testing.T) {
 			require.NotContains(t, rec.Body.String(), "s3cret")
 		}
 	}
-	require.Contains(t, w.send("GET", "/api/v1/workflows/nightly?format=csv", "").Body.String(), "2,'=1+1,", "no spreadsheet takes it for a formula")
+	w.exec(`UPDATE ms_task_definition SET task_priority = -5 WHERE task_id = 'nightly' AND task_seq = 2`)
+	require.Contains(t, w.send("GET", "/api/v1/workflows/nightly?format=csv", "").Body.String(), "2,'=1+1,Test1,-5,", "no spreadsheet takes it for a formula")
 }
 
 func TestGraph(t *testing.T) {

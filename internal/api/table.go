@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/csv"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -87,7 +88,7 @@ func (t table) csv() string {
 	for _, row := range rows {
 		safe := make([]string, len(row))
 		for i, cell := range row {
-			if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+			if isFormula(cell) {
 				cell = "'" + cell
 			}
 			safe[i] = cell
@@ -96,6 +97,12 @@ func (t table) csv() string {
 	}
 	w.Flush()
 	return b.String()
+}
+
+// isFormula: -5 is a number, such as a priority, whatever it begins with.
+func isFormula(cell string) bool {
+	_, err := strconv.Atoi(cell)
+	return err != nil && cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0]))
 }
 
 func orZero[T any](p *T) T {
