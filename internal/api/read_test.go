@@ -164,6 +164,7 @@ func TestFlow_Wait(t *testing.T) {
 
 	r := newRequest(t, "GET", "/api/v1/flows/x?wait=10m", "")
 	require.Equal(t, 5*time.Minute, api.Patience(r))
+	require.Equal(t, time.Second, api.Patience(newRequest(t, "HEAD", "/api/v1/flows/x?w%61it=1s", "")), "whoever waits has the time for it")
 	require.Zero(t, api.Patience(newRequest(t, "GET", "/api/v1/flows/x", "")))
 	require.Zero(t, api.Patience(newRequest(t, "GET", "/api/v1/flows?wait=10m", "")))
 	require.Zero(t, api.Patience(newRequest(t, "GET", "/api/v1/flows/x?wait=", "")))

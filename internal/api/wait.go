@@ -25,7 +25,8 @@ type sharedWaits = singleflight.Group // of looks
 
 // Patience returns how long a request wants to wait, for the server that limits its time.
 func Patience(r *http.Request) time.Duration {
-	if r.Method != http.MethodGet || !strings.HasPrefix(r.URL.EscapedPath(), Prefix+"flows/") || !strings.Contains(r.URL.RawQuery, "wait=") {
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if !reads || r.URL.RawQuery == "" || !strings.HasPrefix(r.URL.EscapedPath(), Prefix+"flows/") {
 		return 0
 	}
 	d, err := period("wait", r.URL.Query().Get("wait"))
