@@ -389,6 +389,8 @@ func TestNeeded(t *testing.T) {
 		{"POST", "/register", Registrar},
 		{"POST", "/register/sample", Registrar},
 		{"POST", "/api/v1/flows", Registrar},
+		{"POST", "/api/v1/flows/", Registrar},
+		{"POST", "/api/v1/flows//", Operator},
 		{"POST", "/workflows/a%2Fb/register", Registrar},
 		{"POST", "/workflows/a/b/register", Operator},
 		{"POST", "/workflows//register", Operator},

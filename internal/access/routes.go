@@ -52,11 +52,13 @@ func Needed(method, path string) Role {
 	return Operator // such as OPTIONS *
 }
 
+// fits: a slash at the end does not matter to the API, nor here, unless a line is for strangers.
 func (line route) fits(path string) bool {
 	if before, after, wild := strings.Cut(line.path, "*"); wild {
 		rest, begins := strings.CutPrefix(path, before)
 		part, ends := strings.CutSuffix(rest, after)
 		return begins && ends && part != "" && !strings.Contains(part, "/")
 	}
-	return path == line.path || strings.HasSuffix(line.path, "/") && strings.HasPrefix(path, line.path)
+	return path == line.path || line.need > None && path == line.path+"/" ||
+		strings.HasSuffix(line.path, "/") && strings.HasPrefix(path, line.path)
 }
