@@ -122,7 +122,7 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request) error {
 	if s.cfg.Access.Encrypted(r) {
 		scheme = "https"
 	}
-	problem.WriteText(w, http.StatusOK, strings.ReplaceAll(welcomeText, "http://HOST", scheme+"://"+host))
+	problem.WriteText(w, http.StatusOK, strings.ReplaceAll(welcomeText, "http://HOST", scheme+"://"+host+s.cfg.BasePath))
 	return nil
 }
 

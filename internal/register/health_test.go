@@ -131,4 +131,6 @@ func TestWelcome(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Contains(t, w.Body.String(), `curl -X POST http://localhost:8000/register -d '{"taskId": "sample"}'`)
 	require.NotContains(t, w.Body.String(), "HOST/")
+	w = send(t, New(Config{Host: "localhost", BasePath: "/flower"}, fakeStore{}, slog.New(slog.DiscardHandler)).Handler(), "GET", "/", "")
+	require.Contains(t, w.Body.String(), `curl -X POST http://localhost:8000/flower/register -d`)
 }
