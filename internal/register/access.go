@@ -26,6 +26,7 @@ func (s *Server) identified(next http.Handler) http.Handler {
 		case err == nil:
 			next.ServeHTTP(w, r.WithContext(access.With(r.Context(), p)))
 		case s.asksForLogin(r, err):
+			exchangeOf(r).path = s.cfg.LoginPage // to be counted as: it may be no path that there is
 			w.Header().Add("Vary", "Accept")
 			http.Redirect(w, r, s.cfg.BasePath+s.cfg.LoginPage+"?next="+url.QueryEscape(s.wanted(r)), http.StatusSeeOther)
 		default:

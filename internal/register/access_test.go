@@ -283,15 +283,25 @@ func TestServer_SecA5_TooManyWrongTokens(t *testing.T) {
 	t.Fatal("nobody was stopped")
 }
 
+// paths is a Meter that keeps what was counted.
+type paths struct {
+	noMeter
+	counted []string
+}
+
+func (p *paths) Request(_, path string, _ int, _ time.Duration) { p.counted = append(p.counted, path) }
+
 func TestServer_BrowsersAreSentToTheLogin(t *testing.T) {
 	t.Parallel()
 	k := newKeyring(t, access.Config{})
-	h := guarded(Config{Host: "localhost", Access: k.control, LoginPage: "/login", BasePath: "/flower"}, fakeStore{})
+	meter := &paths{}
+	h := guarded(Config{Host: "localhost", Access: k.control, LoginPage: "/login", BasePath: "/flower", Meter: meter}, fakeStore{})
 	const html = "text/html,application/xhtml+xml,*/*;q=0.8"
 	for _, path := range []string{"/flower/flows?status=failed", "/flows?status=failed"} {
 		w := send(t, h, "GET", path, "", "Accept", html)
 		require.Equal(t, http.StatusSeeOther, w.Code, path)
 		require.Equal(t, "/flower/login?next="+url.QueryEscape("/flows?status=failed"), w.Header().Get("Location"))
+		require.Equal(t, "/login", meter.counted[len(meter.counted)-1], "what strangers make up is no route")
 	}
 	require.Equal(t, http.StatusSeeOther, send(t, h, "GET", "/", "", "Accept", html, "Cookie", "flower_token=gone").Code)
 	for name, w := range map[string]*httptest.ResponseRecorder{

@@ -23,7 +23,7 @@ type exchange struct {
 	id      string   // of the request, made here: a client's own could be anything
 	task    string   // the workflow that it names, for answers
 	ignored []string // fields of its body, likewise
-	path    string   // as it was sent, but for the base path
+	path    string   // by which it is counted: as it was sent, but for the base path
 	away    bool     // it failed since the database is away, which the log has
 }
 
