@@ -122,7 +122,8 @@ func (c *client) do(ctx context.Context, r request) (*http.Response, error) {
 	if err != nil {
 		return nil, c.unanswered(ctx, err)
 	}
-	if answer.StatusCode >= 300 {
+	// A page is of another program, or of a proxy that asks who is there.
+	if answer.StatusCode >= 300 || strings.HasPrefix(answer.Header.Get("Content-Type"), "text/html") {
 		defer func() { _ = answer.Body.Close() }()
 		return nil, newRefusal(answer)
 	}

@@ -203,6 +203,19 @@ func TestClient_SaysWhatWasRefused(t *testing.T) {
 	require.Equal(t, "register flows: no register answers at http://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused (-server says where it is)\n", stderr)
 }
 
+// Whatever is there answers with a page of its own, and 200.
+func TestCommands_APageIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	there := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<!doctype html><title>Sign in") }))
+	t.Cleanup(there.Close)
+	for _, args := range [][]string{{"flows"}, {"flow", flowID, "-json"}, {"start", "sample"}} {
+		code, stdout, stderr := execute(t.Context(), map[string]string{"FLOWER_SERVER": there.URL}, args...)
+		require.Equal(t, 1, code, args)
+		require.Empty(t, stdout)
+		require.Contains(t, stderr, "answers 200 OK, and not as a register does")
+	}
+}
+
 // What takes requests and does not answer may do so later, like one that is not there.
 func TestClient_SaysThatNobodyAnswers(t *testing.T) {
 	t.Parallel()
