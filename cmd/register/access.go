@@ -29,6 +29,7 @@ func accessSettings(flags *cli.Flags, getenv func(string) string, cfg *config) {
 	flags.Var(cli.Bool(&cfg.web.ReadOnly), "readonly", "FLOWER_READONLY", "refuse whatever changes something")
 	flags.Var(cli.Int(&cfg.maxWaiting, 0, 0, 1_000_000), "max-waiting N", "FLOWER_MAX_WAITING",
 		"flows of one caller that may wait to begin, about; beyond, 429; 0 is any number")
+	flags.NotEmpty("tokens-file", "trusted-proxy") // nobody would be asked who he is
 	flags.Check(func() error {
 		a.Tokens = getenv("FLOWER_TOKENS")
 		a.CookiePath = cfg.web.BasePath // others may be on the same host

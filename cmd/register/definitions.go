@@ -41,6 +41,7 @@ func apply(ctx context.Context, env *cli.Env) error {
 	flags.Var(cli.Text(&cfg.by, ""), "by NAME", "USER", "who, kept likewise; else the login of the database")
 	flags.Var(cli.Bool(&cfg.asJSON), "json", "", "print JSON, for scripts")
 	databaseOf(flags, &cfg.database)
+	flags.NotEmpty("f") // it would be the folder that one is in
 	flags.ExitCodes("0 done, 1 failed, and nothing was changed, 2 wrong usage")
 	flags.Check(func() error {
 		if len(cfg.files) == 0 {

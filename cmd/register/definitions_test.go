@@ -135,6 +135,7 @@ func TestApply_RefusesWhatCannotBeMeant(t *testing.T) {
 	}{
 		{2, "", []string{"apply"}, "-f is missing"},
 		{2, "", []string{"apply", dir}, "unexpected argument"},
+		{2, "", []string{"apply", "-f", ""}, "flag -f is given, and is empty"},
 		{1, "", []string{"apply", "-f", dir}, "it has no .yaml, .yml or .json file"},
 		{1, "", []string{"apply", "-f", filepath.Join(dir, "none.yaml")}, "no such file"},
 		{1, "", []string{"apply", "-f", "-", "-prune"}, "there is no workflow in the files; nothing was changed"},

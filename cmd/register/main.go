@@ -127,6 +127,7 @@ func settings(env *cli.Env, cfg *config) *cli.Flags {
 		"where browsers find it behind a proxy, as in /flower; the proxy may take that off or not")
 	flags.Var(cli.Text(&web.TLSCert, ""), "tls-cert FILE", "FLOWER_TLS_CERT", "serve by TLS, with this certificate and its chain")
 	flags.Var(cli.Text(&web.TLSKey, ""), "tls-key FILE", "FLOWER_TLS_KEY", "its key")
+	flags.NotEmpty("tls-cert", "tls-key")
 	flags.Var(cli.Duration(&web.ShutdownTimeout, 10*time.Second, time.Second, time.Hour), "shutdown-timeout TIME",
 		"FLOWER_SHUTDOWN_TIMEOUT", "how long requests in flight may take at the end")
 	flags.Var(cli.Bool(&cfg.healthcheck), "healthcheck", "",

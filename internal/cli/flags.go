@@ -89,6 +89,19 @@ func (f *Flags) ExitCodes(text string) { f.codes = text }
 // its error should name the settings that it is about.
 func (f *Flags) Check(rule func() error) { f.checks = append(f.checks, rule) }
 
+// NotEmpty refuses flags that are given with nothing, most often of a variable that is not set,
+// where going on without them would do something else than was meant.
+func (f *Flags) NotEmpty(names ...string) {
+	f.Check(func() error {
+		for _, name := range names {
+			if f.Given(name) && f.byName[name].value.String() == "" {
+				return fmt.Errorf("flag -%s is given, and is empty", name)
+			}
+		}
+		return nil
+	})
+}
+
 // need is settings that have no effect unless another one is set.
 type need struct {
 	other string

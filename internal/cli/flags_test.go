@@ -35,6 +35,31 @@ func newSome(s *some) *Flags {
 	return f
 }
 
+// What is given with nothing is most often a variable that is not set.
+func TestNotEmpty_RefusesAFlagWithoutAValue(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args    []string
+		vars    map[string]string
+		problem string
+	}{
+		{[]string{"-host", ""}, map[string]string{"HOST": "db"}, "flag -host is given, and is empty"},
+		{[]string{"-names", " ,"}, nil, "flag -names is given, and is empty"},
+		{nil, map[string]string{"HOST": "", "NAMES": ""}, ""},
+		{[]string{"-host", "db", "-names", "a"}, nil, ""},
+	} {
+		var s some
+		f := newSome(&s)
+		f.NotEmpty("host", "names")
+		env, _, _ := newEnv(c.vars, c.args...)
+		if err := f.Parse(env); c.problem != "" {
+			require.EqualError(t, err, c.problem)
+		} else {
+			require.NoError(t, err)
+		}
+	}
+}
+
 func TestParse_FlagBeatsEnvironmentBeatsDefault(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -43,13 +43,8 @@ func start(f *cli.Flags) command {
 	f.Var(cli.Text(&priority, ""), "priority N", "", "of all its tasks, -20 to 19; smaller is more urgent")
 	f.Var(cli.Text(&r.Note, ""), "note TEXT", "", "why, for people to read")
 	f.Var(cli.Text(&key, ""), "key KEY", "", "one key makes one flow, however often it is given")
+	f.NotEmpty("key")
 	wait.add(f)
-	f.Check(func() error {
-		if f.Given("key") && key == "" { // most often of a variable that is not set
-			return errors.New("-key is empty, and would not keep a second flow from being made")
-		}
-		return nil
-	})
 	return command{
 		summary:  "registers a flow of a workflow, and prints its id; with -wait its end is the exit code",
 		examples: []string{"register start sample -wait", "register start nightly -p day=2026-11-24 -p limit=10"},
