@@ -122,7 +122,7 @@ func (a *API) putWorkflow(ctx context.Context, in *putWorkflowInput) (EditedWork
 		return EditedWorkflow{}, err
 	}
 	edit := flow.DefinitionEdit{}
-	if edit.Expect, err = expected(id, in.IfMatch, in.IfNoneMatch); err != nil {
+	if edit.Expect, err = expected(ctx, id, in.IfMatch, in.IfNoneMatch); err != nil {
 		return EditedWorkflow{}, err
 	}
 	source, problems := definition.ParseOne(bodyName, in.RawBody, id)
@@ -144,7 +144,7 @@ func (a *API) deleteWorkflow(ctx context.Context, in *struct {
 		return EditedWorkflow{}, err
 	}
 	edit := flow.DefinitionEdit{Delete: []flow.WorkflowID{id}}
-	if edit.Expect, err = expected(id, in.IfMatch, ""); err != nil {
+	if edit.Expect, err = expected(ctx, id, in.IfMatch, ""); err != nil {
 		return EditedWorkflow{}, err
 	}
 	return a.editOne(ctx, in.EditTerms, edit, id)
@@ -266,9 +266,16 @@ func (e EditedWorkflows) text(view) string {
 
 func etag(version int) string { return `"` + strconv.Itoa(version) + `"` }
 
-// expected reads the conditions of an edit.
-func expected(id flow.WorkflowID, match, noneMatch string) (map[flow.WorkflowID]int, error) {
+// expected reads the conditions of an edit. An empty one is refused: whoever sends it counts on a
+// protection that would not be there.
+func expected(ctx context.Context, id flow.WorkflowID, match, noneMatch string) (map[flow.WorkflowID]int, error) {
+	empty := func(name string) bool {
+		values := headerOf(ctx).Values(name)
+		return len(values) > 0 && values[0] == ""
+	}
 	switch {
+	case empty("If-Match"), empty("If-None-Match"):
+		return nil, problem.MalformedHeader.Because("If-Match and If-None-Match must not be empty")
 	case match != "" && noneMatch != "":
 		return nil, problem.MalformedHeader.Because("If-Match and If-None-Match cannot both be there")
 	case noneMatch == "*":
