@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -341,8 +342,16 @@ func (e Effect) text(v view) string {
 	}
 	fmt.Fprintf(&b, "%s %s: %s %s, %d stay as they are\n", e.action, e.flow, verb, number(e.Changed, "task"), e.Kept)
 	t := table{columns: []string{"seq", "title", "from", "to"}, numbers: []int{0}}
+	others := slices.ContainsFunc(e.Tasks, func(c TaskChange) bool { return c.TaskFlowID != e.flow })
+	if others {
+		t.columns = append(t.columns, "flow")
+	}
 	for _, c := range e.Tasks {
-		t.add(c.TaskExecSeq, c.Title, c.From, c.To)
+		cells := []any{c.TaskExecSeq, c.Title, c.From, c.To}
+		if others {
+			cells = append(cells, c.TaskFlowID)
+		}
+		t.add(cells...)
 	}
 	if len(t.rows) > 0 {
 		b.WriteString(t.text())

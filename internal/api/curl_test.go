@@ -45,6 +45,20 @@ func TestEffect_TextOfAPreview(t *testing.T) {
 	}
 }
 
+// A cancel may reach flows that tasks have registered.
+func TestEffect_TextNamesOtherFlows(t *testing.T) {
+	t.Parallel()
+	e := Effect{Changed: 2, action: "cancel", flow: "f", Tasks: []TaskChange{
+		{TaskFlowID: "f", TaskExecSeq: 1, Title: "a", From: "running", To: "suspended"},
+		{TaskFlowID: "g", TaskExecSeq: 1, Title: "b", From: "waiting", To: "suspended"},
+	}}
+	require.Equal(t, `cancel f: changed 2 tasks, 0 stay as they are
+SEQ  TITLE  FROM     TO         FLOW
+  1  a      running  suspended  f
+  1  b      waiting  suspended  g
+`, e.text(view{}))
+}
+
 // A secret is in no answer, and *** in its place would be another request. A line that
 // fills the screen helps nobody.
 func TestEffect_TextOfAPreviewThatIsNotRepeated(t *testing.T) {

@@ -26,6 +26,7 @@ type effect struct {
 	DryRun  bool
 	Changed int
 	Tasks   []struct {
+		TaskFlowID      string
 		TaskExecSeq     int
 		Title, From, To string
 	}
@@ -155,7 +156,10 @@ func (s *session) showEffect(id string, e effect) {
 	}
 	for _, t := range e.Tasks {
 		more := ""
-		if canGo[t.TaskExecSeq] {
+		switch {
+		case t.TaskFlowID != id: // which a task of this one has registered
+			more = ", of flow " + t.TaskFlowID
+		case canGo[t.TaskExecSeq]:
 			more = ", can go"
 		}
 		say(s.out, "%4d %-*s  %s → %s%s\n", t.TaskExecSeq, width, t.Title, t.From, t.To, more)

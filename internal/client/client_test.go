@@ -88,7 +88,7 @@ func state(status string, finished int) string {
 func TestCommands_AskWhatTheyShould(t *testing.T) {
 	t.Parallel()
 	flow := "GET /api/v1/flows/" + flowID
-	const plan = `{"dryRun": true, "changed": 1, "tasks": [{"taskExecSeq": 3, "title": "load", "from": "suspended", "to": "waiting"}], "canGo": [3], "kept": 2}`
+	const plan = `{"dryRun": true, "changed": 1, "tasks": [{"taskFlowId": "` + flowID + `", "taskExecSeq": 3, "title": "load", "from": "suspended", "to": "waiting"}], "canGo": [3], "kept": 2}`
 	answers := func() map[string][]string {
 		a := map[string][]string{
 			"GET /api/v1/flows": {"a table\n"}, "GET /api/v1/failures": {"groups\n"}, "POST /api/v1/flows": {`{"taskFlowId": "` + flowID + `"}`},
@@ -214,6 +214,20 @@ func TestCommands_APageIsNoAnswer(t *testing.T) {
 		require.Empty(t, stdout)
 		require.Contains(t, stderr, "answers 200 OK, and not as a register does")
 	}
+}
+
+// A cancel reaches flows that tasks of the flow have registered.
+func TestCancel_NamesTheOtherFlows(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, map[string][]string{
+		"GET /api/v1/flows/" + flowID: {state("running", 1)},
+		"POST /api/v1/flows/" + flowID + "/cancel": {`{"changed": 2, "tasks": [{"taskFlowId": "` + flowID + `", "taskExecSeq": 3, "title": "load", "from": "running", "to": "suspended"},
+			{"taskFlowId": "another", "taskExecSeq": 1, "title": "extract", "from": "waiting", "to": "suspended"}]}`},
+	})
+	code, stdout, stderr := f.call(t.Context(), "cancel", flowID)
+	require.Zero(t, code, stderr)
+	require.Equal(t, "   3 load     running → suspended\n   1 extract  waiting → suspended, of flow another\n"+
+		flowID+": 2 tasks change, 0 stay as they are\n", stdout)
 }
 
 // What takes requests and does not answer may do so later, like one that is not there.
