@@ -75,7 +75,8 @@ func Of(ctx context.Context, err error, limit time.Duration) *Failure {
 		return because(QueryTooSlow, err, "the database was not done with this in the time that it may take: "+
 			"ask for less, with a narrower filter, or try again when it is less busy")
 	case errors.Is(err, flow.ErrUnavailable):
-		return because(NoDatabase, err, "the database is not available; try again in a few seconds")
+		return because(NoDatabase, err, "the database is not available; try again in a few seconds (what changes something may have been carried out "+
+			"all the same, if the database was lost just then: it is safe to repeat with the Idempotency-Key that it had)")
 	case ctx.Err() != nil:
 		return because(NoDatabase, err, "no answer came within %s; it is unknown whether the request was carried out, "+
 			"and safe to repeat it if it had an Idempotency-Key", limit)
