@@ -347,7 +347,7 @@ func TestServer_BasePath(t *testing.T) {
 	require.Equal(t, "a/b", answer.TaskID)
 	require.Equal(t, "/flower/api/v1/flows/"+answer.TaskFlowID, w.Header().Get("Location"))
 
-	for _, path := range []string{"flower", "/", "/flower/", "/a//b", "/a/../b", "/a?b", "/a b", "//evil.example"} {
+	for _, path := range []string{"flower", "/", "/flower/", "/a//b", "/a/../b", "/a?b", "/a b", "//evil.example", "/register", "/api/flower"} {
 		require.Error(t, Config{BasePath: path}.Validate(), path)
 	}
 	require.NoError(t, Config{BasePath: "/tools/flower"}.Validate())

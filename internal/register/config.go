@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,6 +60,13 @@ func (noMeter) Panic()                                     {}
 
 const defaultShutdownTimeout = 10 * time.Second
 
+// ownPaths are what our own paths begin with. After one of them as a base path nobody could tell
+// whether a proxy has taken that off: POST /register would be that of nothing.
+var ownPaths = []string{
+	"api", "bulk", "callback", "docs", "events", "failures", "flows", "healthz", "help", "login", "logout", "openapi.json", "readyz", "register",
+	"search", "settings", "static", "watchers", "workflows",
+}
+
 // Validate checks the settings; its error names the one that is wrong.
 func (c Config) Validate() error {
 	if c.Port < 0 || c.Port > 65535 {
@@ -70,6 +78,9 @@ func (c Config) Validate() error {
 	if c.BasePath != "" && (path.Clean(c.BasePath) != c.BasePath || c.BasePath[0] != '/' || c.BasePath == "/" ||
 		strings.ContainsAny(c.BasePath, "?#% ;,")) {
 		return fmt.Errorf("-base-path (FLOWER_BASE_PATH) %q: must be a path as in /flower", c.BasePath)
+	}
+	if first, _, _ := strings.Cut(strings.TrimPrefix(c.BasePath, "/"), "/"); slices.Contains(ownPaths, first) {
+		return fmt.Errorf("-base-path (FLOWER_BASE_PATH) %q: must not begin as a path of register's own", c.BasePath)
 	}
 	if err := c.validateTLS(); err != nil {
 		return err
