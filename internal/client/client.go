@@ -51,7 +51,7 @@ func (s settings) client() (*client, error) {
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, &cli.UsageError{Problem: fmt.Sprintf("invalid value %q for -server: must be a URL, as in http://localhost:8000", s.server)}
 	}
-	token := s.token
+	token := strings.TrimSpace(s.token)
 	if token == "" && s.tokenFile != "" {
 		text, err := os.ReadFile(s.tokenFile)
 		if err != nil {
@@ -60,6 +60,9 @@ func (s settings) client() (*client, error) {
 		if token = strings.TrimSpace(string(text)); token == "" {
 			return nil, fmt.Errorf("read the token: %s is empty", s.tokenFile)
 		}
+	}
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("this is no token: it has blanks or odd characters; of what register token prints, flower_… alone is one")
 	}
 	// No timeout for the whole: an answer may be waited for. Each request has its own. Nor is a
 	// redirect followed, which makes a GET of a POST, and an answer of another question's.

@@ -422,9 +422,11 @@ func TestLogs_GoOnUntilTheTaskHasEnded(t *testing.T) {
 func TestCommands_WhichTokenCounts(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
-	require.NoError(t, os.WriteFile(file, []byte("of the file\n"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte("of-the-file\n"), 0o600))
 	empty := filepath.Join(t.TempDir(), "empty")
 	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
+	more := filepath.Join(t.TempDir(), "more")
+	require.NoError(t, os.WriteFile(more, []byte("The token, shown this once:\n  flower_x\n"), 0o600))
 	f := newFake(t, map[string][]string{"GET /api/v1/flows": {"a table\n"}})
 	for name, c := range map[string]struct {
 		vars map[string]string
@@ -433,9 +435,11 @@ func TestCommands_WhichTokenCounts(t *testing.T) {
 	}{
 		"none":                    {nil, nil, ""},
 		"a variable":              {map[string]string{"FLOWER_TOKEN": "v"}, nil, "v"},
-		"a variable for a file":   {map[string]string{"FLOWER_TOKEN_FILE": file}, nil, "of the file"},
+		"a variable's line":       {map[string]string{"FLOWER_TOKEN": "v\n"}, nil, "v"},
+		"a variable for a file":   {map[string]string{"FLOWER_TOKEN_FILE": file}, nil, "of-the-file"},
 		"a flag beside a file's":  {map[string]string{"FLOWER_TOKEN_FILE": file}, []string{"-token", "t"}, "t"},
-		"a file beside another's": {map[string]string{"FLOWER_TOKEN": "v"}, []string{"-token-file", file}, "of the file"},
+		"a file beside another's": {map[string]string{"FLOWER_TOKEN": "v"}, []string{"-token-file", file}, "of-the-file"},
+		"a file with more in it":  {nil, []string{"-token-file", more}, "this is no token: "},
 		"two flags":               {nil, []string{"-token", "t", "-token-file", file}, "t"},
 		"two variables":           {map[string]string{"FLOWER_TOKEN": "v", "FLOWER_TOKEN_FILE": file}, nil, "v"},
 		"no file":                 {nil, []string{"-token-file", file + ".no"}, "read the token: open"},
