@@ -30,6 +30,10 @@ var (
 	// It was too much at once, or the database is busy.
 	ErrTooSlow = errors.New("the database took too long")
 
+	// ErrLocked: somebody else is changing the same in a transaction that is not committed, and
+	// was waited for in vain. Nothing has happened.
+	ErrLocked = errors.New("somebody else is changing the same, in a transaction that is not committed")
+
 	// ErrNotPermitted: the login of the database must not do that.
 	ErrNotPermitted = errors.New("the login of the database does not permit it")
 

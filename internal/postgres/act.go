@@ -107,7 +107,7 @@ func jsonText(raw json.RawMessage) *string { return nullable(string(raw)) }
 //
 // Errors: *flow.RefusedError, a task is in the way (flow.ErrNotFound: there is none);
 // *flow.PlanChangedError; *flow.GuardError; flow.ErrKeyReused; *flow.InvalidError, the
-// action makes no sense; flow.ErrTooSlow, after which nothing has happened;
+// action makes no sense; flow.ErrTooSlow and flow.ErrLocked, after which nothing has happened;
 // flow.ErrUnavailable, after which it is not known whether it was carried out. With the first
 // two the effect is returned as well.
 func (d *DB) Act(ctx context.Context, a flow.Action) (flow.Effect, error) {
@@ -323,6 +323,8 @@ func guarded(err error) error {
 		return flow.ErrTooMany
 	case e.Code == pqerror.QueryCanceled:
 		return fmt.Errorf("%w: %w", flow.ErrTooSlow, err)
+	case e.Code == pqerror.LockNotAvailable:
+		return fmt.Errorf("%w: %w", flow.ErrLocked, err)
 	case inClass(err, pqerror.ClassDataException):
 		subject, problem, found := strings.Cut(e.Message, ": ")
 		if !found {

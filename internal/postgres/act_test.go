@@ -580,6 +580,22 @@ func TestEvents_AreKept(t *testing.T) {
 	byHand(t, w, `DELETE FROM kr_event`)
 }
 
+// Somebody's open transaction is waited for, not for ever, and is no outage.
+func TestAct_WaitsForPeople(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "a", def())
+	id := registerOf(t, w, "a")
+	tx := begin(t, w)
+	mustExec(t, tx, `UPDATE kr_task_stat SET exec_status = 2 WHERE task_flow_id = $1`, string(id)) // to see what that does
+	_, err := w.Act(t.Context(), flow.Action{Kind: flow.ActionCancel, Flow: id})
+	require.ErrorIs(t, err, flow.ErrLocked)
+	require.NotErrorIs(t, err, flow.ErrUnavailable)
+	require.NoError(t, tx.Rollback())
+	_, err = w.Act(t.Context(), flow.Action{Kind: flow.ActionCancel, Flow: id})
+	require.NoError(t, err)
+}
+
 // Watchers at work, and operators who act on the same flows: nobody ever waits for
 // somebody who waits for him.
 func TestAct_BesideWatchers(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // registers does not. It is safe to repeat: what is as it shall be is left alone.
 //
 // Errors: *flow.VersionError; *flow.InvalidError where the database does not take a value;
-// flow.ErrUnavailable, after which the outcome is unknown.
+// flow.ErrLocked; flow.ErrUnavailable, after which the outcome is unknown.
 func (d *DB) EditDefinitions(ctx context.Context, e flow.DefinitionEdit) ([]flow.EditedDefinition, error) {
 	var edited []flow.EditedDefinition
 	err := d.inSlowTx(ctx, func(tx *sqlx.Tx) (err error) {
@@ -33,8 +33,11 @@ func (d *DB) EditDefinitions(ctx context.Context, e flow.DefinitionEdit) ([]flow
 		}
 		return putDefinitions(ctx, tx, edited)
 	})
-	if pq.As(err, pqerror.InsufficientPrivilege) != nil {
+	switch {
+	case pq.As(err, pqerror.InsufficientPrivilege) != nil:
 		err = fmt.Errorf("%w: %w", flow.ErrNotPermitted, err)
+	case pq.As(err, pqerror.LockNotAvailable) != nil:
+		err = fmt.Errorf("%w: %w", flow.ErrLocked, err)
 	}
 	if problem := badValue(err); problem != "" {
 		return nil, &flow.InvalidError{Subject: "a definition", Problem: problem}
@@ -59,9 +62,6 @@ func editAlone(ctx context.Context, tx *sqlx.Tx, e flow.DefinitionEdit) error {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, editSQL)
-	if pq.As(err, pqerror.LockNotAvailable) != nil {
-		return fmt.Errorf("somebody else is editing definitions, in a transaction that is not committed: %w", err)
-	}
 	return err
 }
 

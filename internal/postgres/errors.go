@@ -34,7 +34,7 @@ func unavailable(err error) bool {
 	if errors.Is(err, flow.ErrUnavailable) || errors.Is(err, ErrSchemaOld) {
 		return true
 	}
-	if errors.Is(err, flow.ErrTooSlow) {
+	if errors.Is(err, flow.ErrTooSlow) || errors.Is(err, flow.ErrLocked) {
 		return false
 	}
 	if several, ok := errors.AsType[severalErrors](err); ok { // such as one for each host: any of them may come back

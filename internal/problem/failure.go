@@ -71,6 +71,8 @@ func Of(ctx context.Context, err error, limit time.Duration) *Failure {
 	case errors.Is(err, flow.ErrTooMany):
 		return TooMany.Because("a request may change %d tasks, and these are more: narrow the filter down, "+
 			"or do it in parts", flow.MaxBulkTasks)
+	case errors.Is(err, flow.ErrLocked):
+		return because(QueryTooSlow, err, "%s, at psql perhaps; try again when that has ended", flow.ErrLocked)
 	case errors.Is(err, flow.ErrTooSlow):
 		return because(QueryTooSlow, err, "the database was not done with this in the time that it may take: "+
 			"ask for less, with a narrower filter, or try again when it is less busy")

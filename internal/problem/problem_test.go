@@ -62,6 +62,7 @@ func TestOf(t *testing.T) {
 		"exists":        {err: flow.ErrFlowExists, kind: FlowExists, detail: "exists already"},
 		"too many":      {err: flow.ErrTooMany, kind: TooMany, detail: "narrow"},
 		"away":          {err: fmt.Errorf("x: %w: pq: at 10.1.2.3", flow.ErrUnavailable), kind: NoDatabase, detail: "safe to repeat with the Idempotency-Key"},
+		"locked":        {err: fmt.Errorf("x: %w: pq: at 10.1.2.3", flow.ErrLocked), kind: QueryTooSlow, detail: "somebody else is changing the same"},
 		"too slow":      {err: fmt.Errorf("x: %w: pq: at 10.1.2.3", flow.ErrTooSlow), kind: QueryTooSlow, detail: "narrower"},
 		"out of time":   {ctx: over, err: errors.New("pq: cancelled"), kind: NoDatabase, detail: "within 15s"},
 		"anything else": {err: errors.New("pq: at 10.1.2.3"), kind: Internal, detail: "the log has the details"},
