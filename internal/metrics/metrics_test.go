@@ -99,8 +99,11 @@ func TestState(t *testing.T) {
 		scrape(t, m)
 		require.Equal(t, 3, store.asked)
 		require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), "said once")
-		store.err, store.check = nil, flow.Check{Done: true}
-		require.Contains(t, scrape(t, m), `flower_invariant_violations{rule=""} 0`)
+		store.err, store.check, store.census.Watchers = nil, flow.Check{Done: true}, nil
+		text = scrape(t, m)
+		require.Contains(t, text, `flower_invariant_violations{rule=""} 0`)
+		require.Contains(t, text, `flower_watchers{state="alive"} 0`)
+		require.NotContains(t, text, "\nflower_heartbeat_age_seconds ")
 	})
 }
 

@@ -94,7 +94,9 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, oldestDesc, c.OldestWait.Seconds())
 	gauge(ch, workersDesc, float64(c.Workers))
 	gauge(ch, busyDesc, float64(c.Busy))
-	gauge(ch, heartbeatDesc, c.HeartbeatAge.Seconds())
+	if len(c.Watchers) > 0 { // none has no age, and 0 would look as well as can be
+		gauge(ch, heartbeatDesc, c.HeartbeatAge.Seconds())
+	}
 	s.collectCheck(ch)
 }
 
