@@ -42,7 +42,6 @@ func run(ctx context.Context, env *cli.Env) error {
 	}
 	log := env.Logger(cfg.log)
 	flags.Report(log.With("component", "register"))
-	cfg.access.CookiePath = cfg.web.BasePath // what else is at this host must not get the token
 	control, err := access.Open(cfg.access, log.With("component", "register"))
 	if err != nil {
 		return err
