@@ -142,6 +142,8 @@ func TestUI_38_DatabaseIsAway(t *testing.T) {
 	open.click("dialog button.primary")
 	open.await("it says what came of it", `document.querySelector("dialog .bad")?.innerText.includes("send the form again")`)
 	open.picture("TestUI_38_Action")
+	open.refresh()
+	require.Equal(t, 1, open.count("dialog .bad"), "no refresh of the page takes it away")
 	p.Heal()
 	b.badge("Failed")
 	open.await("it is back", `document.getElementById("stale").hidden`)

@@ -112,8 +112,9 @@ document.addEventListener("htmx:beforeSwap", (e) => {
 // dialog, else above the page. What was typed stays.
 document.addEventListener("htmx:afterRequest", (e) => {
   const { xhr, successful, target, requestConfig } = e.detail;
+  if (target !== body && requestConfig.verb !== "post") return; // a refresh of the page says nothing about it
   body.querySelector(".bad")?.remove();
-  if (successful || (target !== body && requestConfig.verb !== "post")) return;
+  if (successful) return;
   const page = new DOMParser().parseFromString(xhr.responseText, "text/html");
   const said = [...page.querySelectorAll("main :is(h1, h1 + p)")].map((n) => n.textContent).join(": ");
   const note = document.createElement("p");
