@@ -153,7 +153,11 @@ func (v *flowView) choose(seq int) {
 		}
 	}
 	for i := range v.Failures {
-		v.Failures[i].Task.Chosen = v.Failures[i].Task.Seq == seq
+		c := &v.Failures[i]
+		c.Task.Chosen = c.Task.Seq == seq
+		for j := range c.Alike {
+			c.Alike[j].Chosen = c.Alike[j].Seq == seq
+		}
 	}
 	for i := range v.Asks {
 		v.Asks[i].Task.Chosen = v.Asks[i].Task.Seq == seq

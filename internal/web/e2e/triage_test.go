@@ -123,6 +123,19 @@ func TestUI_03_ThreeFailures(t *testing.T) {
 	b.await("back", `location.search.includes("task=")`)
 }
 
+// Many failures with one error share a card: n and p find each of them.
+func TestUI_03_FailuresAlike(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("alike", shape{states: "f f f f f", after: [][]int32{{}, {}, {}, {}, {}}})
+	b := w.open(flowPath("alike"))
+	require.Equal(t, 1, b.count(".failure"))
+	for _, step := range []struct{ key, want string }{{"n", "2"}, {"n", "3"}, {"n", "4"}, {"p", "3"}, {"p", "2"}, {"p", "1"}, {"p", "5"}} {
+		b.press(step.key)
+		b.await("task "+step.want+" is selected", `document.querySelector(".alike [aria-current]")?.textContent.startsWith(`+quote(step.want+" ")+`)
+			&& document.querySelector("#task h2").innerText.startsWith(`+quote(step.want+" ")+`)`)
+	}
+}
+
 // hostile is an error with everything that may be in one.
 var hostileError = "<script>alert(1)</script><img src=x onerror=alert(2)> \u001b[31mred\u001b[0m \u0001\u0007 \u202egnirts\u202c 日本語 https://example.com/a?b=<c>\n" +
 	strings.Repeat("x", 5000) + "\nline three {{.}} ${alert(3)}"

@@ -20,7 +20,7 @@ function step(by) {
 function failed(by) {
   const links = [...document.querySelectorAll("a[data-failed]")];
   if (links.length === 0) return;
-  const at = links.findIndex((a) => a.closest(".chosen"));
+  const at = links.findIndex((a) => a.ariaCurrent);
   links[at < 0 ? 0 : (at + by + links.length) % links.length].click();
 }
 
