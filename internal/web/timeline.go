@@ -123,9 +123,9 @@ func (t timeline) bar(one try, present look, q query) bar {
 	if one.present {
 		b.Look = present
 	}
-	b.Href = q.with("task", strconv.Itoa(one.Seq)).with("attempt", strconv.Itoa(one.Attempt)).without("before", "q", "did").String()
+	b.Href = q.with("task", strconv.Itoa(one.Seq)).with("attempt", strconv.Itoa(one.Attempt)).without("before", "after", "q", "did").String()
 	if one.Start.IsZero() {
-		b.Href = q.with("task", strconv.Itoa(one.Seq)).without("attempt", "before", "q", "did").String()
+		b.Href = q.with("task", strconv.Itoa(one.Seq)).without("attempt", "before", "after", "q", "did").String()
 		b.WaitX, b.WaitW = t.x(one.Ready), t.x(t.To)-t.x(one.Ready)
 		return b
 	}

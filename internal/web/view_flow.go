@@ -254,7 +254,7 @@ func newTaskRow(t flow.TaskState, g graph, watchers watchers, q query) taskRow {
 	row := taskRow{
 		Seq: t.Seq, Title: t.Title(), Program: t.Program, Look: g.look(t), After: t.Parents,
 		Attempt: attemptText(t), Failed: t.Failed, Why: g.why(t), Failing: t.Failing(), Child: t.Child,
-		Href: q.with("task", strconv.Itoa(t.Seq)).without("attempt", "before", "q", "did").String(),
+		Href: q.with("task", strconv.Itoa(t.Seq)).without("attempt", "before", "after", "q", "did").String(),
 	}
 	if row.Title == row.Program {
 		row.Program = ""

@@ -128,6 +128,31 @@ func TestSelected(t *testing.T) {
 	require.False(t, ok)
 }
 
+// Whatever leads to another log begins at its end: a place in this one is none there.
+func TestLinksLeaveThisLog(t *testing.T) {
+	t.Parallel()
+	s := diamond(finished(0, 10), failedAt(30, "late"), waits("queued"))
+	q := queryOf("?task=2&attempt=1&panel=log&wrap=0&before=900&after=800&q=x")
+	v := newFlowView(s, nil, q)
+	task := newTaskView(s.Tasks[1], v.All[1], nil, q)
+	task.showAttempts([]flow.Attempt{{Number: 2, Current: true}, {Number: 1}}, nil, q)
+	links := []string{task.Present}
+	for _, r := range newTimeline(s, nil, v.listed(), q).Rows {
+		links = append(links, r.Href)
+		for _, b := range r.Bars {
+			links = append(links, b.Href)
+		}
+	}
+	for _, one := range task.Tabs {
+		links = append(links, one.Href)
+	}
+	require.Greater(t, len(links), 10)
+	for _, link := range links {
+		require.NotRegexp(t, `(before|after|[?&]q)=`, link)
+		require.Contains(t, link, "wrap=0")
+	}
+}
+
 // Many failures with one error are one card, which names them all.
 func TestFailuresAlike(t *testing.T) {
 	t.Parallel()

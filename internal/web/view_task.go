@@ -149,7 +149,7 @@ func (v *taskView) showAttempts(attempts []flow.Attempt, known watchers, q query
 		}
 		v.Attempts = append(v.Attempts, one)
 	}
-	v.Present = q.without("attempt").String()
+	v.Present = q.without("attempt", "before", "after", "q").String()
 	v.count("attempts", len(attempts))
 }
 
@@ -247,7 +247,7 @@ func newTaskView(t flow.TaskState, row taskRow, watchers watchers, q query) task
 		if p.Key == "error" && t.Asks {
 			p.Name = "Question"
 		}
-		p.Href, p.Open = here.with("panel", p.Key).without("before", "q", "did").String(), p.Key == v.Panel
+		p.Href, p.Open = here.with("panel", p.Key).without("before", "after", "q", "did").String(), p.Key == v.Panel
 		v.Tabs = append(v.Tabs, p)
 	}
 	return v
