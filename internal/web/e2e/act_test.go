@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -184,6 +185,34 @@ func TestUI_09_NothingLeft(t *testing.T) {
 		other.disabled = true;
 		return getComputedStyle(other).backgroundColor;
 	})()`), eval[string](b, `getComputedStyle(document.querySelector("dialog button.primary")).backgroundColor`))
+}
+
+// 9. A button does what is shown: as long as it is not known what another choice would do,
+// nothing. What is shown too late, when the dialog was closed, is not shown at all.
+func TestUI_09_LatePreview(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("late", shapes[0])
+	p := newProxy(t, w.url, nil)
+	w.url = p.URL
+	b := w.open(flowPath("late"))
+	b.dialog("header", "Rerun…")
+	begun, goOn := p.stalls("scope=all")
+	b.click("dialog #scope-all")
+	<-begun
+	require.Equal(t, 1, b.count("dialog button.primary:disabled"))
+	goOn()
+	b.await("what it would do", `document.querySelector("dialog form[method=post] [name=scope]")?.value === "all" && document.querySelector("dialog button.primary:enabled") !== null`)
+	begun, goOn = p.stalls("scope=failed")
+	b.click("dialog #scope-failed")
+	<-begun
+	b.press(kb.Escape)
+	b.closed()
+	goOn()
+	pgtest.Eventually(t, patience, "the answer has come", func() bool {
+		return slices.ContainsFunc(p.pages(), func(a passage) bool { return strings.Contains(a.path, "scope=failed") })
+	})
+	b.refresh()
+	require.Zero(t, b.count("dialog[open]"))
 }
 
 // 10. A double click and a repeated Enter are one rerun.

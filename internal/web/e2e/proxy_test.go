@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,6 +20,7 @@ type proxy struct {
 	mu      sync.Mutex
 	passed  []passage                      // guarded by mu
 	change  func(answer http.Header)       // guarded by mu: what it does to an answer
+	stall   func(r *http.Request)          // guarded by mu: returns when a request may pass
 	rewrite func(r *httputil.ProxyRequest) // how a path changes on its way
 }
 
@@ -39,6 +41,12 @@ func newProxy(t *testing.T, target string, rewrite func(r *httputil.ProxyRequest
 			r.Out.Host = r.In.Host // a page may only be changed from where it was served
 			if p.rewrite != nil {
 				p.rewrite(r)
+			}
+			p.mu.Lock()
+			stall := p.stall
+			p.mu.Unlock()
+			if stall != nil {
+				stall(r.In)
 			}
 		},
 		ModifyResponse: func(a *http.Response) error {
@@ -63,6 +71,26 @@ func (p *proxy) changes(f func(http.Header)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.change = f
+}
+
+// stalls holds back the next GET of what has a part in its address, until goOn. begun is
+// closed when it is there.
+func (p *proxy) stalls(part string) (begun <-chan struct{}, goOn func()) {
+	came, free := make(chan struct{}), make(chan struct{})
+	var held atomic.Bool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stall = func(r *http.Request) {
+		if r.Method != http.MethodGet || !strings.Contains(r.URL.RequestURI(), part) || held.Swap(true) {
+			return
+		}
+		close(came)
+		select {
+		case <-free:
+		case <-r.Context().Done():
+		}
+	}
+	return came, func() { close(free) }
 }
 
 // pages returns what has passed but for static files, and forgets it.

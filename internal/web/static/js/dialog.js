@@ -4,9 +4,11 @@ import { live } from "./live.js";
 
 const dialog = document.getElementById("dialog");
 const body = document.getElementById("dialog-body");
+let asked = null; // the request that it waits for
 
 /** Opens a page of ours as a dialog, or shows another choice in it: what was typed, and the focus, stay. */
 export function open(href) {
+  asked = null;
   return htmx.ajax("GET", href, { source: body, target: body, select: "#sheet", swap: "morph:innerHTML" });
 }
 
@@ -26,6 +28,9 @@ document.addEventListener("click", (e) => {
   open(link.href);
 });
 
+document.addEventListener("htmx:beforeRequest", (e) => {
+  if (e.detail.target === body) asked = e.detail.xhr;
+});
 document.addEventListener("htmx:afterSwap", (e) => {
   if (e.detail.target === body) {
     if (!dialog.open) dialog.showModal();
@@ -34,6 +39,7 @@ document.addEventListener("htmx:afterSwap", (e) => {
   }
 });
 dialog.addEventListener("close", () => {
+  asked = null;
   body.replaceChildren();
   mark();
   // What has opened it may be gone by now: one goes on from the top of what is there.
@@ -71,8 +77,12 @@ function here() {
   return "/" + url.pathname.slice(document.documentElement.dataset.base.length) + url.search;
 }
 
-// Another choice shows at once what it would do.
-const preview = (form) => open(`${form.action}?${new URLSearchParams(new FormData(form))}`);
+// Another choice shows at once what it would do. Until then nothing is done: it would be
+// what was chosen before.
+function preview(form) {
+  body.querySelector(".primary").disabled = true;
+  open(`${form.action}?${new URLSearchParams(new FormData(form))}`);
+}
 document.addEventListener("change", (e) => {
   const form = e.target.form;
   if (!form?.matches("[data-preview]")) return;
@@ -98,7 +108,11 @@ if (new URLSearchParams(location.search).has("did")) {
 
 document.addEventListener("htmx:beforeSwap", (e) => {
   const { xhr, requestConfig } = e.detail;
-  if (requestConfig?.verb !== "post") return;
+  if (requestConfig?.verb !== "post") {
+    // Since then something else was asked for, or the dialog was closed.
+    if (e.detail.target === body && xhr !== asked) e.detail.shouldSwap = false;
+    return;
+  }
   if (xhr.status === 409 || xhr.status === 422 || xhr.status === 207) {
     e.detail.target = body;
     e.detail.selectOverride = "#sheet";
