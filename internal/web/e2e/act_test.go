@@ -215,6 +215,22 @@ func TestUI_09_LatePreview(t *testing.T) {
 	require.Zero(t, b.count("dialog[open]"))
 }
 
+// 9. Who selects what was typed into a dialog, and lets go of the mouse beside it, still has
+// it. A click beside it closes it.
+func TestUI_09_BesideTheDialog(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("beside", shapes[0])
+	b := w.open(flowPath("beside"))
+	b.dialog("header", "Rerun…")
+	b.click("dialog #note")
+	b.do(chromedp.KeyEvent("typed"))
+	at := eval[[]float64](b, `(() => { const r = document.querySelector("dialog #note").getBoundingClientRect(); return [r.left + 60, r.top + r.height / 2]; })()`)
+	b.do(chromedp.DragAndDropXY(at[0], at[1], 20, at[1]))
+	require.Equal(t, "typed", eval[string](b, `document.querySelector("dialog[open] #note")?.value ?? ""`))
+	b.do(chromedp.MouseClickXY(20, at[1]))
+	b.closed()
+}
+
 // 10. A double click and a repeated Enter are one rerun.
 func TestUI_10_OnlyOnce(t *testing.T) {
 	w := newWorld(t)

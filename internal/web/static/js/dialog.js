@@ -5,6 +5,7 @@ import { live } from "./live.js";
 const dialog = document.getElementById("dialog");
 const body = document.getElementById("dialog-body");
 let asked = null; // the request that it waits for
+let down = null; // what the button of the mouse was pressed on
 
 /** Opens a page of ours as a dialog, or shows another choice in it: what was typed, and the focus, stay. */
 export function open(href) {
@@ -12,12 +13,14 @@ export function open(href) {
   return htmx.ajax("GET", href, { source: body, target: body, select: "#sheet", swap: "morph:innerHTML" });
 }
 
+document.addEventListener("pointerdown", (e) => (down = e.target));
 document.addEventListener("click", (e) => {
   if (e.target.closest("[data-dismiss]")) {
     document.getElementById("message").replaceChildren();
     return;
   }
-  if (e.target === dialog || e.target.closest("dialog [data-back]")) {
+  // Not who selects text, and lets go beside the dialog.
+  if ((e.target === dialog && down === dialog) || e.target.closest("dialog [data-back]")) {
     e.preventDefault();
     dialog.close();
     return;
