@@ -127,6 +127,26 @@ func TestUI_BackTwice(t *testing.T) {
 	b.await("so is the page", `document.querySelector("#task h2").innerText.startsWith("1 ")`)
 }
 
+// An action does not wait for a refresh that takes long, nor is it forgotten when somebody
+// goes to another task meanwhile. That one is shown in the end.
+func TestUI_ActionDuringARefresh(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("slow", shape{states: "3 0 0", after: [][]int32{{}, {1}, {2}}})
+	p := newProxy(t, w.url, nil)
+	w.url = p.URL
+	b := w.open(flowPath("slow"))
+	b.badge("Running")
+	begun, goOn := p.stalls(flowPath("slow"))
+	<-begun
+	b.pressed(".flow-head form button", "Hold")
+	b.click("#t-1 a")
+	w.until("slow", "3 2 2")
+	b.badge("Held")
+	goOn()
+	b.await("the task is selected", `document.querySelector("#task h2").innerText.startsWith("1 ")`)
+	b.badge("Held")
+}
+
 // 19. Twelve tabs over HTTP/1.1: none waits for another.
 func TestUI_19_TwelveTabs(t *testing.T) {
 	w := newWorld(t)

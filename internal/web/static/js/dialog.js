@@ -1,6 +1,6 @@
 // A page that previews an action is shown as a dialog over the page that led to it. Its
 // form is the same: what it answers goes into #live, or, refused, into the dialog again.
-import { live } from "./live.js";
+import { tick } from "./live.js";
 
 const dialog = document.getElementById("dialog");
 const body = document.getElementById("dialog-body");
@@ -67,10 +67,15 @@ document.addEventListener("submit", (e) => {
   values.set("back", here());
   htmx
     .ajax("POST", form.getAttribute("action"), {
-      // No select here: it would win over what a refusal selects below. That of #live does.
-      source: live(), target: "#live", swap: "morph:outerHTML", selectOOB: "#message:innerHTML", values,
+      // No select here: it would win over what a refusal selects below. That of #message does.
+      // From #live it would wait for a refresh that is out, and be forgotten by who goes to
+      // another task meanwhile.
+      source: "#message", target: "#live", swap: "morph:outerHTML", selectOOB: "#message:innerHTML", values,
     })
-    .finally(() => delete form.dataset.sent);
+    .finally(() => {
+      delete form.dataset.sent;
+      tick(); // what was asked for meanwhile was not shown, or of before
+    });
 });
 
 // This page, as the server names it: without the base path, and what was said before.

@@ -60,7 +60,9 @@ document.addEventListener("htmx:configRequest", (e) => (e.detail.headers.Accept 
 const ours = (e) => e.detail.target?.id === "live";
 
 document.addEventListener("htmx:beforeRequest", (e) => {
-  if (ours(e)) out.add(e.detail.xhr);
+  if (!ours(e)) return;
+  if (e.detail.requestConfig.verb === "post") out.clear(); // what was asked for before an action is not shown after it
+  out.add(e.detail.xhr);
 });
 
 document.addEventListener("htmx:beforeSwap", (e) => {
@@ -68,8 +70,8 @@ document.addEventListener("htmx:beforeSwap", (e) => {
   if (!ours(e) || !e.detail.shouldSwap) return;
   const tag = xhr.getResponseHeader("ETag");
   // The browser hands on its own copy as 200 where the server has answered 304.
-  if (tag && tag === shown) e.detail.shouldSwap = false;
-  shown = tag ?? "";
+  e.detail.shouldSwap = out.has(xhr) && (!tag || tag !== shown);
+  if (out.has(xhr)) shown = tag ?? "";
 });
 
 document.addEventListener("htmx:afterRequest", (e) => {
