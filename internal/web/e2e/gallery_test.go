@@ -196,6 +196,10 @@ func TestUI_36_ThemeAndCopy(t *testing.T) {
 	}
 	require.Equal(t, flow, copied(".flow-id [data-copy]"))
 	require.Contains(t, copied(".failure [data-copy-from]"), "503 Service Unavailable")
+	long := "first" + strings.Repeat("\nline", 30)
+	w.exec(`UPDATE kr_task_stat SET error = $2 WHERE task_flow_id = $1 AND exec_status = 2`, flow, long)
+	b.await("it is shown", `document.querySelector(".failure .first")?.textContent === "first"`)
+	require.Equal(t, long, copied(".failure [data-copy-from]"), "without how much of it is folded away")
 	b.dialog("header", "Rerun…")
 	eval[struct{}](b, `document.querySelector("dialog form").append(Object.assign(document.createElement("button"), {type: "button", id: "in-dialog", textContent: "copy"})); document.querySelector("#in-dialog").dataset.copy = "from a dialog"; undefined`)
 	require.Equal(t, "from a dialog", copied("#in-dialog"))

@@ -43,7 +43,10 @@ function textOf(button) {
     return `curl -X POST ${quote(new URL(copyRegister, location.href).href)}${send}`;
   }
   if (copyLink !== undefined) return new URL(copyLink, location.href).href;
-  if (copyFrom !== undefined) return document.getElementById(copyFrom)?.textContent ?? "";
+  if (copyFrom !== undefined) {
+    const from = document.getElementById(copyFrom); // of an error the parts, without how much is folded away
+    return [...from.querySelectorAll(".said")].map((n) => n.textContent).join("\n") || from.textContent;
+  }
   return copy;
 }
 
