@@ -49,3 +49,15 @@ func TestUI_32_Zones(t *testing.T) {
 	// Between 01:40 EDT and 01:44 EST there is an hour and four minutes.
 	require.Contains(t, b.text("#timeline"), "24 m 00 s")
 }
+
+// What a page that stays open has written without a date, since it was today, gets one at
+// midnight, also where nothing else changes.
+func TestUI_32_Midnight(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("today", shapes[0])
+	b := w.open(flowPath("today"))
+	b.click("#set-live")
+	b.await("the time alone", `/^[0-9:]+ UTC$/.test(document.querySelector(".about time").textContent)`)
+	eval[struct{}](b, `(() => { const now = Date.now; Date.now = () => now() + 24 * 3600e3; })(); undefined`)
+	b.await("with the date", `/^[0-9]+-[0-9]+-[0-9]+ [0-9:]+ UTC$/.test(document.querySelector(".about time").textContent)`)
+}

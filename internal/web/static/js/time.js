@@ -22,11 +22,12 @@ function format(style) {
   return formats.get(key);
 }
 
+const today = () => format("day").format(now());
+const zones = new Intl.DateTimeFormat("en", { timeZoneName: "short" }); // made once: a page may have thousands of times
+
 /** The name of the zone that times are written in, at a moment. */
 export function zone(at) {
-  if (utc()) return "UTC";
-  const parts = new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts(at);
-  return parts.find((p) => p.type === "timeZoneName").value;
+  return utc() ? "UTC" : zones.formatToParts(at).find((p) => p.type === "timeZoneName").value;
 }
 
 /** A moment in the parts that axes are written of. */
@@ -75,7 +76,7 @@ function words(form, at) {
     case "time": return `${format("time").format(at)} ${zone(at)}`;
     default:
       // Today needs no date.
-      if (format("day").format(at) === format("day").format(now())) return `${format("time").format(at)} ${zone(at)}`;
+      if (format("day").format(at) === today()) return `${format("time").format(at)} ${zone(at)}`;
       return moment(at);
   }
 }
@@ -93,7 +94,11 @@ const writeAll = (within) => within.querySelectorAll("time[datetime]").forEach(w
 
 onChange(writeAll);
 addEventListener("flower:zone", () => writeAll(document));
+let day = today();
 setInterval(() => {
   if (document.visibilityState !== "visible") return;
   document.querySelectorAll('time[data-form="ago"], time[data-form="since"], time[data-form="until"]').forEach(write);
+  // At midnight what was today needs its date.
+  if (day !== today()) writeAll(document);
+  day = today();
 }, 1000);
