@@ -34,6 +34,12 @@ type picked struct {
 	what   bulkTarget
 }
 
+// none reports whether there is no flow that it is for.
+func (p picked) none() bool { return len(p.action.Flows) == 0 && !p.action.Filter.OfTasks() }
+
+// errNoneLeft: of the flows that a preview showed, none matches any more.
+var errNoneLeft = errors.New("no flow matches any more")
+
 // bulk serves an action on many flows: GET is the preview, POST does it.
 func (s *Site) bulk(kind flow.ActionKind) methods {
 	return methods{
@@ -172,7 +178,7 @@ func (s *Site) planAll(ctx context.Context, p picked, q query) (bulkView, error)
 	a := p.action
 	a.DryRun, a.Expect, a.Plan = true, nil, ""
 	var effect flow.BulkEffect
-	if len(a.Flows) > 0 || a.Filter.OfTasks() {
+	if !p.none() {
 		var err error
 		if effect, err = s.store.ActAll(ctx, a); err != nil {
 			return bulkView{}, tooMuch(err)
@@ -220,13 +226,19 @@ func (s *Site) actAll(kind flow.ActionKind) func(w http.ResponseWriter, r *http.
 		p.action.Terms = flow.Terms{
 			Actor: who.Name, Way: flow.WayUI, Note: strings.TrimSpace(q.get("note")), Key: q.get("key"), Plan: q.get("plan"), Expect: &expect,
 		}
-		if err := checkBulkForm(p.action, q.get("typed")); err != nil {
+		if q.get("all") != "" { // sent again it finds other flows, and is the same request
+			p.action.Asked = string(kind) + " " + q.without("back").values.Encode()
+		}
+		if err := p.checkForm(q.get("typed")); err != nil {
 			return s.refusedAll(w, r, p, err)
 		}
 		effect, err := s.store.ActAll(r.Context(), p.action)
+		problem.Answered(r.Context(), err)
 		if err != nil {
 			return s.refusedAll(w, r, p, err)
 		}
+		s.log.InfoContext(r.Context(), "bulk action", "action", kind, "changed", effect.Changed, "flows", len(effect.Flows), "refused", effect.RefusedCount,
+			"replayed", effect.Replayed, "by", who.Name, "request", problem.RequestID(r.Context()))
 		did := fmt.Sprintf("bulk.%s.%d.%d", kind, effect.Changed, len(effect.Flows))
 		switch {
 		case effect.Replayed:
@@ -240,8 +252,12 @@ func (s *Site) actAll(kind flow.ActionKind) func(w http.ResponseWriter, r *http.
 	}
 }
 
-// checkBulkForm checks what else a form has.
-func checkBulkForm(a flow.BulkAction, typed string) error {
+// checkForm checks what else a form has, and that there still is something that it is for.
+func (p picked) checkForm(typed string) error {
+	a := p.action
+	if p.none() {
+		return errNoneLeft
+	}
 	if utf8.RuneCountInString(a.Note) > request.MaxNote {
 		return &flow.InvalidError{Subject: "Note", Problem: fmt.Sprintf("may have %d characters", request.MaxNote)}
 	}
@@ -282,6 +298,8 @@ func (s *Site) refusedAll(w http.ResponseWriter, r *http.Request, p picked, err 
 		text = "Nothing was done: " + guard.Error()
 	case errors.Is(err, flow.ErrKeyReused):
 		text = "This form was sent before, with something else in it. This is what would happen now."
+	case errors.Is(err, errNoneLeft):
+		text = "No flow matches any more: this was done already, be it by this form, or they have gone on by themselves."
 	case errors.As(err, &invalid):
 		status, text = http.StatusUnprocessableEntity, invalid.Error()
 	default:

@@ -79,7 +79,8 @@ func TestBulk_PreviewAndAct(t *testing.T) {
 		require.Equal(t, http.StatusSeeOther, w.Code, path)
 		require.Equal(t, "/flower/flows?did=bulk."+kind+".12.1&status=failed", w.Header().Get("Location"))
 		expect := 12
-		want.Terms = flow.Terms{Actor: "alice", Way: flow.WayUI, Note: "back at 09:10", Key: form.Get("key"), Plan: "b5a1", Expect: &expect}
+		want.Terms = flow.Terms{Actor: "alice", Way: flow.WayUI, Note: "back at 09:10", Key: form.Get("key"), Plan: "b5a1", Expect: &expect, Asked: asked[1].Asked}
+		require.Equal(t, strings.Contains(path, "all=1"), want.Asked != "", path)
 		require.Equal(t, want, asked[1], path)
 	}
 	require.Contains(t, get(s, "/bulk/rerun?flow=a&flow=b").Body.String(), "<strong>1 flow stays as it is</strong>", "none of those chosen is passed over")
@@ -103,6 +104,36 @@ func TestBulk_NeedsItsPreview(t *testing.T) {
 	}
 	require.False(t, slices.ContainsFunc(asked, func(b flow.BulkAction) bool { return !b.DryRun }))
 	require.Equal(t, http.StatusForbidden, ask(s, access.Reader, http.MethodPost, "/bulk/rerun", url.Values{"flow": {"a"}}).Code)
+}
+
+// A form for all that match can be sent again, as where the answer did not come: it is the
+// same request, whatever matches by then. Where nothing does, the page says so.
+func TestBulk_AllSentAgain(t *testing.T) {
+	t.Parallel()
+	var asked []flow.BulkAction
+	store := bulkStore(&asked, 3)
+	manyFlows(store, 3)
+	s := newSite(t, Config{}, store)
+	form := formOf(get(s, "/bulk/rerun?all=1&status=failed").Body.String())
+	send := func(back string) (int, string) {
+		form.Set("back", back)
+		w := ask(s, access.Operator, http.MethodPost, "/bulk/rerun", form)
+		return w.Code, w.Body.String()
+	}
+	code, _ := send("/flows")
+	require.Equal(t, http.StatusSeeOther, code)
+	manyFlows(store, 2)
+	code, _ = send("/flows?at=x")
+	require.Equal(t, http.StatusSeeOther, code)
+	require.Len(t, asked, 3)
+	require.Contains(t, asked[1].Asked, "status=failed")
+	require.Equal(t, asked[1].Asked, asked[2].Asked)
+	require.NotEqual(t, asked[1].Flows, asked[2].Flows)
+	manyFlows(store, 0)
+	code, page := send("/flows")
+	require.Equal(t, http.StatusConflict, code)
+	require.Contains(t, page, "No flow matches any more")
+	require.Len(t, asked, 3)
 }
 
 // Of more than twenty tasks the count is typed where it cannot be taken back.
