@@ -24,7 +24,7 @@ const (
 // all failures anew: it leaps along the index that has them, from group to group, and
 // counts each there.
 func failureGroupsSQL(q *query, f flow.FailureFilter) string {
-	where, since := "true", ""
+	where, since, again := "true", "", ""
 	most := cmp.Or(f.CountTo, maxGroupSize)
 	for column, value := range map[string]string{
 		"task_id": string(f.WorkflowID), "program": f.Program, "reason": string(f.Reason), "fingerprint": f.Fingerprint,
@@ -35,6 +35,10 @@ func failureGroupsSQL(q *query, f flow.FailureFilter) string {
 	}
 	if !f.Since.IsZero() {
 		since = " AND suspended_ts >= " + q.moment(f.Since)
+		again = " AND suspended_ts >= now() - interval '" + strconv.FormatFloat(f.Since.Before.Seconds(), 'f', -1, 64) + " s'"
+		if !f.Since.At.IsZero() {
+			again = " AND suspended_ts >= '" + f.Since.At.UTC().Format(time.RFC3339Nano) + "'"
+		}
 	}
 	const key = `flower_fingerprint(error), task_id, task_seq, coalesce(program, ''), coalesce(reason, '')`
 	const failed = `suspended_ts IS NOT NULL AND coalesce(reason, 'failed') NOT IN ('held', 'cancelled')`
@@ -56,8 +60,8 @@ WITH RECURSIVE g AS (
 SELECT g.fingerprint, g.task_id, g.task_seq, g.program, g.reason, g.tasks, g.flows, g.first_ts, g.last_ts, g.spread,
        t.task_flow_id, t.task_exec_seq, coalesce(flower_title(t.description, t.program), '') AS title,
        left(split_part(coalesce(t.error, ''), E'\n', 1), 200) AS error,
-       format('UPDATE kr_task_stat SET exec_status = 0 WHERE exec_status = 2 AND suspended_ts IS NOT NULL AND task_id = %L AND task_seq = %s AND program %s AND reason %s AND flower_fingerprint(error) = %L;',
-              g.task_id, g.task_seq, coalesce('= ' || quote_literal(t.program), 'IS NULL'), coalesce('= ' || quote_literal(t.reason), 'IS NULL'), g.fingerprint) AS recover
+       format('UPDATE kr_task_stat SET exec_status = 0 WHERE exec_status = 2 AND suspended_ts IS NOT NULL AND task_id = %L AND task_seq = %s AND program %s AND reason %s AND flower_fingerprint(error) = %L',
+              g.task_id, g.task_seq, coalesce('= ' || quote_literal(t.program), 'IS NULL'), coalesce('= ' || quote_literal(t.reason), 'IS NULL'), g.fingerprint) || ` + q.arg(again) + `::text || ';' AS recover
 FROM   (
     SELECT g.*, c.*, l.last_ts FROM g
     CROSS  JOIN LATERAL (` + spreadSQL(same+since, key, most) + `) c

@@ -296,6 +296,14 @@ func TestFailureGroups(t *testing.T) {
 	require.True(t, recent.More)
 	require.Len(t, recent.Groups, 3)
 	require.Less(t, recent.Groups[0].Tasks.N, got.Groups[0].Tasks.N)
+	for _, since := range []flow.Moment{{Before: 200*time.Hour + 30*time.Minute}, {At: recent.AsOf.Add(-200*time.Hour - 30*time.Minute)}} {
+		few, err := w.FailureGroups(t.Context(), flow.FailureFilter{Limit: 3, Since: since})
+		require.NoError(t, err)
+		for _, g := range few.Groups { // the statement that runs them again is about those alone
+			counted := strings.Replace(g.Recover, "UPDATE kr_task_stat SET exec_status = 0", "SELECT count(*) FROM kr_task_stat", 1)
+			require.Equal(t, g.Tasks.N, value[int](t, w, counted), counted)
+		}
+	}
 }
 
 func TestQueueRunningWatchers(t *testing.T) {
