@@ -112,7 +112,8 @@ func (s *Site) readTask(ctx context.Context, t flow.TaskState, row taskRow, know
 	}
 	v.showEvents(events)
 	if v.Panel == "log" {
-		log, err := s.readLog(ctx, t.TaskKey, q, logPanel)
+		// Its links are about this task, also when another one is selected by then.
+		log, err := s.readLog(ctx, t.TaskKey, q.with("task", strconv.Itoa(t.Seq)).with("panel", "log"), logPanel)
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -82,6 +83,18 @@ func TestLogPages(t *testing.T) {
 		require.Equal(t, back, forth)
 		require.Len(t, back, 2500)
 	}
+}
+
+// Of a running flow another task may be selected a moment later: a search, or an earlier
+// part, is of the log that was shown.
+func TestLogLinksNameTheTask(t *testing.T) {
+	t.Parallel()
+	page := get(newSite(t, Config{}, longLog(1000, 20)), "/flows/plain").Body.String()
+	task := regexp.MustCompile(`<h2 id="task-name">(\d+) `).FindStringSubmatch(page)
+	require.NotNil(t, task)
+	page = get(newSite(t, Config{}, longLog(1000, 20)), "/flows/plain?panel=log").Body.String()
+	require.Contains(t, page, `<input type="hidden" name="task" value="`+task[1]+`">`)
+	require.Regexp(t, `href="\?before=801&amp;panel=log&amp;task=`+task[1]+`"`, page)
 }
 
 // A page has a bounded part of a log, however long its lines are.
