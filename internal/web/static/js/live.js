@@ -13,7 +13,7 @@ let shown = ""; // the ETag of what #live shows
 let fresh = Date.now(); // when it was last known to be right, by the server's clock
 let skew = 0; // the server's clock minus ours, in ms
 
-export const live = () => document.getElementById("live");
+const live = () => document.getElementById("live");
 
 /** Lets those hear something who cannot see the page: of what is beneath a dialog nothing is heard. */
 export const say = (text) => document.querySelectorAll(".say").forEach((n) => (n.textContent = text));

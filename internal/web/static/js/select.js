@@ -1,11 +1,10 @@
 // The selected task: links marked data-select change ?task= and ?panel= in place, where
 // nothing else on the page moves.
-import { live } from "./live.js";
 
-/** Goes to a URL of the same page without leaving it. */
-export function select(href) {
+/** Goes to a URL of the same page without leaving it, as a refresh does. */
+function select(href) {
   if (href !== location.href) history.pushState(null, "", href);
-  return htmx.ajax("GET", href, { source: live(), target: "#live", select: "#live", swap: "morph:outerHTML" });
+  htmx.ajax("GET", href, { source: "#live" });
 }
 
 document.addEventListener("click", (e) => {

@@ -40,7 +40,7 @@ export function parts(at) {
 export const moment = (at) => `${format("full").format(at)} ${zone(at)}`;
 
 /** A moment as a time of day. */
-export const clock = (at) => format("clock").format(at).replace(",", ".");
+const clock = (at) => format("clock").format(at).replace(",", ".");
 
 const two = (n) => String(n).padStart(2, "0");
 
