@@ -207,6 +207,8 @@ func TestUI_36_ThemeAndCopy(t *testing.T) {
 	b.goTo("/workflows/nightly/register")
 	eval[struct{}](b, `document.addEventListener("copy", () => { window.copied = document.activeElement.value; }); undefined`)
 	require.Contains(t, copied("[data-copy-register]"), "curl -X POST 'http://"+host)
+	eval[struct{}](b, `document.querySelector("#parameters").value = '{"order": 1234567890123456789}'; undefined`)
+	require.Contains(t, copied("[data-copy-register]"), `{"parameters":{"order":1234567890123456789}}`)
 
 	b.size(320, 640)
 	require.Equal(t, "Theme: auto", b.text("#set-theme"), "on a telephone it is heard, too")

@@ -18,9 +18,12 @@ async function copy(text) {
   if (!done) throw new Error("the browser did not copy");
 }
 
+// A number stays as it was written, as for the server: one of 19 digits has no room in JavaScript.
+const read = (text) => JSON.parse(text, (_, value, at) => (typeof value === "number" && at?.source ? JSON.rawJSON(at.source) : value));
+
 function valueOf(text) {
   try {
-    return JSON.parse(text);
+    return read(text);
   } catch {
     return text;
   }
@@ -34,7 +37,7 @@ function textOf(button) {
   if (copyRegister !== undefined) {
     const data = new FormData(button.form);
     const body = {};
-    const parameters = JSON.parse(data.get("parameters").trim() || "{}");
+    const parameters = read(data.get("parameters").trim() || "{}");
     for (const [key, text] of data) if (key.startsWith("p.") && text.trim()) parameters[key.slice(2)] = valueOf(text.trim());
     if (Object.keys(parameters).length > 0) body.parameters = parameters;
     if (data.get("priority")) body.priority = Number(data.get("priority"));
