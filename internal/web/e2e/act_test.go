@@ -258,6 +258,25 @@ func TestUI_10_OnlyOnce(t *testing.T) {
 	}
 }
 
+// 10. The second click of a double click, which may come when the first one is answered, is
+// not one on what is there by then: Resume, where Hold was.
+func TestUI_10_DoubleClickHolds(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("held", shape{states: "3 0 0", after: [][]int32{{}, {1}, {2}}})
+	b := w.open(flowPath("held"))
+	click := func(n int) {
+		at := eval[[]float64](b, `(() => { const r = document.querySelector(".flow-head form button").getBoundingClientRect(); return [r.left + r.width / 2, r.top + r.height / 2]; })()`)
+		b.do(chromedp.MouseClickXY(at[0], at[1], chromedp.ClickCount(n)))
+	}
+	click(1)
+	b.badge("Held")
+	click(2)
+	b.refresh()
+	require.Equal(t, "3 2 2", w.statuses("held"))
+	click(1)
+	b.badge("Running")
+}
+
 // 11. Skip names what can go, and after it that goes. Hold offers Resume, which gives back
 // what was held.
 func TestUI_11_SkipHoldResume(t *testing.T) {

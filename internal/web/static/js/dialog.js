@@ -19,8 +19,10 @@ document.addEventListener("click", (e) => {
     document.getElementById("message").replaceChildren();
     return;
   }
+  // The second click of a double click was not meant for what the first one has put there.
+  if (e.detail > 1 && e.target.closest("form[data-inplace] button, dialog .primary")) e.preventDefault();
   // Not who selects text, and lets go beside the dialog.
-  if ((e.target === dialog && down === dialog) || e.target.closest("dialog [data-back]")) {
+  if ((e.target === dialog && down === dialog && e.detail < 2) || e.target.closest("dialog [data-back]")) {
     e.preventDefault();
     dialog.close();
     return;
