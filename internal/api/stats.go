@@ -18,7 +18,7 @@ type Stats struct {
 	Busy         int              `json:"busy"`
 	Running      int              `json:"running" doc:"Tasks."`
 	Queue        Count            `json:"queue" doc:"Tasks that can go."`
-	OldestWaitMs int64            `json:"oldestWaitMs" doc:"How long the head of the queue could go already."`
+	OldestWaitMs int64            `json:"oldestWaitMs" doc:"How long the task that has waited longest, of whatever priority, could go already."`
 	SinceTs      *timestamp       `json:"sinceTs"`
 	BucketMs     int64            `json:"bucketMs"`
 	Buckets      []Bucket         `json:"buckets" nullable:"false" doc:"The oldest first."`

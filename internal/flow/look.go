@@ -161,7 +161,7 @@ type Stats struct {
 	Busy    int // of these
 	Running int // tasks
 	Queue   Count
-	Oldest  time.Duration // how long the task at the head of the queue could go already
+	Oldest  time.Duration // how long the task that has waited longest in the queue could go already, of whatever priority
 	Since   time.Time
 	Bucket  time.Duration
 	Buckets []Bucket // without gaps, the oldest first

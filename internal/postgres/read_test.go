@@ -487,6 +487,19 @@ func TestStats(t *testing.T) {
 	require.Zero(t, of.Flows)
 }
 
+// What is less urgent than the rest may have waited for long, and is not among what goes next.
+func TestStats_Oldest(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	mustExec(t, w.psql, `
+		INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, program, task_priority, registered_ts)
+		SELECT 'f' || n, 1, 0, 'w', 1, 'NoOp', CASE n WHEN 1 THEN 19 ELSE -20 END, now() - CASE n WHEN 1 THEN 3600 ELSE 60 END * interval '1 s' FROM generate_series(1, 100) n`)
+	s, err := w.Stats(t.Context(), time.Hour, 15*time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, flow.Count{N: 100}, s.Queue)
+	require.InDelta(t, time.Hour, s.Oldest, float64(time.Minute))
+}
+
 func TestFindFlow(t *testing.T) {
 	t.Parallel()
 	w := open(t)

@@ -17,8 +17,10 @@ SELECT clock_timestamp() AS as_of,
        coalesce((SELECT sum(busy) FROM kr_watcher WHERE lease_until > clock_timestamp()), 0)::int AS busy,
        (SELECT count(*) FROM v_running) AS running,
        (SELECT count(*) FROM (SELECT FROM kr_ready LIMIT $1) x) AS queue,
-       (SELECT (extract(epoch FROM max(clock_timestamp() - flower_ready_since(task_flow_id, task_exec_seq))) * 1000000)::bigint
-        FROM (SELECT task_flow_id, task_exec_seq FROM kr_ready ORDER BY ` + order + ` LIMIT 20) x) AS oldest_us`
+       (SELECT min(flower_ready_since(h.task_flow_id, h.task_exec_seq))
+        FROM generate_series(-20, 19) p  -- what is less urgent may wait for long behind the rest
+        CROSS JOIN LATERAL (SELECT task_flow_id, task_exec_seq FROM kr_ready WHERE task_priority = p
+                            ORDER BY ` + order + ` LIMIT 20) h) AS oldest_ts`
 
 // bucketsSQL sums up what watchers have counted, in buckets whose beginnings are multiples
 // of their length.
@@ -51,12 +53,12 @@ func (d *DB) stats(ctx context.Context, window, bucket time.Duration, counted bo
 	var s flow.Stats
 	err := d.reading(ctx, func(tx *sqlx.Tx) error {
 		var stand struct {
-			AsOf     time.Time `db:"as_of"`
-			Workers  int       `db:"workers"`
-			Busy     int       `db:"busy"`
-			Running  int       `db:"running"`
-			Queue    int       `db:"queue"`
-			OldestUS *int64    `db:"oldest_us"`
+			AsOf     time.Time  `db:"as_of"`
+			Workers  int        `db:"workers"`
+			Busy     int        `db:"busy"`
+			Running  int        `db:"running"`
+			Queue    int        `db:"queue"`
+			OldestTS *time.Time `db:"oldest_ts"`
 		}
 		if err := tx.GetContext(ctx, &stand, standSQL, flow.MaxCount+1); err != nil {
 			return err
@@ -70,8 +72,11 @@ func (d *DB) stats(ctx context.Context, window, bucket time.Duration, counted bo
 		}
 		s = flow.Stats{
 			AsOf: stand.AsOf, Flows: counts, Workers: stand.Workers, Busy: stand.Busy, Running: stand.Running,
-			Queue: capped(stand.Queue, flow.MaxCount), Oldest: microseconds(stand.OldestUS), Bucket: bucket,
+			Queue: capped(stand.Queue, flow.MaxCount), Bucket: bucket,
 			Since: stand.AsOf.Truncate(bucket).Add(bucket - window.Truncate(bucket)),
+		}
+		if stand.OldestTS != nil {
+			s.Oldest = stand.AsOf.Sub(*stand.OldestTS)
 		}
 		return readBuckets(ctx, tx, &s)
 	})

@@ -85,7 +85,7 @@ func TestNow_Numbers(t *testing.T) {
 func TestNow(t *testing.T) {
 	t.Parallel()
 	store := &fakeStore{}
-	store.lists.stats = flow.Stats{Workers: 5, Running: 4, Queue: flow.Count{N: 1000, More: true}}
+	store.lists.stats = flow.Stats{AsOf: at(60), Workers: 5, Running: 4, Queue: flow.Count{N: 1000, More: true}, Oldest: 55 * time.Second}
 	store.flows = []flow.Summary{{Flow: flow.Flow{ID: "f"}}}
 	store.lists.running = []flow.RunningTask{{TaskKey: flow.TaskKey{Flow: "a/b", Seq: 3}, WorkflowID: "nightly", Title: "load", StartedAt: at(0), UsualP50: time.Second, UsualP95: 2 * time.Second}}
 	store.lists.queue = []flow.QueuedTask{{TaskKey: flow.TaskKey{Flow: "q", Seq: 1}, Position: 1, ReadySince: at(20)}, {TaskKey: flow.TaskKey{Flow: "r", Seq: 1}, Position: 2, ReadySince: at(10)}}
@@ -97,7 +97,7 @@ func TestNow(t *testing.T) {
 	page := get(s, "/").Body.String()
 	require.Contains(t, page, "<strong>4</strong></a> <span class=\"muted\">of 5 workers")
 	require.Contains(t, page, "1,000&#43;")
-	require.Contains(t, page, `the oldest for <time datetime="`+at(10).Format(stampLayout))
+	require.Contains(t, page, `the oldest for <time datetime="`+at(5).Format(stampLayout), "not of the first ten alone")
 	require.Contains(t, page, `href="/flower/flows/a%2Fb?task=3"`)
 	require.Contains(t, page, "the 1 longest of 4")
 	require.Contains(t, page, "usually 1.0 s")

@@ -19,7 +19,7 @@ type nowView struct {
 	Running  []runningRow
 	Unshown  int // running tasks that have no row
 	Queue    []queueRow
-	Oldest   time.Time // since when the one that could go first does
+	Oldest   time.Time // since when the one that has waited longest could go
 	Groups   []groupRow
 	Watchers []watcherRow
 	Lesser   int // watchers that have no row
@@ -77,9 +77,9 @@ func (v *nowView) fill(running []flow.RunningTask, queue []flow.QueuedTask, grou
 	v.Unshown = max(0, v.Stats.Running-len(running))
 	for _, t := range queue {
 		v.Queue = append(v.Queue, queueRow{t, lookOfWait(t.WaitReason), fmt.Sprintf("%d %s", t.Seq, t.Title), taskHref(t.TaskKey)})
-		if v.Oldest.IsZero() || t.ReadySince.Before(v.Oldest) {
-			v.Oldest = t.ReadySince
-		}
+	}
+	if v.Stats.Oldest > 0 {
+		v.Oldest = v.Stats.AsOf.Add(-v.Stats.Oldest)
 	}
 	for _, g := range groups.Groups {
 		v.Groups = append(v.Groups, newGroupRow(g, query{}))
