@@ -97,6 +97,11 @@ func TestUI_LogGrowsFast(t *testing.T) {
 	printed(301, 900)
 	b.await("its new end", whole+` === 900`)
 	require.Equal(t, "101", eval[string](b, `document.querySelector("#log-lines > .line").dataset.no`))
+	eval[struct{}](b, `document.querySelector("[data-log-earlier]").click(); undefined`)
+	b.await("its beginning", `document.querySelector("#L1") !== null`)
+	printed(901, 910)
+	b.await("its last end", whole+` === 910`)
+	require.Zero(t, b.count("[data-log-earlier]"), "there is nothing earlier")
 }
 
 func countLines(t *testing.T, r *http.Response) (n int, last string) {

@@ -59,6 +59,8 @@ function order() {
 
 onChange(() => {
   order();
+  // A refresh has the link again, also where all that was before is here.
+  if (lines()?.firstElementChild?.dataset.no === "1") document.querySelector("[data-log-earlier]")?.parentElement.remove();
   fill();
 });
 
