@@ -113,7 +113,7 @@ func (s *Site) act(kind flow.ActionKind) func(w http.ResponseWriter, r *http.Req
 		}
 		a, err := actionOf(r, kind, r.PostForm)
 		if err != nil {
-			return err
+			return s.refused(w, r, a, err)
 		}
 		a.Terms = flow.Terms{
 			Actor: who.Name, Way: flow.WayUI, Note: strings.TrimSpace(r.PostForm.Get("note")),
@@ -165,7 +165,7 @@ func (s *Site) refused(w http.ResponseWriter, r *http.Request, a flow.Action, er
 	if err != nil {
 		return err
 	}
-	v.Problem, v.Back, v.Note = text, r.PostForm.Get("back"), a.Note
+	v.Problem, v.Back, v.Note = text, r.PostForm.Get("back"), r.PostForm.Get("note")
 	v.Parameters, v.Output = r.PostForm.Get("parameters"), r.PostForm.Get("output")
 	sh := s.newShell(r)
 	sh.Title, sh.Active = v.Title, "Flows"
@@ -173,7 +173,8 @@ func (s *Site) refused(w http.ResponseWriter, r *http.Request, a flow.Action, er
 	return nil
 }
 
-// actionOf reads an action from a request's path and from values, of its query or form.
+// actionOf reads an action from a request's path and from values, of its query or form. Where
+// a field is wrong, what the action is about is returned all the same.
 func actionOf(r *http.Request, kind flow.ActionKind, values url.Values) (flow.Action, error) {
 	id, err := pathID(r, "task_flow_id")
 	if err != nil {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"html"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -191,8 +192,12 @@ func TestFieldsThatAreNoUse(t *testing.T) {
 	s := newSite(t, Config{}, fullStore("plain"))
 	deep := strings.Repeat(`{"a":`, 102) + "1" + strings.Repeat("}", 102)
 	for _, parameters := range []string{"[1]", "null", "1", "{", `{"a": 1} {"b": 2}`, `{"a": 1e400}`, `{"a": "\u0000"}`, `{"\u0000": 1}`, deep} {
-		w := ask(s, access.Operator, http.MethodPost, "/flows/plain/rerun", url.Values{"parameters": {parameters}})
+		w := ask(s, access.Operator, http.MethodPost, "/flows/plain/rerun", url.Values{"parameters": {parameters}, "note": {"my note"}})
 		require.Equal(t, http.StatusUnprocessableEntity, w.Code, parameters)
+		page := w.Body.String()
+		require.Contains(t, page, "Nothing was done. Parameters: ", parameters)
+		require.Contains(t, page, html.EscapeString(parameters)+"</textarea>", "what was typed is there")
+		require.Contains(t, page, `value="my note"`)
 	}
 	for name, value := range map[string]string{"note": strings.Repeat("x", request.MaxNote+1), "from": "x"} {
 		w := ask(s, access.Operator, http.MethodPost, "/flows/plain/rerun", url.Values{"scope": {"from"}, name: {value}})

@@ -231,6 +231,28 @@ func TestUI_09_BesideTheDialog(t *testing.T) {
 	b.closed()
 }
 
+// 9. What is typed wrong comes back as it was typed, with what is wrong with it.
+func TestUI_09_TypedWrong(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("wrong", shapes[0])
+	b := w.open(flowPath("wrong"))
+	b.expect("status of 422")
+	b.dialog("header", "Rerun…")
+	eval[struct{}](b, `(() => {
+		const form = document.querySelector("dialog form[method=post]");
+		form.querySelector("details").open = true;
+		form.elements.parameters.value = '{"a": 1';
+		form.elements.note.value = "typed";
+	})(); undefined`)
+	b.click("dialog button.primary")
+	b.await("it says what is wrong", `document.querySelector("dialog[open] .problem")?.innerText.includes("Nothing was done. Parameters")`)
+	require.Equal(t, []string{`{"a": 1`, "typed"}, eval[[]string](b, `["parameters", "note"].map(n => document.querySelector("dialog form[method=post]").elements[n].value)`))
+	eval[struct{}](b, `document.querySelector("dialog #parameters").value += "}"; undefined`)
+	b.click("dialog button.primary")
+	b.closed()
+	require.Equal(t, "1", w.value(`SELECT parameters->>'a' FROM kr_task_stat WHERE task_flow_id = 'wrong' AND task_exec_seq = 3`))
+}
+
 // 10. A double click and a repeated Enter are one rerun.
 func TestUI_10_OnlyOnce(t *testing.T) {
 	w := newWorld(t)
