@@ -191,7 +191,7 @@ func TestFieldsThatAreNoUse(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, fullStore("plain"))
 	deep := strings.Repeat(`{"a":`, 102) + "1" + strings.Repeat("}", 102)
-	for _, parameters := range []string{"[1]", "null", "1", "{", `{"a": 1} {"b": 2}`, `{"a": 1e400}`, `{"a": "\u0000"}`, `{"\u0000": 1}`, deep} {
+	for _, parameters := range []string{"[1]", "null", "1", "{", `{"a": 1} {"b": 2}`, `{"a": 1e400}`, `{"a": "\u0000"}`, `{"\u0000": 1}`, `{"token": "***"}`, deep} {
 		w := ask(s, access.Operator, http.MethodPost, "/flows/plain/rerun", url.Values{"parameters": {parameters}, "note": {"my note"}})
 		require.Equal(t, http.StatusUnprocessableEntity, w.Code, parameters)
 		page := w.Body.String()

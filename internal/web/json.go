@@ -31,7 +31,7 @@ func pretty(text json.RawMessage) string {
 }
 
 // object reads a field that may have a JSON object; nil if it is empty. It refuses what
-// JSON can say and the database cannot keep.
+// JSON can say and the database cannot keep, and what a page shows instead of a secret.
 func object(name, text string) (json.RawMessage, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
@@ -41,6 +41,9 @@ func object(name, text string) (json.RawMessage, error) {
 	err := request.Check([]byte(text), example)
 	if err == nil && !strings.HasPrefix(text, "{") {
 		err = problem.InvalidValue.Because("it must be a JSON object, as in %s", example)
+	}
+	if err == nil && strings.Contains(text, `"***"`) { // copied from a page
+		err = problem.InvalidValue.Because(`"***" stands for a value that is not shown: put it in, or leave it out`)
 	}
 	var v json.RawMessage
 	if err == nil {

@@ -51,6 +51,8 @@ func TestRegisterRefused(t *testing.T) {
 		"parameters":      {"parameters": {`{"a": `}},
 		"priority":        {"priority": {"20"}},
 		"no number":       {"priority": {"high"}},
+		"no secret":       {"parameters": {`{"token": "***"}`}},
+		"nor in a field":  {"p.token": {"***"}},
 	} {
 		form.Set("note", "my note")
 		w := ask(s, access.Admin, http.MethodPost, "/workflows/plain/register", form)
