@@ -69,6 +69,9 @@ func TestUI_06_LongLog(t *testing.T) {
 	b.await("the line", `document.querySelector("#log-lines")?.innerText.includes("line number 123 needle")`)
 	require.Equal(t, 1, b.count("#log-lines .line"))
 
+	eval[struct{}](b, `location.assign(`+quote(flowPath("talks")+"?task=1&panel=log#L123")+`), undefined`)
+	b.await("the line that a link names", `document.querySelector("#L123:target") !== null && `+inView+`(document.querySelector("#L123 .said"))`)
+
 	href := eval[string](b, `document.querySelector("#task a[download]").getAttribute("href")`)
 	r, err := http.Get(w.url + href)
 	require.NoError(t, err)

@@ -64,6 +64,14 @@ onChange(() => {
   fill();
 });
 
+// A link to a line that is not among the last ones leads to the part that it is in.
+const wanted = Number(/^#L(\d+)$/.exec(location.hash)?.[1]);
+const there = new URL(location.href);
+if (wanted && !document.getElementById(`L${wanted}`) && !there.searchParams.has("before")) {
+  there.searchParams.set("before", String(wanted + 10));
+  location.replace(there);
+}
+
 // A morph keeps the lines that are here, as long as it is about the same log.
 let same = false;
 const { beforeNodeMorphed } = Idiomorph.defaults.callbacks;
