@@ -91,6 +91,10 @@ document.addEventListener("change", (e) => {
 document.addEventListener("submit", (e) => {
   if (e.target.matches("form[data-filter]")) for (const f of e.target.elements) if (f.name && !f.value) f.disabled = true;
 });
-addEventListener("pageshow", () => document.querySelectorAll("form[data-filter] [disabled]").forEach((f) => (f.disabled = false)));
+// Back again, a filter shows what the list is of, and not what was chosen when one left.
+addEventListener("pageshow", (e) => {
+  document.querySelectorAll("form[data-filter] [disabled]").forEach((f) => (f.disabled = false));
+  if (e.persisted) document.querySelectorAll("form[data-filter]").forEach((f) => f.reset());
+});
 
 onChange(count);
