@@ -173,6 +173,20 @@ func TestUI_18_NewFlows(t *testing.T) {
 	require.Zero(t, b.count("#new-flows"))
 }
 
+// A page that is loaded again ticks nothing: a browser would tick what is now in the place of
+// what was ticked.
+func TestUI_13_ReloadTicksNothing(t *testing.T) {
+	w := newWorld(t)
+	w.inserted("first", shapes[0])
+	w.inserted("second", shapes[0])
+	b := w.open("/flows")
+	b.click(`#picks input[value="first"]`)
+	w.inserted("third", shapes[0])
+	eval[struct{}](b, `location.reload(), undefined`)
+	b.await("it is loaded again", `document.querySelectorAll("#picks [data-row]").length === 3 && document.readyState === "complete"`)
+	require.Zero(t, b.count("#picks td input:checked"))
+}
+
 // An open start page stays one: / is something else to curl.
 func TestUI_NowStaysUpToDate(t *testing.T) {
 	w := newWorld(t)
