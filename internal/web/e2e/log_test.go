@@ -68,6 +68,8 @@ func TestUI_06_LongLog(t *testing.T) {
 	b.goTo(flowPath("talks") + "?task=1&panel=log&q=needle")
 	b.await("the line", `document.querySelector("#log-lines")?.innerText.includes("line number 123 needle")`)
 	require.Equal(t, 1, b.count("#log-lines .line"))
+	b.pressed("#task .tabs a", "Log")
+	b.await("all lines, and nothing in the field", `document.querySelectorAll("#log-lines .line").length > 1 && document.querySelector("#log-q").value === ""`)
 
 	eval[struct{}](b, `location.assign(`+quote(flowPath("talks")+"?task=1&panel=log#L123")+`), undefined`)
 	b.await("the line that a link names", `document.querySelector("#L123:target") !== null && `+inView+`(document.querySelector("#L123 .said"))`)

@@ -74,12 +74,14 @@ if (wanted && !document.getElementById(`L${wanted}`) && !there.searchParams.has(
 
 // A morph keeps the lines that are here, as long as it is about the same log.
 let same = false;
-const { beforeNodeMorphed } = Idiomorph.defaults.callbacks;
+const { beforeNodeMorphed, beforeAttributeUpdated } = Idiomorph.defaults.callbacks;
 Object.assign(Idiomorph.defaults.callbacks, {
   beforeNodeMorphed(old, next) {
     if (old.id === "log") same = old.dataset.log === next.dataset?.log;
     if (same && old.nodeType === 1 && old.matches(".line[data-no]")) return false; // a line never changes
     return beforeNodeMorphed(old, next);
   },
+  // What was looked for in another log does not stand over this one.
+  beforeAttributeUpdated: (name, node, ...rest) => (node.id === "log-q" && !same) || beforeAttributeUpdated(name, node, ...rest),
   beforeNodeRemoved: (node) => !(same && node.nodeType === 1 && node.matches(".line[data-no], .log-more")),
 });
