@@ -44,6 +44,23 @@ func TestOperate_HoldAndResume(t *testing.T) {
 	require.Equal(t, 0, operate(t, w, `flower_resume($1)`, string(id)))
 }
 
+// A reason is that of its call, and not of what the same transaction does next.
+func TestOperate_AReasonForOneCall(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	ids := []flow.ID{register(t, w, def()), register(t, w, def()), register(t, w, def())}
+	tx := begin(t, w)
+	mustExec(t, tx, `SELECT flower_cancel($1, 'the disk is full')`, string(ids[0]))
+	mustExec(t, tx, `SELECT flower_cancel($1)`, string(ids[1]))
+	mustExec(t, tx, `SET LOCAL flower.reason = 'my own'`)
+	mustExec(t, tx, `SELECT flower_cancel($1, 'another'), flower_cancel($2)`, string(ids[0]), string(ids[2]))
+	require.NoError(t, tx.Commit())
+	for id, want := range map[flow.ID]string{ids[0]: "the disk is full", ids[1]: "", ids[2]: "my own"} {
+		require.Equal(t, want, value[string](t, w, `SELECT coalesce(max(note), '') FROM kr_event WHERE task_flow_id = $1`, string(id)))
+		require.Equal(t, want, look(t, w, id, 1).Error)
+	}
+}
+
 // A resume while a task still runs lets its retry go.
 func TestOperate_ResumeWhileATaskRuns(t *testing.T) {
 	t.Parallel()
