@@ -103,7 +103,8 @@ type Claim struct {
 // results that were given, so that whoever gave them knows them again.
 type Advanced struct {
 	Claimed  []Task
-	Queued   int // tasks that were released but left for whoever claims next
+	Queued   int  // tasks that were released but left for whoever claims next
+	Split    bool // the batch was recorded in parts, and nothing was looked for to claim
 	Verdicts []Judged
 	Rejected []Rejected
 }

@@ -303,7 +303,7 @@ func (d *DB) readAdvance(ctx context.Context, a advanceAnswer, finished []*flow.
 // rejected, the others are tried in halves, and what fails alone is rejected. Nothing is
 // claimed meanwhile.
 func (d *DB) advanceEach(ctx context.Context, finished []*flow.Result, c flow.Claim, cause error, adv *flow.Advanced) error {
-	c.Free = 0
+	c.Free, adv.Split = 0, true
 	parts, err := d.split(ctx, finished, true, cause, adv)
 	if err != nil {
 		return err

@@ -158,6 +158,7 @@ func TestAdvance_ManyLockedTasksCostOneWait(t *testing.T) {
 	adv := record(t, w, finished(tasks...)...)
 	require.Less(t, time.Since(started), 5*time.Second)
 	require.Len(t, adv.Rejected, 200)
+	require.True(t, adv.Split)
 	require.Len(t, adv.Verdicts, 200)
 	require.NoError(t, tx.Rollback())
 }

@@ -259,9 +259,9 @@ func (d *dispatcher) settle(a answer) {
 	if len(d.locked) == 0 && d.aside == 0 {
 		d.stuck.worked()
 	}
-	// As many as asked for: there may be more. Some were left in the queue: there are.
+	// As many as asked for, or nobody has looked: there may be more. Some were left in the queue: there are.
 	// Workers became free for which the call did not claim: there may be.
-	if a.claim.Free > 0 && (len(a.adv.Claimed) == a.claim.Free || a.adv.Queued > 0) ||
+	if a.claim.Free > 0 && (len(a.adv.Claimed) == a.claim.Free || a.adv.Queued > 0 || a.adv.Split) ||
 		len(a.adv.Rejected) > 0 || a.claim.Free < len(a.adv.Verdicts) {
 		d.look = true
 	}

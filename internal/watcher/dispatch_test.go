@@ -63,21 +63,26 @@ func TestLooksAgainAtOnce(t *testing.T) {
 	}
 }
 
-// Tasks that a finish released and left in the queue are looked for at once.
+// Tasks that a finish released and left in the queue are looked for at once, and so are
+// whichever there are where nobody has looked since a batch was split.
 func TestLooksAgainForQueued(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		var looks times
-		start(t, &fakeStore{advance: func([]*flow.Result, flow.Claim) (flow.Advanced, error) {
-			looks.note()
-			if len(looks.since(time.Now())) < 3 {
-				return flow.Advanced{Queued: 1}, nil
-			}
-			return flow.Advanced{}, nil
-		}}, taking(0))
-		begin := time.Now()
-		pass(time.Second)
-		require.Equal(t, []time.Duration{0, 0, 0}, looks.since(begin))
-	})
+	for name, answer := range map[string]flow.Advanced{"queued": {Queued: 1}, "split": {Split: true}} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				var looks times
+				start(t, &fakeStore{advance: func([]*flow.Result, flow.Claim) (flow.Advanced, error) {
+					looks.note()
+					if len(looks.since(time.Now())) < 3 {
+						return answer, nil
+					}
+					return flow.Advanced{}, nil
+				}}, taking(0))
+				begin := time.Now()
+				pass(time.Second)
+				require.Equal(t, []time.Duration{0, 0, 0}, looks.since(begin))
+			})
+		})
+	}
 }
 
 func TestHintsMakeItLook(t *testing.T) {
