@@ -226,7 +226,8 @@ func TestStaticFiles(t *testing.T) {
 }
 
 // What a browser loads once is small: for a list at most 40 KB, for a page with a graph 60
-// KB. A log's module is loaded when a log is opened, the graph's other one to save it.
+// KB. A log's module is loaded when a log is opened, those that save a graph and copy a
+// registration when somebody does so.
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, &fakeStore{})
@@ -241,7 +242,7 @@ func TestBudget(t *testing.T) {
 			size = len(f.zipped)
 		}
 		switch name {
-		case "js/log.js", "js/graph-save.js":
+		case "js/log.js", "js/graph-save.js", "js/copy-register.js":
 		case "js/list.js":
 			list = size
 		case "js/graph.js", "js/layout-worker.js", "vendor/dagre-3.1.3.min.js":

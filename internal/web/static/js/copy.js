@@ -18,33 +18,12 @@ async function copy(text) {
   if (!done) throw new Error("the browser did not copy");
 }
 
-// A number stays as it was written, as for the server: one of 19 digits has no room in JavaScript.
-const read = (text) => JSON.parse(text, (_, value, at) => (typeof value === "number" && at?.source ? JSON.rawJSON(at.source) : value));
-
-function valueOf(text) {
-  try {
-    return read(text);
-  } catch {
-    return text;
-  }
-}
-
-const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+export const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 function textOf(button) {
   const { copy, copyFrom, copyLink, copyCurl, copyRegister } = button.dataset;
   if (copyCurl !== undefined) return `curl ${quote(new URL(`${copyCurl}?format=text`, location.href).href)}`;
-  if (copyRegister !== undefined) {
-    const data = new FormData(button.form);
-    const body = {};
-    const parameters = read(data.get("parameters").trim() || "{}");
-    for (const [key, text] of data) if (key.startsWith("p.") && text.trim()) parameters[key.slice(2)] = valueOf(text.trim());
-    if (Object.keys(parameters).length > 0) body.parameters = parameters;
-    if (data.get("priority")) body.priority = Number(data.get("priority"));
-    if (data.get("note")) body.note = data.get("note");
-    const send = Object.keys(body).length > 0 ? ` -d ${quote(JSON.stringify(body))}` : "";
-    return `curl -X POST ${quote(new URL(copyRegister, location.href).href)}${send}`;
-  }
+  if (copyRegister !== undefined) return import("./copy-register.js").then(({ command }) => command(button.form, copyRegister));
   if (copyLink !== undefined) return new URL(copyLink, location.href).href;
   if (copyFrom !== undefined) {
     const from = document.getElementById(copyFrom); // of an error the parts, without how much is folded away
@@ -59,7 +38,7 @@ document.addEventListener("click", async (e) => {
   e.preventDefault();
   let word = "Copied";
   try {
-    await copy(textOf(button));
+    await copy(await textOf(button));
   } catch {
     word = "Not copied";
   }
