@@ -260,7 +260,11 @@ func TestUI_10_OnlyOnce(t *testing.T) {
 		func(b *tab) {
 			b.do(chromedp.Click(chromedp.CSS("dialog button.primary"), chromedp.AtLeast(1)))
 		},
-		func(b *tab) { b.do(chromedp.DoubleClick(chromedp.CSS("dialog button.primary"))) },
+		func(b *tab) {
+			at := b.middle("dialog button.primary")
+			b.do(chromedp.MouseClickXY(at[0], at[1]))
+			b.do(chromedp.MouseClickXY(at[0], at[1], chromedp.ClickCount(2)))
+		},
 		func(b *tab) {
 			b.do(chromedp.Focus(chromedp.CSS("dialog #note")))
 			b.press(kb.Enter + kb.Enter + kb.Enter)
@@ -287,7 +291,7 @@ func TestUI_10_DoubleClickHolds(t *testing.T) {
 	w.inserted("held", shape{states: "3 0 0", after: [][]int32{{}, {1}, {2}}})
 	b := w.open(flowPath("held"))
 	click := func(n int) {
-		at := eval[[]float64](b, `(() => { const r = document.querySelector(".flow-head form button").getBoundingClientRect(); return [r.left + r.width / 2, r.top + r.height / 2]; })()`)
+		at := b.middle(".flow-head form button")
 		b.do(chromedp.MouseClickXY(at[0], at[1], chromedp.ClickCount(n)))
 	}
 	click(1)

@@ -209,6 +209,12 @@ func (b *tab) click(css string) {
 	b.do(chromedp.Click(chromedp.CSS(css)))
 }
 
+// middle is the middle of an element in the window, x and y, to click there whatever is there by then.
+func (b *tab) middle(css string) []float64 {
+	b.Helper()
+	return eval[[]float64](b, `(() => { const r = document.querySelector(`+quote(css)+`).getBoundingClientRect(); return [r.left + r.width / 2, r.top + r.height / 2]; })()`)
+}
+
 // press presses keys one after another: "gn", or one by its name in kb.
 func (b *tab) press(keys string, modifiers ...chromedp.Modifier) {
 	b.Helper()

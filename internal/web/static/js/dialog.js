@@ -1,6 +1,6 @@
 // A page that previews an action is shown as a dialog over the page that led to it. Its
 // form is the same: what it answers goes into #live, or, refused, into the dialog again.
-import { tick } from "./live.js";
+import { again } from "./live.js";
 
 const dialog = document.getElementById("dialog");
 const body = document.getElementById("dialog-body");
@@ -76,7 +76,7 @@ document.addEventListener("submit", (e) => {
     })
     .finally(() => {
       delete form.dataset.sent;
-      tick(); // what was asked for meanwhile was not shown, or of before
+      again();
     });
 });
 

@@ -6,6 +6,7 @@ const root = document.documentElement;
 const build = document.querySelector('meta[name="build"]').content;
 
 const out = new Set(); // requests that are out for #live
+let past = new Set(); // those of them that were asked for before an action, and are not shown after it
 let fails = 0; // refreshes that failed, one after another
 let gone = false; // the last one did since what is shown is no longer there
 let timer = 0;
@@ -35,6 +36,12 @@ export function tick() {
   else plan();
 }
 
+/** Shows what the address says now: what was asked for beside an action may be of before it, or of elsewhere. */
+export function again() {
+  if (out.size === 0) htmx.ajax("GET", location.href, { source: "#live" });
+  else plan();
+}
+
 function every() {
   const ms = Number(live()?.dataset.every ?? 0);
   if (fails === 0) return ms;
@@ -61,7 +68,7 @@ const ours = (e) => e.detail.target?.id === "live";
 
 document.addEventListener("htmx:beforeRequest", (e) => {
   if (!ours(e)) return;
-  if (e.detail.requestConfig.verb === "post") out.clear(); // what was asked for before an action is not shown after it
+  if (e.detail.requestConfig.verb === "post") past = new Set(out);
   out.add(e.detail.xhr);
 });
 
@@ -70,15 +77,15 @@ document.addEventListener("htmx:beforeSwap", (e) => {
   if (!ours(e) || !e.detail.shouldSwap) return;
   const tag = xhr.getResponseHeader("ETag");
   // The browser hands on its own copy as 200 where the server has answered 304.
-  e.detail.shouldSwap = out.has(xhr) && (!tag || tag !== shown);
-  if (out.has(xhr)) shown = tag ?? "";
+  e.detail.shouldSwap = !past.has(xhr) && (!tag || tag !== shown);
+  if (!past.has(xhr)) shown = tag ?? "";
 });
 
 document.addEventListener("htmx:afterRequest", (e) => {
   const { xhr, successful, requestConfig } = e.detail;
   if (xhr.status === 401) location.reload(); // the token is no longer good: to where one is asked for
   if (!out.delete(xhr)) return;
-  if (!ours(e) || (requestConfig.verb === "post" && !successful)) return plan(); // an action, of which dialog.js tells
+  if (!ours(e) || past.has(xhr) || (requestConfig.verb === "post" && !successful)) return plan(); // an action, of which dialog.js tells
   gone = xhr.status === 404;
   fails = successful ? 0 : fails + 1;
   if (successful) {
