@@ -84,7 +84,7 @@ func TestRoles_SecI1_EverybodyHasWhatTheyNeed(t *testing.T) {
 		`SELECT * FROM v_flow`,
 		`SELECT * FROM v_why_waiting`,
 	} {
-		_, err := operator.ExecContext(t.Context(), statement)
+		_, err = operator.ExecContext(t.Context(), statement)
 		require.NoError(t, err, statement)
 	}
 	w.await(wrong, "9 3")

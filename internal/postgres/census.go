@@ -110,8 +110,13 @@ func (d *DB) EachPool(tell func(name string, open, inUse int, waits int64, waite
 		name string
 		pool *sqlx.DB
 	}{
-		{"general", d.pool}, {"reads", d.reads}, {"slow", d.slow}, {"beat", d.beat.pool}, {"engine", d.engine.pool},
-		{"writer", d.writer.pool}, {"logs", d.logs.pool},
+		{"general", d.pool},
+		{"reads", d.reads},
+		{"slow", d.slow},
+		{"beat", d.beat.pool},
+		{"engine", d.engine.pool},
+		{"writer", d.writer.pool},
+		{"logs", d.logs.pool},
 	} {
 		s := p.pool.Stats()
 		tell(p.name, s.OpenConnections, s.InUse, s.WaitCount, s.WaitDuration)

@@ -47,7 +47,8 @@ type bulkWord struct {
 
 var bulkWords = map[flow.ActionKind]bulkWord{
 	flow.ActionRerun: {
-		"Rerun", look{Class: "retry", Icon: "rerun"},
+		"Rerun",
+		look{Class: "retry", Icon: "rerun"},
 		[2]string{"task runs again", "tasks run again"},
 		"Nothing of this is failed or cancelled now.",
 	},
@@ -62,7 +63,8 @@ var bulkWords = map[flow.ActionKind]bulkWord{
 		"Nothing of this waits or runs.",
 	},
 	flow.ActionResume: {
-		"Resume", look{Class: "queued", Icon: "resume"},
+		"Resume",
+		look{Class: "queued", Icon: "resume"},
 		[2]string{"task is held no more", "tasks are held no more"},
 		"Nothing of this is held.",
 	},
