@@ -312,6 +312,16 @@ func TestViews_Invariant(t *testing.T) {
 	}
 }
 
+// Each dependency is looked at, of tasks with one parent and of those with several.
+func TestViews_InvariantOfDependents(t *testing.T) {
+	t.Parallel()
+	w := openBroken(t)
+	register(t, w, def(), def(1), def(1), def(2, 3))
+	behind(t, w, `UPDATE kr_task_stat SET dependents = '{}'`)
+	require.Equal(t, []string{"2: task 1 does not list it", "3: task 1 does not list it", "4: task 2 does not list it", "4: task 3 does not list it"},
+		all[string](t, w, `SELECT task_exec_seq || ': ' || detail FROM v_invariant ORDER BY 1`))
+}
+
 // \d+ teaches: every table and view says what it is, and every column whose name does
 // not say it all.
 func TestViews_Comments(t *testing.T) {
