@@ -5,11 +5,11 @@ import { again } from "./live.js";
 const dialog = document.getElementById("dialog");
 const body = document.getElementById("dialog-body");
 let asked = null; // the request that it waits for
+let inside = false; // that one is of the open dialog
 let down = null; // what the button of the mouse was pressed on
 
 /** Opens a page of ours as a dialog, or shows another choice in it: what was typed, and the focus, stay. */
 export function open(href) {
-  asked = null;
   return htmx.ajax("GET", href, { source: body, target: body, select: "#sheet", swap: "morph:innerHTML" });
 }
 
@@ -34,7 +34,9 @@ document.addEventListener("click", (e) => {
 });
 
 document.addEventListener("htmx:beforeRequest", (e) => {
-  if (e.detail.target === body) asked = e.detail.xhr;
+  if (e.detail.target !== body) return;
+  asked = e.detail.xhr;
+  inside = dialog.open;
 });
 document.addEventListener("htmx:afterSwap", (e) => {
   if (e.detail.target === body) {
@@ -44,7 +46,7 @@ document.addEventListener("htmx:afterSwap", (e) => {
   }
 });
 dialog.addEventListener("close", () => {
-  asked = null;
+  if (dialog.open) return; // this comes a moment later
   body.replaceChildren();
   mark();
   // What has opened it may be gone by now: one goes on from the top of what is there.
@@ -120,7 +122,7 @@ document.addEventListener("htmx:beforeSwap", (e) => {
   const { xhr, requestConfig } = e.detail;
   if (requestConfig?.verb !== "post") {
     // Since then something else was asked for, or the dialog was closed.
-    if (e.detail.target === body && xhr !== asked) e.detail.shouldSwap = false;
+    if (e.detail.target === body && (xhr !== asked || (inside && !dialog.open))) e.detail.shouldSwap = false;
     return;
   }
   if (xhr.status === 409 || xhr.status === 422 || xhr.status === 207) {

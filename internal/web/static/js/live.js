@@ -6,7 +6,7 @@ const root = document.documentElement;
 const build = document.querySelector('meta[name="build"]').content;
 
 const out = new Set(); // requests that are out for #live
-let past = new Set(); // those of them that were asked for before an action, and are not shown after it
+let past = new Set(); // those of them after which something else was asked for: they are not shown
 let fails = 0; // refreshes that failed, one after another
 let gone = false; // the last one did since what is shown is no longer there
 let timer = 0;
@@ -36,9 +36,13 @@ export function tick() {
   else plan();
 }
 
+/** Shows a URL of the same page. #live itself would not do as its source: htmx has it wait there
+    for a refresh that is out, and forgets it when that one changes an attribute of #live. */
+export const show = (href) => htmx.ajax("GET", href, { source: "body", target: "#live", select: "#live", swap: "morph:outerHTML" });
+
 /** Shows what the address says now: what was asked for beside an action may be of before it, or of elsewhere. */
 export function again() {
-  if (out.size === 0) htmx.ajax("GET", location.href, { source: "#live" });
+  if (out.size === 0) show(location.href);
   else plan();
 }
 
@@ -68,17 +72,18 @@ const ours = (e) => e.detail.target?.id === "live";
 
 document.addEventListener("htmx:beforeRequest", (e) => {
   if (!ours(e)) return;
-  if (e.detail.requestConfig.verb === "post") past = new Set(out);
+  past = new Set(out);
   out.add(e.detail.xhr);
 });
 
 document.addEventListener("htmx:beforeSwap", (e) => {
-  const { xhr } = e.detail;
+  const { xhr, requestConfig } = e.detail;
   if (!ours(e) || !e.detail.shouldSwap) return;
   const tag = xhr.getResponseHeader("ETag");
   // The browser hands on its own copy as 200 where the server has answered 304.
-  e.detail.shouldSwap = !past.has(xhr) && (!tag || tag !== shown);
-  if (!past.has(xhr)) shown = tag ?? "";
+  const last = !past.has(xhr) || requestConfig.verb === "post"; // that one has a message, too
+  e.detail.shouldSwap = last && (!tag || tag !== shown);
+  if (last) shown = tag ?? "";
 });
 
 document.addEventListener("htmx:afterRequest", (e) => {

@@ -1,10 +1,11 @@
 // The selected task: links marked data-select change ?task= and ?panel= in place, where
 // nothing else on the page moves.
+import { show } from "./live.js";
 
-/** Goes to a URL of the same page without leaving it, as a refresh does. */
+/** Goes to a URL of the same page without leaving it. */
 function select(href) {
   if (href !== location.href) history.pushState(null, "", href);
-  htmx.ajax("GET", href, { source: "#live" });
+  show(href);
 }
 
 document.addEventListener("click", (e) => {
