@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,17 +13,22 @@ import (
 
 // registrar makes flows. Registrations that wait while a statement is at work go
 // together into the next one: under load a commit serves many, and a lone one waits for
-// nobody. One statement at a time is best, as what it costs by itself is then shared by
-// most; but one that is held up, by somebody's lock or by the network, holds up only
-// those that are in it: another writer takes over.
+// nobody. Two statements take turns, each with half of all that are asked for: while one
+// is flushed, the other runs and those of the one before are answered. One that is held
+// up, by somebody's lock or by the network, holds up only those that are in it: another
+// writer takes over.
 type registrar struct {
-	work  func(context.Context, []*registration)
-	inbox chan *registration
-	turn  chan struct{} // of capacity 1: whoever is in it gathers and writes
-	keys  keyring
-	once  sync.Once
-	stop  chan struct{}
-	done  sync.WaitGroup
+	work func(context.Context, []*registration)
+	keys keyring
+	once sync.Once
+	done sync.WaitGroup
+
+	mu      sync.Mutex
+	wake    sync.Cond // of mu: something below has changed
+	waiting []*registration
+	writing int // registrations in statements that are not late
+	writers int // such statements
+	closed  bool
 }
 
 const (
@@ -85,10 +91,9 @@ func (k *keyring) take(ctx context.Context, key string) (release func(), err err
 }
 
 func newRegistrar(work func(context.Context, []*registration)) *registrar {
-	return &registrar{
-		work: work, inbox: make(chan *registration), turn: make(chan struct{}, 1), stop: make(chan struct{}),
-		keys: keyring{held: make(map[string]chan struct{})},
-	}
+	g := &registrar{work: work, keys: keyring{held: make(map[string]chan struct{})}}
+	g.wake.L = &g.mu
+	return g
 }
 
 // register waits for the answer to one registration. When ctx ends first it is not known
@@ -99,44 +104,53 @@ func (g *registrar) register(ctx context.Context, request flow.Registration) (fl
 			g.done.Go(g.loop)
 		}
 	})
+	if ctx.Err() != nil {
+		return flow.Flow{}, ctx.Err()
+	}
 	release, err := g.keys.take(ctx, request.IdempotencyKey)
 	if err != nil {
 		return flow.Flow{}, err
 	}
 	r := &registration{request, make(chan registered, 1), release}
-	select {
-	case g.inbox <- r:
-	case <-ctx.Done():
-		release()
-		return flow.Flow{}, ctx.Err()
-	}
+	g.mu.Lock()
+	g.waiting = append(g.waiting, r)
+	g.mu.Unlock()
+	g.wake.Broadcast()
 	select {
 	case a := <-r.answers:
 		return a.flow, a.err
 	case <-ctx.Done():
+		g.withdraw(r)
 		return flow.Flow{}, ctx.Err()
+	}
+}
+
+// withdraw takes back what no statement has taken.
+func (g *registrar) withdraw(r *registration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i := slices.Index(g.waiting, r); i >= 0 {
+		g.waiting = slices.Delete(g.waiting, i, i+1)
+		r.release()
 	}
 }
 
 // close ends the writers. No registration may be waiting.
 func (g *registrar) close() {
-	close(g.stop)
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.wake.Broadcast()
 	g.done.Wait()
 }
 
 func (g *registrar) loop() {
 	for {
-		select {
-		case <-g.stop:
-			return
-		case g.turn <- struct{}{}:
-		}
 		batch := g.gather()
 		if len(batch) == 0 {
-			<-g.turn
 			return
 		}
-		over := sync.OnceFunc(func() { <-g.turn })
+		over := sync.OnceFunc(func() { g.ended(len(batch)) })
 		late := time.AfterFunc(registrarTurn, over)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		g.work(ctx, batch)
@@ -146,23 +160,25 @@ func (g *registrar) loop() {
 	}
 }
 
-// gather waits for a registration, and adds those that are there already; it returns none
-// when the registrar stops.
+func (g *registrar) ended(n int) {
+	g.mu.Lock()
+	g.writing, g.writers = g.writing-n, g.writers-1
+	g.mu.Unlock()
+	g.wake.Broadcast()
+}
+
+// gather waits until half of all that are asked for can be taken; it returns none
+// when the registrar is closed.
 func (g *registrar) gather() (batch []*registration) {
-	select {
-	case <-g.stop:
-		return nil
-	case r := <-g.inbox:
-		batch = append(batch, r)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for !g.closed && (g.writers > 1 || len(g.waiting) == 0 || len(g.waiting) < g.writing) {
+		g.wake.Wait()
 	}
-	for len(batch) < maxRegistrar {
-		select {
-		case r := <-g.inbox:
-			batch = append(batch, r)
-		default:
-			return batch
-		}
-	}
+	n := min((len(g.waiting)+g.writing+1)/2, len(g.waiting), maxRegistrar)
+	batch = slices.Clone(g.waiting[:n])
+	g.waiting = slices.Delete(g.waiting, 0, n)
+	g.writing, g.writers = g.writing+n, g.writers+1
 	return batch
 }
 
