@@ -160,7 +160,8 @@ func (s *Store) find(n string) (value string, found bool, err error) {
 func (s *Store) add(n, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if slices.Contains(s.seen[n], value) {
+	if i := slices.Index(s.seen[n], value); i >= 0 {
+		s.seen[n] = append(slices.Delete(s.seen[n], i, i+1), value)
 		return
 	}
 	s.seen[n] = append(s.seen[n], value)

@@ -98,6 +98,14 @@ func TestGet_ReplacedAgainAndAgain(t *testing.T) {
 		require.Equal(t, want, s.Mask(value(i)))
 	}
 	require.Equal(t, stars, s.Mask("never replaced"))
+
+	// The oldest of them comes back, and is the newest: the next one is the oldest now.
+	for _, v := range []string{value(n - maxValues), "another value"} {
+		file(t, dir, "TOKEN", v)
+		require.Equal(t, v, get(t, s, "TOKEN"))
+	}
+	require.Equal(t, stars, s.Mask(value(n-maxValues)))
+	require.Equal(t, value(n-maxValues+1), s.Mask(value(n-maxValues+1)))
 }
 
 func TestGet_WhatCannotBeASecret(t *testing.T) {
