@@ -3,10 +3,14 @@ package register
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -351,6 +355,21 @@ func TestServer_BasePath(t *testing.T) {
 		require.Error(t, Config{BasePath: path}.Validate(), path)
 	}
 	require.NoError(t, Config{BasePath: "/tools/flower"}.Validate())
+}
+
+// A path of the API, of the pages or of this room that is added is no base path either.
+func TestConfig_KnowsAllPathsOfItsOwn(t *testing.T) {
+	t.Parallel()
+	found := map[string]bool{}
+	for name, path := range map[string]string{"../api/openapi.json": `"/([a-z.]+)[/"]`, "../web/site.go": `route\("/([a-z.]+)`, "server.go": `"/([a-z.]+)[/"]`} {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		for _, match := range regexp.MustCompile(path).FindAllStringSubmatch(string(text), -1) {
+			found[match[1]] = true
+		}
+	}
+	require.Subset(t, ownPaths, slices.Collect(maps.Keys(found)))
+	require.Greater(t, len(found), 15)
 }
 
 func TestServer_ReadyzTellsStrangersNoNames(t *testing.T) {
