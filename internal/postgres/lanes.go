@@ -19,6 +19,7 @@ type lanes struct {
 	pool    *sqlx.DB
 	net     *network
 	prepare bool
+	doubt   time.Duration // planDoubt but in tests
 	free    chan *lane
 }
 
@@ -28,7 +29,7 @@ type lane struct {
 	stmts map[string]*sqlx.Stmt
 	made  time.Time
 	until time.Time // to be connected anew after this
-	slow  bool      // its last statement took longer than planDoubt
+	slow  bool      // its last statement took longer than the lanes' doubt
 }
 
 // laneLife: a connection does not outlive a failover or a change of settings for long.
@@ -39,7 +40,7 @@ const laneLife = 5 * time.Minute
 const planDoubt = 250 * time.Millisecond
 
 func newLanes(pool *sqlx.DB, n int, net *network, prepare bool) *lanes {
-	l := &lanes{pool: pool, net: net, prepare: prepare, free: make(chan *lane, n)}
+	l := &lanes{pool: pool, net: net, prepare: prepare, doubt: planDoubt, free: make(chan *lane, n)}
 	for range n {
 		l.free <- &lane{}
 	}
@@ -73,7 +74,7 @@ func (l *lanes) selectAll(ctx context.Context, dest any, query string, args ...a
 	}
 	began := time.Now()
 	err := ln.selectAll(context.WithoutCancel(ctx), l.prepare, dest, query, args...)
-	ln.slow = time.Since(began) > planDoubt
+	ln.slow = time.Since(began) > l.doubt
 	if err != nil && (broken(err) || l.net.leadsAstray(err)) {
 		_ = ln.disconnect()
 	}
