@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -20,10 +21,13 @@ type lanes struct {
 	net     *network
 	prepare bool
 	doubt   time.Duration // planDoubt but in tests
-	free    chan *lane
+	free    chan struct{} // one for each that nobody uses
+
+	mu   sync.Mutex
+	idle []*lane // these, the one that was used last at the end
 }
 
-// lane is used by one caller at a time: whoever took it from the channel.
+// lane is used by one caller at a time: whoever took it.
 type lane struct {
 	conn  *sqlx.Conn // nil: not connected
 	stmts map[string]*sqlx.Stmt
@@ -40,9 +44,9 @@ const laneLife = 5 * time.Minute
 const planDoubt = 250 * time.Millisecond
 
 func newLanes(pool *sqlx.DB, n int, net *network, prepare bool) *lanes {
-	l := &lanes{pool: pool, net: net, prepare: prepare, doubt: planDoubt, free: make(chan *lane, n)}
+	l := &lanes{pool: pool, net: net, prepare: prepare, doubt: planDoubt, free: make(chan struct{}, n)}
 	for range n {
-		l.free <- &lane{}
+		l.give(&lane{})
 	}
 	return l
 }
@@ -50,9 +54,33 @@ func newLanes(pool *sqlx.DB, n int, net *network, prepare bool) *lanes {
 func (l *lanes) close() error {
 	var errs []error
 	for range cap(l.free) {
-		errs = append(errs, (<-l.free).disconnect())
+		ln, _ := l.take(context.Background())
+		errs = append(errs, ln.disconnect())
 	}
 	return errors.Join(append(errs, l.pool.Close())...)
+}
+
+// take waits for a lane. It is the one that was used last, whose session has its plans and
+// has met the tables' pages: if all took turns, each would have to, for work of one.
+func (l *lanes) take(ctx context.Context) (*lane, error) {
+	select {
+	case <-l.free:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last := len(l.idle) - 1
+	ln := l.idle[last]
+	l.idle = l.idle[:last]
+	return ln, nil
+}
+
+func (l *lanes) give(ln *lane) {
+	l.mu.Lock()
+	l.idle = append(l.idle, ln)
+	l.mu.Unlock()
+	l.free <- struct{}{}
 }
 
 // selectAll runs one statement and reads its rows into dest, a pointer to a slice of
@@ -61,19 +89,16 @@ func (l *lanes) close() error {
 // make its outcome unknown and cost the connection: its end is the server's
 // statement_timeout, or the connection's deadline.
 func (l *lanes) selectAll(ctx context.Context, dest any, query string, args ...any) error {
-	var ln *lane
-	select {
-	case ln = <-l.free:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	ln, err := l.take(ctx)
+	if err != nil {
+		return err
 	}
-	defer func() { l.free <- ln }()
-
+	defer l.give(ln)
 	if err := ln.connect(ctx, l); err != nil {
 		return err
 	}
 	began := time.Now()
-	err := ln.selectAll(context.WithoutCancel(ctx), l.prepare, dest, query, args...)
+	err = ln.selectAll(context.WithoutCancel(ctx), l.prepare, dest, query, args...)
 	ln.slow = time.Since(began) > l.doubt
 	if err != nil && (broken(err) || l.net.leadsAstray(err)) {
 		_ = ln.disconnect()

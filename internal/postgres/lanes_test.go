@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -31,8 +32,9 @@ func TestLanes_PlanAnewWhatIsSlow(t *testing.T) {
 	}
 	buffers := func() int {
 		t.Helper()
-		ln := <-l.free
-		defer func() { l.free <- ln }()
+		ln, err := l.take(t.Context())
+		require.NoError(t, err)
+		defer l.give(ln)
 		tx, err := ln.conn.BeginTxx(t.Context(), nil)
 		require.NoError(t, err)
 		defer func() { require.NoError(t, tx.Rollback()) }()
@@ -51,4 +53,38 @@ func TestLanes_PlanAnewWhatIsSlow(t *testing.T) {
 	run(`SELECT ''`) // which takes too long
 	run(`SELECT ''`)
 	require.Less(t, buffers(), 300)
+}
+
+// A session that has its plans and knows the tables' pages goes on, as long as one is enough.
+func TestLanes_TheOneUsedLastIsTakenFirst(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	session := func() int {
+		t.Helper()
+		var pid []int
+		require.NoError(t, w.writer.selectAll(t.Context(), &pid, `SELECT pg_backend_pid()`))
+		return pid[0]
+	}
+	first := session()
+	require.Equal(t, first, session())
+	held, err := w.writer.take(t.Context())
+	require.NoError(t, err)
+	second := session()
+	require.NotEqual(t, first, second)
+	w.writer.give(held)
+	require.Equal(t, first, session())
+
+	var others []*lane
+	for range writerLanes {
+		ln, err := w.writer.take(t.Context())
+		require.NoError(t, err)
+		others = append(others, ln)
+	}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = w.writer.take(done)
+	require.ErrorIs(t, err, context.Canceled, "all are used")
+	for _, ln := range others {
+		w.writer.give(ln)
+	}
 }
