@@ -206,7 +206,7 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0))`); err != 
 		if swept.Hopeless, err = suspendHopeless(ctx, tx, circular); err != nil {
 			return err
 		}
-		swept.Rescued, err = rescue(ctx, tx, nil)
+		swept.Rescued, err = rescue(ctx, tx, rescueStraySQL)
 		return err
 	})
 	if err != nil {

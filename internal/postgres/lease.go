@@ -149,19 +149,33 @@ SELECT watcher_id::text FROM kr_watcher
 WHERE  lease_until < clock_timestamp() AND watcher_id <> $1::uuid
 FOR UPDATE SKIP LOCKED`
 
-// rescueSQL takes tasks back from watchers that are gone: those whose rows are locked
-// here, or that have no row at all ($1 is NULL: the sweep). The lost are read without
+// listedSQL finds by key what watchers have said that they run: whatever they began before
+// their last heartbeat. OFFSET: from there to the tasks, whatever PostgreSQL thinks of the sizes.
+const listedSQL = `
+    SELECT t.task_flow_id, t.task_exec_seq, t.claim_id
+    FROM   kr_watcher w, unnest(w.running_flow_ids, w.running_exec_seqs) r(flow, seq)
+    CROSS  JOIN LATERAL (SELECT * FROM kr_task_stat WHERE task_flow_id = r.flow AND task_exec_seq = r.seq OFFSET 0) t
+    WHERE  w.watcher_id = ANY ($1::text[]::uuid[]) AND t.exec_status = 1 AND t.watcher_id = w.watcher_id`
+
+// ownedByDeadSQL reads the whole table for the rest of it.
+const ownedByDeadSQL = `
+    SELECT task_flow_id, task_exec_seq, claim_id FROM kr_task_stat
+    WHERE  exec_status = 1 AND watcher_id = ANY ($1::text[]::uuid[])`
+
+// ownedByNobodySQL reads it for tasks of watchers that have no row at all.
+const ownedByNobodySQL = `
+    SELECT task_flow_id, task_exec_seq, claim_id FROM kr_task_stat t
+    WHERE  exec_status = 1 AND watcher_id IS NOT NULL
+           AND NOT EXISTS (SELECT FROM kr_watcher w WHERE w.watcher_id = t.watcher_id)`
+
+// rescueText takes tasks back from watchers that are gone. The lost are read without
 // locks and changed only where the claim is still the one that was read, or a task that
 // a live watcher has just claimed or finished would be taken away. A task that somebody
 // has locked is left for the next round.
-const rescueSQL = `
+func rescueText(lost string) string {
+	return `
 -- flower: rescue
-WITH lost AS MATERIALIZED (
-    SELECT task_flow_id, task_exec_seq, claim_id
-    FROM   kr_task_stat t
-    WHERE  exec_status = 1 AND watcher_id IS NOT NULL
-           AND CASE WHEN $1::text[] IS NULL THEN NOT EXISTS (SELECT FROM kr_watcher w WHERE w.watcher_id = t.watcher_id)
-                    ELSE watcher_id = ANY ($1::text[]::uuid[]) END
+WITH lost AS MATERIALIZED (` + lost + `
 ), held AS MATERIALIZED (
     SELECT t.task_flow_id, t.task_exec_seq, t.attempt, t.started_ts, t.watcher_id, t.claim_id, least(t.lost_count, 1000) + 1 AS losses,
            t.on_lost = 'rerun' AND t.lost_count < 2 AND NOT t.hold AS again,
@@ -197,6 +211,13 @@ SET    exec_status  = CASE WHEN h.again THEN 0 ELSE 2 END,
 FROM   held h
 WHERE  t.task_flow_id = h.task_flow_id AND t.task_exec_seq = h.task_exec_seq
 RETURNING t.task_flow_id, t.task_exec_seq, t.exec_status, h.watcher_id::text AS watcher_id`
+}
+
+var (
+	rescueListedSQL = rescueText(listedSQL)
+	rescueDeadSQL   = rescueText(ownedByDeadSQL)
+	rescueStraySQL  = rescueText(ownedByNobodySQL)
+)
 
 type rescuedRow struct {
 	keyRow
@@ -206,10 +227,27 @@ type rescuedRow struct {
 
 // Rescue declares watchers dead whose lease has ended, and takes back their tasks: to
 // be run again, or suspended where they must not run twice or were lost three times.
-// Only a watcher whose Pulse said so may call it.
+// Only a watcher whose Pulse said so may call it. With an error, too, it returns what was
+// rescued: first goes, by key and in a transaction of its own, what they said that they run,
+// since the rest is found by reading the whole table, which may take too long if it is large.
 func (d *DB) Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error) {
+	rescued, err := d.rescueExpired(ctx, d.inTx, watcher, rescueListedSQL, false)
+	if err == nil {
+		var rest []flow.Rescued
+		rest, err = d.rescueExpired(ctx, d.inSlowTx, watcher, rescueDeadSQL, true)
+		rescued = append(rescued, rest...)
+	}
+	return rescued, translate("rescue tasks of vanished watchers", err)
+}
+
+// rescueExpired takes back what query finds of the watchers whose lease has ended, in one
+// transaction; last: that was all of it, so that they are dead. Until then one of them may
+// come back, and hears that tasks of its were revoked.
+func (d *DB) rescueExpired(ctx context.Context, inTx func(context.Context, func(*sqlx.Tx) error) error,
+	watcher, query string, last bool,
+) ([]flow.Rescued, error) {
 	var rescued []flow.Rescued
-	err := d.inSlowTx(ctx, func(tx *sqlx.Tx) error { // it reads the whole table
+	err := inTx(ctx, func(tx *sqlx.Tx) error {
 		if _, err := tx.ExecContext(ctx, clampSQL); err != nil {
 			return fmt.Errorf("clamp leases: %w", err)
 		}
@@ -218,25 +256,28 @@ func (d *DB) Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error)
 			return err
 		}
 		var err error
-		if rescued, err = rescue(ctx, tx, dead); err != nil {
+		if rescued, err = rescue(ctx, tx, query, dead); err != nil || !last {
 			return err
 		}
 		// What was locked just now is left without a watcher: the sweep finds it.
 		_, err = tx.ExecContext(ctx, `DELETE FROM kr_watcher WHERE watcher_id = ANY ($1::text[]::uuid[])`, dead)
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
 	if len(rescued) > 0 {
 		d.entered(beginning)
 	}
-	return rescued, translate("rescue tasks of vanished watchers", err)
+	return rescued, nil
 }
 
-// rescue takes back what dead watchers own; nil: watchers without a row.
-func rescue(ctx context.Context, tx *sqlx.Tx, dead []string) ([]flow.Rescued, error) {
+// rescue takes back what query finds.
+func rescue(ctx context.Context, tx *sqlx.Tx, query string, args ...any) ([]flow.Rescued, error) {
 	var rescued []flow.Rescued
 	for {
 		var rows []rescuedRow
-		if err := tx.SelectContext(ctx, &rows, rescueSQL, dead); err != nil {
+		if err := tx.SelectContext(ctx, &rows, query, args...); err != nil {
 			return nil, err
 		}
 		for _, r := range rows {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lib/pq"
 	"github.com/stretchr/testify/require"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -301,6 +302,63 @@ func TestLease_LeavingTasksBehind(t *testing.T) {
 	require.True(t, beat(t, w, w.watcher).Rescue)
 	require.Equal(t, []flow.Rescued{{Key: task.TaskKey, Watcher: leaving, Status: flow.Waiting}}, rescueAll(t, w))
 	require.Equal(t, 1, watchers(t, w))
+}
+
+// What a watcher has told of is rescued by key, however long it takes to look for the rest. Until
+// that is done it may come back, and keeps the rest.
+func TestLease_WhatIsListedGoesFirst(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, independent(3)...)
+	dead := join(t, w, programs...)
+	listed := claimAs(t, w, dead, 2)
+	beat(t, w, dead, listed...)
+	rest := claimAs(t, w, dead, 1)
+	_, err := w.Advance(t.Context(), finished(listed[1]), flow.Claim{ID: newID(), Watcher: dead})
+	require.NoError(t, err)
+	age(t, w, dead, 11)
+
+	byKey := func() []flow.Rescued {
+		rescued, err := w.rescueExpired(t.Context(), w.inTx, w.watcher, rescueListedSQL, false)
+		require.NoError(t, err)
+		return rescued
+	}
+	require.Equal(t, []flow.Rescued{{Key: listed[0].TaskKey, Watcher: dead, Status: flow.Waiting}}, byKey())
+	require.Equal(t, "0 3 1", statuses(t, w, id))
+	require.Empty(t, byKey(), "safe to repeat")
+	require.Equal(t, keysOf(listed[:1]), keysOf(beat(t, w, dead, listed[0], rest[0]).Revoked), "it has come back")
+	require.Empty(t, rescueAll(t, w))
+
+	age(t, w, dead, 11)
+	again := claimOne(t, w) // what it has told of belongs to somebody else now
+	require.Equal(t, []flow.Rescued{{Key: rest[0].TaskKey, Watcher: dead, Status: flow.Waiting}}, rescueAll(t, w))
+	finish(t, w, again)
+	require.Equal(t, 1, watchers(t, w))
+	sound(t, w)
+}
+
+// The first part of a rescue takes as long as what it rescues.
+func TestLease_WhatIsListedIsFoundByKey(t *testing.T) {
+	t.Parallel()
+	w := openBroken(t) // reading v_invariant takes long here
+	dead := join(t, w, programs...)
+	register(t, w, independent(50)...)
+	beat(t, w, dead, claimAs(t, w, dead, 50)...)
+	behind(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status, unmet)
+		SELECT 'flow ' || i, 1, 'x', 1, 3, 0 FROM generate_series(1, 50000) i`)
+	cost := func(query string) int {
+		t.Helper()
+		tx := begin(t, w)
+		defer func() { require.NoError(t, tx.Rollback()) }()
+		var plan string
+		require.NoError(t, tx.Get(&plan, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+query, pq.Array([]string{dead})))
+		return buffersIn(t, plan)
+	}
+	for _, statistics := range []string{``, `ANALYZE`} {
+		mustExec(t, w.psql, statistics)
+		require.Less(t, cost(rescueListedSQL), 50*30)
+		require.Greater(t, cost(rescueDeadSQL), 50*30, "which reads it whole")
+	}
 }
 
 // Rescue and finish meet at the task: one of them wins, and everybody is told so.

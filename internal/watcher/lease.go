@@ -137,17 +137,17 @@ func (l *lease) obey(ctx context.Context, pulse flow.Pulse) {
 
 func (l *lease) rescue(ctx context.Context) {
 	rescued, err := l.w.store.Rescue(ctx, l.id())
+	l.w.cfg.Meter.Rescued(len(rescued))
+	logRescued(l.w.log, rescued)
+	if len(rescued) > 0 {
+		l.w.wakeUp()
+	}
 	if err != nil {
 		l.errs.failed(err)
 		return
 	}
 	l.errs.worked()
 	signal(l.w.rescued)
-	l.w.cfg.Meter.Rescued(len(rescued))
-	logRescued(l.w.log, rescued)
-	if len(rescued) > 0 {
-		l.w.wakeUp()
-	}
 }
 
 // fence stops what must not run twice, since nobody knows whether others already run it.

@@ -451,6 +451,31 @@ func TestRescueTakesLong(t *testing.T) {
 	})
 }
 
+// What a watcher has told of is rescued even if the rest is not found in time.
+func TestRescueFailsHalfway(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		q := newQueue(t, 2, 0)
+		var pulse value[flow.Pulse]
+		w := start(t, &fakeStore{
+			advance: q.advance,
+			beat:    func(string, []flow.Task) (flow.Pulse, error) { return pulse.get(), nil },
+			rescue: func(string) ([]flow.Rescued, error) {
+				pulse.set(flow.Pulse{})
+				q.mu.Lock()
+				q.waiting = 1
+				q.mu.Unlock()
+				return []flow.Rescued{{Key: flow.TaskKey{Flow: "f", Seq: 1}, Watcher: "gone"}}, errAway
+			},
+		}, taking(0), func(c *Config) { c.PollInterval = time.Hour })
+		pass(5 * time.Second)
+		pulse.set(flow.Pulse{Rescue: true})
+		pass(2 * time.Second)
+		require.Equal(t, "gone", w.logs.only(t, "task rescued").attrs["lost_by"])
+		require.Len(t, w.logs.with("rescue failed: trying again with the next heartbeat"), 1)
+		require.Len(t, w.logs.with("task finished"), 1)
+	})
+}
+
 func TestRescueFails(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var tries times
