@@ -24,7 +24,7 @@ type registrar struct {
 	done sync.WaitGroup
 
 	mu      sync.Mutex
-	wake    sync.Cond // of mu: something below has changed
+	wake    sync.Cond // of mu: there is something for a writer, or closed
 	waiting []*registration
 	writing int // registrations in statements that are not late
 	writers int // such statements
@@ -114,8 +114,8 @@ func (g *registrar) register(ctx context.Context, request flow.Registration) (fl
 	r := &registration{request, make(chan registered, 1), release}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, r)
+	g.next()
 	g.mu.Unlock()
-	g.wake.Broadcast()
 	select {
 	case a := <-r.answers:
 		return a.flow, a.err
@@ -163,22 +163,37 @@ func (g *registrar) loop() {
 func (g *registrar) ended(n int) {
 	g.mu.Lock()
 	g.writing, g.writers = g.writing-n, g.writers-1
+	g.next()
 	g.mu.Unlock()
-	g.wake.Broadcast()
 }
 
-// gather waits until half of all that are asked for can be taken; it returns none
-// when the registrar is closed.
+// due says whether half of all that are asked for can be taken, by one writer more.
+func (g *registrar) due() bool {
+	return g.writers < 2 && len(g.waiting) > 0 && len(g.waiting) >= g.writing
+}
+
+// next wakes up one writer if there is something for it. Call it with the lock held,
+// whenever that may have become so: each of thousands of requests a second would wake up
+// all writers, for nothing.
+func (g *registrar) next() {
+	if g.due() {
+		g.wake.Signal()
+	}
+}
+
+// gather waits until there is something for this writer; it returns none when the registrar
+// is closed.
 func (g *registrar) gather() (batch []*registration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for !g.closed && (g.writers > 1 || len(g.waiting) == 0 || len(g.waiting) < g.writing) {
+	for !g.closed && !g.due() {
 		g.wake.Wait()
 	}
 	n := min((len(g.waiting)+g.writing+1)/2, len(g.waiting), maxRegistrar)
 	batch = slices.Clone(g.waiting[:n])
 	g.waiting = slices.Delete(g.waiting, 0, n)
 	g.writing, g.writers = g.writing+n, g.writers+1
+	g.next()
 	return batch
 }
 
