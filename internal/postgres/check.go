@@ -58,7 +58,7 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('flower check', 0))
 // found broken itself. anew: however short ago the last check was.
 func (d *DB) Check(ctx context.Context, anew bool) ([]flow.BrokenRule, error) {
 	var broken []flow.BrokenRule
-	err := d.inSlowTx(ctx, func(tx *sqlx.Tx) error {
+	err := d.inLongTx(ctx, func(tx *sqlx.Tx) error {
 		var due bool
 		// A little less than the pause: whoever comes after a pause finds it due.
 		if err := tx.GetContext(ctx, &due, checkDueSQL, anew, flow.CheckEvery.Seconds()*3/4, flow.CheckShare); err != nil || !due {

@@ -186,7 +186,7 @@ func TestConfig_Pooler(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pooled.Close()) })
 	w.DB = pooled
-	for want, inTx := range map[string]func(context.Context, func(*sqlx.Tx) error) error{"8s": w.inTx, "1min": w.inSlowTx} {
+	for want, inTx := range map[string]func(context.Context, func(*sqlx.Tx) error) error{"8s": w.inTx, "1min": w.inSlowTx, "10min": w.inLongTx} {
 		var limit string
 		require.NoError(t, inTx(t.Context(), func(tx *sqlx.Tx) error { return tx.Get(&limit, `SHOW statement_timeout`) }))
 		require.Equal(t, want, limit)

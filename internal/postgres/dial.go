@@ -14,7 +14,7 @@ import (
 
 // limits are how long things may take on a network that can fall silent. A call that
 // meets a silent network ends after silence and probe together; one whose connection alone
-// is dead, after its own limit and a probe at most.
+// is dead, after its own limit and a probe at most, or when TCP finds that out (KeepAlive).
 type limits struct {
 	silence time.Duration // without a word, after which it is asked whether the server is there
 	probe   time.Duration // for the answer to that
@@ -22,7 +22,7 @@ type limits struct {
 	// For an answer on this connection, however well the server is. Longer than
 	// statement_timeout, so that its own error comes first.
 	quick time.Duration
-	slow  time.Duration // what reads whole tables
+	slow  time.Duration // what reads whole tables, however large: see inLongTx
 	// A heartbeat that fails must leave its watcher time for others, on a new connection,
 	// before its lease ends.
 	beat time.Duration
@@ -31,7 +31,7 @@ type limits struct {
 
 var usualLimits = limits{
 	silence: 3 * time.Second, probe: 3 * time.Second,
-	quick: 12 * time.Second, slow: 75 * time.Second, beat: 3 * time.Second, logs: 6 * time.Second,
+	quick: 12 * time.Second, slow: 11 * time.Minute, beat: 3 * time.Second, logs: 6 * time.Second,
 }
 
 // network makes the connections of a DB. A context does not free a read on a dead

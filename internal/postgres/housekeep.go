@@ -79,7 +79,7 @@ WHERE  t.exec_status = 1 AND t.watcher_id = $1::uuid AND t.claim_id = ANY ($2::t
 // reads the whole table: for after an outage.
 func (d *DB) Owned(ctx context.Context, watcher string, claims []string) ([]flow.Task, error) {
 	var rows []taskRow
-	err := d.inSlowTx(ctx, func(tx *sqlx.Tx) error {
+	err := d.inLongTx(ctx, func(tx *sqlx.Tx) error {
 		return tx.SelectContext(ctx, &rows, ownedSQL, watcher, claims)
 	})
 	if err != nil {
@@ -179,14 +179,14 @@ WHERE  NOT EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = r.task_flow
 // the others return at once.
 func (d *DB) Sweep(ctx context.Context) (flow.Swept, error) {
 	var swept flow.Swept
-	err := d.inSlowTx(ctx, func(tx *sqlx.Tx) error {
+	err := d.inLongTx(ctx, func(tx *sqlx.Tx) error {
 		var mine bool
 		if err := tx.GetContext(ctx, &mine, `
 -- flower: one sweeper
 SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0))`); err != nil || !mine {
 			return err
 		}
-		// What only reads comes first, so that nothing is locked for long.
+		// What reads everything comes first, so that nothing is locked for long.
 		var stale []keyRow
 		if err := tx.SelectContext(ctx, &stale, staleSQL); err != nil {
 			return err
@@ -196,6 +196,9 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0))`); err != 
 		if err != nil {
 			return err
 		}
+		if swept.Rescued, err = rescue(ctx, tx, rescueStraySQL); err != nil {
+			return err
+		}
 		leftovers, err := tx.ExecContext(ctx, leftoverSQL)
 		if err != nil {
 			return err
@@ -203,10 +206,7 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('flower sweep', 0))`); err != 
 		if swept.Leftovers, err = leftovers.RowsAffected(); err != nil {
 			return err
 		}
-		if swept.Hopeless, err = suspendHopeless(ctx, tx, circular); err != nil {
-			return err
-		}
-		swept.Rescued, err = rescue(ctx, tx, rescueStraySQL)
+		swept.Hopeless, err = suspendHopeless(ctx, tx, circular)
 		return err
 	})
 	if err != nil {

@@ -234,7 +234,7 @@ func (d *DB) Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error)
 	rescued, err := d.rescueExpired(ctx, d.inTx, watcher, rescueListedSQL, false)
 	if err == nil {
 		var rest []flow.Rescued
-		rest, err = d.rescueExpired(ctx, d.inSlowTx, watcher, rescueDeadSQL, true)
+		rest, err = d.rescueExpired(ctx, d.inLongTx, watcher, rescueDeadSQL, true)
 		rescued = append(rescued, rest...)
 	}
 	return rescued, translate("rescue tasks of vanished watchers", err)

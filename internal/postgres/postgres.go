@@ -259,6 +259,12 @@ func (d *DB) inSlowTx(ctx context.Context, f func(tx *sqlx.Tx) error) error {
 	return d.inTxOf(ctx, d.slow, slowWritableSQL, f)
 }
 
+// inLongTx is inSlowTx for what watchers look after by themselves. Nobody waits for it, and
+// with a hundred million tasks it reads for minutes: if it were given up, it would be for ever.
+func (d *DB) inLongTx(ctx context.Context, f func(tx *sqlx.Tx) error) error {
+	return d.inTxOf(ctx, d.slow, longWritableSQL, f)
+}
+
 // BeginTx says READ WRITE, and so would write to a database that somebody has made
 // read-only (as some providers do when its disk is nearly full).
 const writableSQL = `
@@ -266,7 +272,10 @@ const writableSQL = `
 SELECT NOT current_setting('default_transaction_read_only')::boolean`
 
 // Behind a pooler the role's limit applies, which is for what is quick.
-const slowWritableSQL = writableSQL + ` FROM set_config('statement_timeout', '60000', true)`
+const (
+	slowWritableSQL = writableSQL + ` FROM set_config('statement_timeout', '60000', true)`
+	longWritableSQL = writableSQL + ` FROM set_config('statement_timeout', '600000', true)`
+)
 
 func (d *DB) inTxOf(ctx context.Context, pool *sqlx.DB, beginSQL string, f func(tx *sqlx.Tx) error) error {
 	err := runTx(ctx, pool, nil, func(tx *sqlx.Tx) error {
