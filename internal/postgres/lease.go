@@ -157,13 +157,8 @@ const listedSQL = `
     CROSS  JOIN LATERAL (SELECT * FROM kr_task_stat WHERE task_flow_id = r.flow AND task_exec_seq = r.seq OFFSET 0) t
     WHERE  w.watcher_id = ANY ($1::text[]::uuid[]) AND t.exec_status = 1 AND t.watcher_id = w.watcher_id`
 
-// ownedByDeadSQL reads the whole table for the rest of it.
-const ownedByDeadSQL = `
-    SELECT task_flow_id, task_exec_seq, claim_id FROM kr_task_stat
-    WHERE  exec_status = 1 AND watcher_id = ANY ($1::text[]::uuid[])`
-
-// ownedByNobodySQL reads it for tasks of watchers that have no row at all.
-const ownedByNobodySQL = `
+// straySQL finds, by reading the whole table, the tasks of watchers that have no row.
+const straySQL = `
     SELECT task_flow_id, task_exec_seq, claim_id FROM kr_task_stat t
     WHERE  exec_status = 1 AND watcher_id IS NOT NULL
            AND NOT EXISTS (SELECT FROM kr_watcher w WHERE w.watcher_id = t.watcher_id)`
@@ -215,8 +210,7 @@ RETURNING t.task_flow_id, t.task_exec_seq, t.exec_status, h.watcher_id::text AS 
 
 var (
 	rescueListedSQL = rescueText(listedSQL)
-	rescueDeadSQL   = rescueText(ownedByDeadSQL)
-	rescueStraySQL  = rescueText(ownedByNobodySQL)
+	rescueStraySQL  = rescueText(straySQL)
 )
 
 type rescuedRow struct {
@@ -228,48 +222,51 @@ type rescuedRow struct {
 // Rescue declares watchers dead whose lease has ended, and takes back their tasks: to
 // be run again, or suspended where they must not run twice or were lost three times.
 // Only a watcher whose Pulse said so may call it. With an error, too, it returns what was
-// rescued: first goes, by key and in a transaction of its own, what they said that they run,
-// since the rest is found by reading the whole table, which may take too long if it is large.
+// rescued: first goes, by key, what they have said that they run. The rest is found by
+// reading the whole table, which takes long if that is large; if it fails, the sweep does it.
 func (d *DB) Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error) {
-	rescued, err := d.rescueExpired(ctx, d.inTx, watcher, rescueListedSQL, false)
-	if err == nil {
-		var rest []flow.Rescued
-		rest, err = d.rescueExpired(ctx, d.inLongTx, watcher, rescueDeadSQL, true)
-		rescued = append(rescued, rest...)
-	}
-	return rescued, translate("rescue tasks of vanished watchers", err)
-}
-
-// rescueExpired takes back what query finds of the watchers whose lease has ended, in one
-// transaction; last: that was all of it, so that they are dead. Until then one of them may
-// come back, and hears that tasks of its were revoked.
-func (d *DB) rescueExpired(ctx context.Context, inTx func(context.Context, func(*sqlx.Tx) error) error,
-	watcher, query string, last bool,
-) ([]flow.Rescued, error) {
-	var rescued []flow.Rescued
-	err := inTx(ctx, func(tx *sqlx.Tx) error {
-		if _, err := tx.ExecContext(ctx, clampSQL); err != nil {
-			return fmt.Errorf("clamp leases: %w", err)
-		}
-		var dead []string
-		if err := tx.SelectContext(ctx, &dead, expiredSQL, watcher); err != nil || len(dead) == 0 {
-			return err
-		}
-		var err error
-		if rescued, err = rescue(ctx, tx, query, dead); err != nil || !last {
-			return err
-		}
-		// What was locked just now is left without a watcher: the sweep finds it.
-		_, err = tx.ExecContext(ctx, `DELETE FROM kr_watcher WHERE watcher_id = ANY ($1::text[]::uuid[])`, dead)
+	var rescued, strays []flow.Rescued
+	var dead []string
+	err := d.inTx(ctx, func(tx *sqlx.Tx) (err error) {
+		dead, rescued, err = rescueExpired(ctx, tx, watcher)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, translate("rescue tasks of vanished watchers", err)
+	}
+	if len(dead) == 0 {
+		return nil, nil
 	}
 	if len(rescued) > 0 {
 		d.entered(beginning)
 	}
-	return rescued, nil
+	err = d.inLongTx(ctx, func(tx *sqlx.Tx) (err error) {
+		strays, err = rescue(ctx, tx, rescueStraySQL)
+		return err
+	})
+	if err != nil {
+		return rescued, translate("rescue what vanished watchers have begun last", err)
+	}
+	if len(strays) > 0 {
+		d.entered(beginning)
+	}
+	return append(rescued, strays...), nil
+}
+
+// rescueExpired declares watchers dead, and takes back what they have said that they run.
+func rescueExpired(ctx context.Context, tx *sqlx.Tx, watcher string) (dead []string, rescued []flow.Rescued, err error) {
+	if _, err = tx.ExecContext(ctx, clampSQL); err != nil {
+		return nil, nil, fmt.Errorf("clamp leases: %w", err)
+	}
+	if err = tx.SelectContext(ctx, &dead, expiredSQL, watcher); err != nil || len(dead) == 0 {
+		return nil, nil, err
+	}
+	if rescued, err = rescue(ctx, tx, rescueListedSQL, dead); err != nil {
+		return nil, nil, err
+	}
+	// Gone before the table is read: who is back meanwhile starts again under a new id at once.
+	_, err = tx.ExecContext(ctx, `DELETE FROM kr_watcher WHERE watcher_id = ANY ($1::text[]::uuid[])`, dead)
+	return dead, rescued, err
 }
 
 // rescue takes back what query finds.

@@ -304,36 +304,36 @@ func TestLease_LeavingTasksBehind(t *testing.T) {
 	require.Equal(t, 1, watchers(t, w))
 }
 
-// What a watcher has told of is rescued by key, however long it takes to look for the rest. Until
-// that is done it may come back, and keeps the rest.
+// What a watcher has told of is rescued however long it takes to look for the rest, and
+// whatever becomes of who does that.
 func TestLease_WhatIsListedGoesFirst(t *testing.T) {
 	t.Parallel()
 	w := open(t)
-	id := register(t, w, independent(3)...)
+	id := register(t, w, independent(4)...)
 	dead := join(t, w, programs...)
-	listed := claimAs(t, w, dead, 2)
+	listed := claimAs(t, w, dead, 3)
 	beat(t, w, dead, listed...)
 	rest := claimAs(t, w, dead, 1)
 	_, err := w.Advance(t.Context(), finished(listed[1]), flow.Claim{ID: newID(), Watcher: dead})
 	require.NoError(t, err)
+	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 2 WHERE task_exec_seq = $1`, listed[2].Seq)
 	age(t, w, dead, 11)
 
-	byKey := func() []flow.Rescued {
-		rescued, err := w.rescueExpired(t.Context(), w.inTx, w.watcher, rescueListedSQL, false)
-		require.NoError(t, err)
-		return rescued
-	}
-	require.Equal(t, []flow.Rescued{{Key: listed[0].TaskKey, Watcher: dead, Status: flow.Waiting}}, byKey())
-	require.Equal(t, "0 3 1", statuses(t, w, id))
-	require.Empty(t, byKey(), "safe to repeat")
-	require.Equal(t, keysOf(listed[:1]), keysOf(beat(t, w, dead, listed[0], rest[0]).Revoked), "it has come back")
-	require.Empty(t, rescueAll(t, w))
+	tx := begin(t, w)
+	gone, rescued, err := rescueExpired(t.Context(), tx, w.watcher)
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit())
+	require.Equal(t, []string{dead}, gone)
+	require.Equal(t, []flow.Rescued{{Key: listed[0].TaskKey, Watcher: dead, Status: flow.Waiting}}, rescued)
+	require.Equal(t, "0 3 2 1", statuses(t, w, id))
+	_, err = w.Beat(t.Context(), dead, rest)
+	require.ErrorIs(t, err, flow.ErrFenced)
+	finish(t, w, claimOne(t, w))
 
-	age(t, w, dead, 11)
-	again := claimOne(t, w) // what it has told of belongs to somebody else now
-	require.Equal(t, []flow.Rescued{{Key: rest[0].TaskKey, Watcher: dead, Status: flow.Waiting}}, rescueAll(t, w))
-	finish(t, w, again)
-	require.Equal(t, 1, watchers(t, w))
+	require.Empty(t, rescueAll(t, w), "nobody is dead")
+	other := join(t, w, programs...)
+	age(t, w, other, 11)
+	require.Equal(t, []flow.Rescued{{Key: rest[0].TaskKey, Watcher: dead, Status: flow.Waiting}}, rescueAll(t, w), "with the next one that is")
 	sound(t, w)
 }
 
@@ -346,18 +346,18 @@ func TestLease_WhatIsListedIsFoundByKey(t *testing.T) {
 	beat(t, w, dead, claimAs(t, w, dead, 50)...)
 	behind(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status, unmet)
 		SELECT 'flow ' || i, 1, 'x', 1, 3, 0 FROM generate_series(1, 50000) i`)
-	cost := func(query string) int {
+	cost := func(query string, args ...any) int {
 		t.Helper()
 		tx := begin(t, w)
 		defer func() { require.NoError(t, tx.Rollback()) }()
 		var plan string
-		require.NoError(t, tx.Get(&plan, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+query, pq.Array([]string{dead})))
+		require.NoError(t, tx.Get(&plan, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+query, args...))
 		return buffersIn(t, plan)
 	}
 	for _, statistics := range []string{``, `ANALYZE`} {
 		mustExec(t, w.psql, statistics)
-		require.Less(t, cost(rescueListedSQL), 50*30)
-		require.Greater(t, cost(rescueDeadSQL), 50*30, "which reads it whole")
+		require.Less(t, cost(rescueListedSQL, pq.Array([]string{dead})), 50*30)
+		require.Greater(t, cost(rescueStraySQL), 50*30, "which reads it whole")
 	}
 }
 

@@ -41,7 +41,7 @@ type lease struct {
 func newLease(w *Watcher) *lease {
 	l := &lease{
 		w: w, soon: make(chan struct{}, 1),
-		errs: newErrorLog(w.log, "rescue failed: trying again with the next heartbeat", "a rescue went through again"),
+		errs: newErrorLog(w.log, "rescue failed: trying again", "a rescue went through again"),
 	}
 	l.renew()
 	return l
@@ -142,12 +142,12 @@ func (l *lease) rescue(ctx context.Context) {
 	if len(rescued) > 0 {
 		l.w.wakeUp()
 	}
+	signal(l.w.rescued) // of a rescue that has failed, too: the sweep finds the rest
 	if err != nil {
 		l.errs.failed(err)
 		return
 	}
 	l.errs.worked()
-	signal(l.w.rescued)
 }
 
 // fence stops what must not run twice, since nobody knows whether others already run it.

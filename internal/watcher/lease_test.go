@@ -471,7 +471,7 @@ func TestRescueFailsHalfway(t *testing.T) {
 		pulse.set(flow.Pulse{Rescue: true})
 		pass(2 * time.Second)
 		require.Equal(t, "gone", w.logs.only(t, "task rescued").attrs["lost_by"])
-		require.Len(t, w.logs.with("rescue failed: trying again with the next heartbeat"), 1)
+		require.Len(t, w.logs.with("rescue failed: trying again"), 1)
 		require.Len(t, w.logs.with("task finished"), 1)
 	})
 }
