@@ -323,8 +323,6 @@ func guarded(err error) error {
 		return flow.ErrTooMany
 	case e.Code == pqerror.QueryCanceled:
 		return fmt.Errorf("%w: %w", flow.ErrTooSlow, err)
-	case e.Code == pqerror.LockNotAvailable:
-		return fmt.Errorf("%w: %w", flow.ErrLocked, err)
 	case inClass(err, pqerror.ClassDataException):
 		subject, problem, found := strings.Cut(e.Message, ": ")
 		if !found {
@@ -332,5 +330,5 @@ func guarded(err error) error {
 		}
 		return &flow.InvalidError{Subject: subject, Problem: problem}
 	}
-	return err
+	return locked(err)
 }

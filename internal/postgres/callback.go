@@ -80,11 +80,12 @@ type answeredRow struct {
 }
 
 // Answer gives a task the answer that it waits for, JSON, if the hash is that of a token
-// which it has given away; else the error is flow.ErrNotFound.
+// which it has given away; else the error is flow.ErrNotFound. After flow.ErrLocked nothing
+// has happened.
 func (d *DB) Answer(ctx context.Context, key flow.TaskKey, hash, body string) (flow.Answered, error) {
 	var rows []answeredRow
 	if err := d.writer.selectAll(ctx, &rows, answerSQL, string(key.Flow), key.Seq, hash, body); err != nil {
-		return "", translate(fmt.Sprintf("answer task %s", key), err)
+		return "", translate(fmt.Sprintf("answer task %s", key), locked(err))
 	}
 	if len(rows) == 0 {
 		return "", fmt.Errorf("answer task %s: %w", key, flow.ErrNotFound)

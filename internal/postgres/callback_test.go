@@ -83,6 +83,21 @@ func TestCallback_ARepetitionWakesWatchers(t *testing.T) {
 	hinted(t, hints, "a repetition")
 }
 
+// Somebody's open transaction is waited for, not for ever, and is no outage.
+func TestCallback_WaitsForPeople(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	register(t, w, def())
+	task := asking(t, w, "a")
+	tx := begin(t, w)
+	mustExec(t, tx, `UPDATE kr_task_stat SET task_priority = 5 WHERE task_flow_id = $1`, string(task.Flow))
+	_, err := w.Answer(t.Context(), task.TaskKey, "a", `7`)
+	require.ErrorIs(t, err, flow.ErrLocked)
+	require.NotErrorIs(t, err, flow.ErrUnavailable)
+	require.NoError(t, tx.Rollback())
+	require.Equal(t, flow.AnswerTaken, bring(t, w, task, "a", `7`))
+}
+
 // Whoever is asked may be faster than the answer that he takes his time.
 func TestCallback_BeforeThePause(t *testing.T) {
 	t.Parallel()

@@ -33,16 +33,13 @@ func (d *DB) EditDefinitions(ctx context.Context, e flow.DefinitionEdit) ([]flow
 		}
 		return putDefinitions(ctx, tx, edited)
 	})
-	switch {
-	case pq.As(err, pqerror.InsufficientPrivilege) != nil:
+	if pq.As(err, pqerror.InsufficientPrivilege) != nil {
 		err = fmt.Errorf("%w: %w", flow.ErrNotPermitted, err)
-	case pq.As(err, pqerror.LockNotAvailable) != nil:
-		err = fmt.Errorf("%w: %w", flow.ErrLocked, err)
 	}
 	if problem := badValue(err); problem != "" {
 		return nil, &flow.InvalidError{Subject: "a definition", Problem: problem}
 	}
-	return edited, translate("edit definitions", err)
+	return edited, translate("edit definitions", locked(err))
 }
 
 // The lock lets others read, so that registrations go on, and nobody write: what was

@@ -95,6 +95,15 @@ func retryable(err error) bool {
 	return pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected, pqerror.LockNotAvailable) != nil
 }
 
+// locked makes flow.ErrLocked of a wait that was in vain, for what a person has asked for: he is
+// told what is in the way. The engine tries again, as after an outage.
+func locked(err error) error {
+	if pq.As(err, pqerror.LockNotAvailable) != nil {
+		return fmt.Errorf("%w: %w", flow.ErrLocked, err)
+	}
+	return err
+}
+
 // overlong reports whether err is one of the server's that lib/pq cannot read (see
 // pqguard): over 30,000 bytes, it repeats a value that the database does not take. The
 // connection is gone, but the statement was refused.
