@@ -22,6 +22,7 @@ type Registration struct {
 	Priority     *int    // replaces the priority of every task; nil keeps them
 	RegisteredBy string  // who asks, for people to read
 	Parent       TaskKey // the task that asks, if it is one
+	ParentClaim  string  // of that task: without it there is no flow
 	Note         string  // why, for people to read
 
 	// IdempotencyKey makes a repeated request safe: the same key gives the same flow.

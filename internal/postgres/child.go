@@ -42,14 +42,20 @@ type childRow struct {
 	Child string `db:"child"`
 }
 
+// rerunSQL reruns a flow on behalf of a task that runs. As in registerSQL, whoever cancels the
+// task has done so before, or waits, and cancels the flow as well.
 const rerunSQL = `
 -- flower: rerun a child
-SELECT flower_rerun($1, $2)`
+WITH parent AS MATERIALIZED (
+    SELECT FROM kr_task_stat WHERE task_flow_id = $3 AND task_exec_seq = $4 AND exec_status = 1 AND claim_id = $5::uuid FOR SHARE
+)
+SELECT flower_rerun($1, $2) FROM parent`
 
 // StartChild registers a flow on behalf of a task and returns its id; the task's attempts
 // after a crash, a rescue or a failure find the same one. So does the first attempt after
 // a person has reset the task, and runs again what failed in it: the whole goes on from
-// the failure. Errors are those of Register.
+// the failure. It does neither for a task that was stopped or taken over. Errors are those of
+// Register.
 func (d *DB) StartChild(ctx context.Context, of flow.Task, id flow.WorkflowID, parameters json.RawMessage) (flow.ID, error) {
 	var rows []childRow
 	if err := d.pool.SelectContext(ctx, &rows, childSQL, string(of.Flow), of.Seq, string(id), jsonText(parameters)); err != nil {
@@ -69,14 +75,18 @@ func (d *DB) StartChild(ctx context.Context, of flow.Task, id flow.WorkflowID, p
 	if err != nil {
 		return "", fmt.Errorf("make the id of a flow: %w", err)
 	}
-	// The key makes one flow of what overlapping attempts ask for.
-	hash := sha256.Sum256(append([]byte(id+"\n"), parameters...))
 	f, err := d.Register(ctx, flow.Registration{
-		FlowID: flow.ID(made.String()), WorkflowID: id, Parameters: parameters, Parent: of.TaskKey,
+		FlowID: flow.ID(made.String()), WorkflowID: id, Parameters: parameters, Parent: of.TaskKey, ParentClaim: of.ClaimID,
 		RegisteredBy:   fmt.Sprintf("task %d of flow %s", of.Seq, of.Flow),
-		IdempotencyKey: fmt.Sprintf("task %s %x", of.IdempotencyKey(), hash[:8]),
+		IdempotencyKey: childKey(of, id, parameters),
 	})
 	return f.ID, err
+}
+
+// childKey makes one flow of what overlapping attempts ask for.
+func childKey(of flow.Task, id flow.WorkflowID, parameters json.RawMessage) string {
+	hash := sha256.Sum256(append([]byte(id+"\n"), parameters...))
+	return fmt.Sprintf("task %s %x", of.IdempotencyKey(), hash[:8])
 }
 
 // rerunChild runs again what failed in a flow, in the first attempt after a reset.
@@ -85,7 +95,11 @@ func (d *DB) rerunChild(ctx context.Context, of flow.Task, child string) error {
 		return nil
 	}
 	var changed []int64
-	err := d.writer.selectAll(ctx, &changed, rerunSQL, child, fmt.Sprintf("task %d of flow %s runs again", of.Seq, of.Flow))
+	err := d.writer.selectAll(ctx, &changed, rerunSQL, child, fmt.Sprintf("task %d of flow %s runs again", of.Seq, of.Flow),
+		string(of.Flow), of.Seq, of.ClaimID)
+	if err == nil && len(changed) == 0 {
+		err = fmt.Errorf("task %s was stopped or taken over", of.TaskKey)
+	}
 	return translate(fmt.Sprintf("rerun flow %s", child), err)
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
@@ -162,11 +163,11 @@ func TestStartChild_Depth(t *testing.T) {
 	t.Parallel()
 	w := open(t)
 	define(t, w, "load", def())
-	id := registerOf(t, w, "load")
+	registerOf(t, w, "load")
 	var err error
 	n := 0
 	for ; err == nil && n < 20; n++ {
-		id, err = w.StartChild(t.Context(), flow.Task{TaskKey: flow.TaskKey{Flow: id, Seq: 1}, Attempt: 1}, "load", nil)
+		_, err = w.StartChild(t.Context(), claimOne(t, w), "load", nil)
 	}
 	require.Equal(t, maxDepth, n, "the first one, nine in it, and one too many")
 	var invalid *flow.InvalidError
@@ -267,7 +268,7 @@ func TestCancel_Children(t *testing.T) {
 	w := open(t)
 	task := parent(t, w)
 	child := startChild(t, w, task, "")
-	grandchild := startChild(t, w, flow.Task{TaskKey: flow.TaskKey{Flow: child, Seq: 2}, Attempt: 1}, "")
+	grandchild := startChild(t, w, claimOne(t, w), "")
 	other := registerOf(t, w, "load")
 	require.Equal(t, 6, operate(t, w, `flower_cancel($1, 'too late')`, string(task.Flow)))
 	for _, id := range []flow.ID{task.Flow, child, grandchild} {
@@ -290,4 +291,53 @@ func TestCancel_Children(t *testing.T) {
 	byHand(t, w, `UPDATE kr_task_stat SET exec_status = 2, reason = 'failed' WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(task.Flow))
 	operate(t, w, `flower_cancel($1)`, string(task.Flow))
 	require.Equal(t, "0 0", statuses(t, w, child))
+}
+
+// Whoever cancels a task just before it registers a flow, or while it does so, is sure that
+// none goes on: not of its watcher either, which may die at any moment.
+func TestCancel_WhileAChildIsRegistered(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	task := parent(t, w)
+	start := func() error {
+		_, err := w.StartChild(background, task, "load", nil)
+		return err
+	}
+	cancel := func(tx sqlx.Execer) error {
+		_, err := tx.Exec(`SELECT flower_cancel($1)`, string(task.Flow))
+		return err
+	}
+
+	// The cancel comes second, and waits: the flow is made, and cancelled.
+	tx := begin(t, w)
+	key := childKey(task, "load", nil)
+	mustExec(t, tx, `INSERT INTO kr_flow (task_flow_id, task_id, idempotency_key) VALUES ('in the way', 'load', $1)`, key)
+	started := async(start)
+	awaitBlocked(t, w, 1)
+	cancelled := async(func() error { return cancel(w.psql) })
+	awaitBlocked(t, w, 2)
+	require.NoError(t, tx.Rollback())
+	require.NoError(t, started())
+	require.NoError(t, cancelled())
+	child := flow.ID(value[string](t, w, `SELECT task_flow_id FROM kr_flow WHERE idempotency_key = $1`, key))
+	require.Equal(t, "2 2", statuses(t, w, task.Flow))
+	require.Equal(t, "2 2", statuses(t, w, child))
+
+	// It comes first: what was made before stays cancelled, and nothing is made.
+	require.ErrorContains(t, start(), "was stopped or taken over")
+	require.Equal(t, "2 2", statuses(t, w, child))
+	byHand(t, w, `DELETE FROM kr_task_stat WHERE task_flow_id = $1`, string(child))
+	require.ErrorContains(t, start(), "was stopped or taken over")
+
+	operate(t, w, `flower_rerun($1)`, string(task.Flow))
+	byHand(t, w, `UPDATE kr_task_stat SET run_after = NULL`)
+	task = claimOne(t, w)
+	tx = begin(t, w)
+	require.NoError(t, cancel(tx))
+	started = async(start)
+	awaitBlocked(t, w, 1)
+	require.NoError(t, tx.Commit())
+	require.ErrorContains(t, started(), "was stopped or taken over")
+	require.Zero(t, value[int](t, w, `SELECT count(*) FROM kr_flow WHERE task_id = 'load'`))
+	sound(t, w)
 }
