@@ -336,6 +336,54 @@ func TestEdit_ARecountMeetsAChangeOfDependencies(t *testing.T) {
 	require.True(t, look(t, w, id, 3).Ready)
 }
 
+// Dependencies of many flows can be changed at once: no lock is taken for each but those of
+// rows, since the others have to fit into the server's table of locks.
+func TestEdit_DependenciesOfManyFlows(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	for range 3 {
+		register(t, w, def(), def(), def(1))
+	}
+	tx := begin(t, w)
+	locks := func() (n int) {
+		require.NoError(t, tx.Get(&n, `SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'`))
+		return n
+	}
+	mustExec(t, tx, `UPDATE kr_task_stat SET depends_task_exec_seq = 2 WHERE task_exec_seq = 3`)
+	require.Zero(t, locks())
+	mustExec(t, tx, `UPDATE kr_task_stat SET depends_task_exec_seq = 0 WHERE task_exec_seq = 3`)
+	require.Zero(t, locks())
+	mustExec(t, tx, `UPDATE kr_task_stat SET depends_task_exec_seq = 9 WHERE task_exec_seq = 3`)
+	require.Equal(t, 4, locks(), "somebody else may insert it")
+	require.NoError(t, tx.Commit())
+	sound(t, w)
+}
+
+// What a task is made to depend on is deleted at that moment, and inserted again.
+func TestEdit_DependencyThatIsReplacedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	id := register(t, w, def(), def(), def(1))
+	deleted, tied := begin(t, w), begin(t, w)
+	mustExec(t, deleted, `DELETE FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = 2`, string(id))
+	wait := async(func() error {
+		_, err := tied.Exec(`UPDATE kr_task_stat SET depends_task_exec_seq = 2 WHERE task_flow_id = $1 AND task_exec_seq = 3`, string(id))
+		return err
+	})
+	awaitBlocked(t, w, 1)
+	require.NoError(t, deleted.Commit())
+	require.NoError(t, wait())
+	wait = async(func() error {
+		_, err := w.psql.Exec(`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, exec_status) VALUES ($1, 2, 'sample', 1, 3)`, string(id))
+		return err
+	})
+	awaitBlocked(t, w, 1)
+	require.NoError(t, tied.Commit())
+	require.NoError(t, wait())
+	sound(t, w)
+	require.True(t, look(t, w, id, 3).Ready)
+}
+
 // A reason is of a suspended task, and an owner of a running one, however they are given.
 func TestEdit_WhatContradictsTheStatusIsRefused(t *testing.T) {
 	t.Parallel()

@@ -359,8 +359,12 @@ func TestTruncate(t *testing.T) {
 	w := open(t)
 	register(t, w, independent(3)...)
 	task := claim(t, w, 1)[0]
-	byHand(t, w, `TRUNCATE kr_task_stat`)
+	byHand(t, w, `SELECT set_config('flower.reason', 'a fresh start', true); TRUNCATE kr_task_stat`)
 	require.Zero(t, value[int](t, w, `SELECT (SELECT count(*) FROM kr_flow) + (SELECT count(*) FROM kr_ready) + (SELECT count(*) FROM kr_task_attempt)`))
+	require.Equal(t, fmt.Sprintf(`%s delete a fresh start {"flows": [1, null], "task_id": [[%q], null]}`, task.Flow, task.WorkflowID),
+		value[string](t, w, `SELECT concat_ws(' ', task_flow_id, kind, note, change) FROM kr_event`), "written down, as a DELETE is")
+	byHand(t, w, `TRUNCATE kr_task_stat`)
+	require.Equal(t, 1, value[int](t, w, `SELECT count(*) FROM kr_event`), "of nothing")
 	require.Len(t, beat(t, w, w.watcher, task).Revoked, 1)
 	require.Equal(t, flow.VerdictRefused, verdict(t, w, ended(task, flow.OutcomeFinished)).Verdict)
 	register(t, w, def())

@@ -154,6 +154,30 @@ func TestVersion_AFlowSaysWhichOneItRuns(t *testing.T) {
 	numbered(t, w)
 }
 
+// A flow that was deleted, and is put back, has the version that it had.
+func TestVersion_OfAFlowThatIsPutBack(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	define(t, w, "w", chain(1)...)
+	first := registerOf(t, w, "w")
+	byHand(t, w, `UPDATE ms_task_definition SET program = 'Test1' WHERE task_id = 'w'`)
+	byHand(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq) VALUES ('by hand', 1, 0, 'w', 1)`)
+	byHand(t, w, `DELETE FROM ms_task_definition WHERE task_id = 'w'`)
+	byHand(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq) VALUES ('too late', 1, 0, 'w', 1)`)
+	define(t, w, "w", chain(2)...)
+	mustExec(t, w.psql, `CREATE TABLE copy AS SELECT * FROM kr_task_stat`)
+	byHand(t, w, `DELETE FROM kr_task_stat`)
+	byHand(t, w, `INSERT INTO kr_task_stat SELECT * FROM copy`)
+	require.Equal(t, 1, versionOf(t, w, first))
+	require.Equal(t, 2, versionOf(t, w, "by hand"))
+	require.Zero(t, versionOf(t, w, "too late"))
+
+	// A time of long ago, given to new rows, makes no copy of them.
+	byHand(t, w, `INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, depends_task_exec_seq, task_id, task_seq, registered_ts)
+		VALUES ('urgent', 1, 0, 'w', 1, '2020-01-01Z')`)
+	require.Equal(t, 4, versionOf(t, w, "urgent"))
+}
+
 // At psql, too, a flow is of the version that was read, though there is another one by the
 // time that it is written.
 func TestVersion_EditedWhileAFlowIsRegistered(t *testing.T) {
