@@ -60,23 +60,57 @@ func (d *doubts) add(c flow.Claim, told []flow.Task) {
 func (d *doubts) ask() {
 	d.due = nil
 	now, watcher := time.Now(), d.w.lease.id()
-	// What a watcher owned under a former id, before it was fenced, is with the others.
-	d.claims = slices.DeleteFunc(d.claims, func(c doubt) bool { return c.claim.Watcher != watcher })
-	if len(d.claims) == 0 {
+	ids := d.of(watcher)
+	if len(ids) == 0 {
 		clear(d.taken)
 		return
 	}
 	d.asking = true
-	ids := make([]string, len(d.claims))
-	for i, c := range d.claims {
-		ids[i] = c.claim.ID
-	}
 	go func() {
 		// The store's own limits end a call. It reads a whole table, which may take long just
 		// after an outage, and there is nobody else who would find the tasks.
 		tasks, err := d.w.store.Owned(context.Background(), watcher, ids)
 		d.found <- found{watcher, tasks, now, err}
 	}()
+}
+
+// of returns the claims of a watcher that are in doubt, and forgets all others: what it owned
+// under a former id, before it was fenced, is with the others.
+func (d *doubts) of(watcher string) []string {
+	d.claims = slices.DeleteFunc(d.claims, func(c doubt) bool { return c.claim.Watcher != watcher })
+	ids := make([]string, len(d.claims))
+	for i, c := range d.claims {
+		ids[i] = c.claim.ID
+	}
+	return ids
+}
+
+// handBack looks once more at the end, when everything else is recorded: what claims in doubt
+// have got by now nobody has begun, and it goes back as it was. What comes later, or cannot
+// be asked for, is the others' to find: they must take it for lost.
+func (d *doubts) handBack() {
+	watcher := d.w.lease.id()
+	ids := d.of(watcher)
+	if len(ids) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	tasks, err := d.w.store.Owned(ctx, watcher, ids)
+	if err == nil && len(tasks) > 0 {
+		back := make([]*flow.Result, len(tasks))
+		for i, t := range tasks {
+			back[i] = &flow.Result{Task: t, Outcome: flow.OutcomeNotStarted, Error: "its watcher stopped before it knew of it"}
+		}
+		var adv flow.Advanced
+		adv, err = d.w.store.Advance(ctx, back, flow.Claim{ID: newID(), Watcher: watcher, Programs: d.w.programs.Names()})
+		for _, j := range adv.Verdicts {
+			d.w.logVerdict(j)
+		}
+	}
+	if err != nil {
+		d.w.log.Warn("tasks of claims without an answer were not handed back: others will take them for lost", "component", "watcher", "err", err)
+	}
 }
 
 // settle takes an answer, and returns the tasks that nobody has taken care of. An answer

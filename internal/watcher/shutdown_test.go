@@ -244,6 +244,52 @@ func TestLeavesInDoubt(t *testing.T) {
 	})
 }
 
+// … which is known to have begun nowhere: it goes back, and is no loss of anybody's.
+func TestHandsBackWhatIsInDoubt(t *testing.T) {
+	for name, away := range map[string]error{"there": nil, "away": errAway} {
+		t.Run("the database is "+name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				var lost value[[]flow.Task]
+				recorded := make(chan *flow.Result, 10)
+				var left value[bool]
+				w := start(t, &fakeStore{
+					advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+						if lost.get() == nil {
+							lost.set([]flow.Task{newTask(1, c.ID), newTask(2, c.ID)})
+							return flow.Advanced{}, errAway
+						}
+						for _, r := range results {
+							recorded <- r
+						}
+						return record(results), nil
+					},
+					owned: func(string, []string) ([]flow.Task, error) { return lost.get(), away },
+					leave: func(_ string, behind bool) error {
+						left.set(behind)
+						return nil
+					},
+				}, taking(time.Second))
+				pass(100 * time.Millisecond)
+				begin := time.Now()
+				w.stop()
+				require.NoError(t, w.ended(t))
+				require.Zero(t, time.Since(begin))
+				require.True(t, left.get(), "what comes later is rescued")
+				require.Empty(t, w.logs.with("task started"))
+				if away != nil {
+					require.Empty(t, recorded)
+					w.logs.only(t, "tasks of claims without an answer were not handed back: others will take them for lost")
+					return
+				}
+				require.Len(t, recorded, 2)
+				for range 2 {
+					require.Equal(t, flow.OutcomeNotStarted, (<-recorded).Outcome)
+				}
+			})
+		})
+	}
+}
+
 // The database does not hear that it stops: it stops all the same.
 func TestDrainFails(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

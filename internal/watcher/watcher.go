@@ -221,6 +221,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 		"poll_interval", w.cfg.PollInterval, "programs", w.programs.Names())
 	d := newDispatcher(w)
 	err := d.run(ctx)
+	if err == nil {
+		d.doubts.handBack()
+	}
 
 	end()
 	background.Wait()
