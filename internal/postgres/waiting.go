@@ -8,7 +8,8 @@ import (
 
 // LimitWaiting has Register refuse more than so many flows of one caller that have not
 // begun; 0 is any number. Call it before Register. It is no exact limit: registrations at
-// the same time count as one.
+// the same time count as one. A caller that registers for somebody is counted for each of them:
+// one gateway has many users. So it keeps back whoever errs, not whoever gives many names.
 func (d *DB) LimitWaiting(most int) { d.maxWaiting = most }
 
 // othersWaitSQL looks at one flow of a caller: of those that came after it there are as many
