@@ -22,7 +22,7 @@ import (
 var actionTexts = map[flow.ActionKind]string{
 	flow.ActionRerun: "`failed` (the usual scope): what is suspended and not held. `from`: a task and everything after it, finished or not. " +
 		"`only`: that task alone. `all`: every task. A running task in the scope is refused: nothing changes.",
-	flow.ActionCancel:  "Stops what runs, and suspends every waiting task. A rerun takes it up again.",
+	flow.ActionCancel:  "Stops what runs, and suspends every task that waits; what is held is cancelled, too. A rerun takes it up again.",
 	flow.ActionHold:    "Suspends every waiting task, and lets running ones come to their end.",
 	flow.ActionResume:  "Undoes a hold.",
 	flow.ActionApprove: "Lets a task go on that asks a person (`asks`); who that was is its `output`. One that asks nobody is refused. A no is a cancel.",
@@ -36,7 +36,7 @@ var (
 	taskTexts = map[flow.ActionKind]string{
 		flow.ActionRerun: "`from` (the usual scope): the task and everything after it, finished or not. `only`: the task alone. " +
 			"A running task in the scope is refused: nothing changes.",
-		flow.ActionCancel: "Stops the task if it runs, and suspends it if it waits. A rerun takes it up again.",
+		flow.ActionCancel: "Stops the task if it runs, and suspends it if it waits or is held. A rerun takes it up again.",
 		flow.ActionHold:   "Suspends the task if it waits. If it runs it may come to its end, and is held where it would be tried again.",
 	}
 	bulkTexts = map[flow.ActionKind]string{

@@ -63,7 +63,7 @@ func action(verb, form string) func(f *cli.Flags) command {
 }
 
 var about = map[string]string{
-	"cancel":  "stops what runs of a flow, and suspends every task that waits; or one task: a no to what it asks",
+	"cancel":  "stops what runs of a flow, and whatever waits or is held; or one task: a no to what it asks",
 	"hold":    "suspends every waiting task of a flow, or one task, and lets running ones end",
 	"resume":  "lets tasks go on that are held: of a flow, or one; what asks a person goes on when it is approved",
 	"approve": "lets a task of a flow go on that asks a person: its output says who approved it, and with which note",

@@ -8,7 +8,7 @@ type ActionKind string
 // The actions. Each is one UPDATE that a person may as well write by hand.
 const (
 	ActionRerun   ActionKind = "rerun"   // run again what Scope says
-	ActionCancel  ActionKind = "cancel"  // stop what runs, and suspend what waits; flows that tasks have registered, too
+	ActionCancel  ActionKind = "cancel"  // stop what runs, waits or is held; flows that tasks have registered, too
 	ActionHold    ActionKind = "hold"    // suspend what waits, and let what runs come to its end
 	ActionResume  ActionKind = "resume"  // undo a hold
 	ActionApprove ActionKind = "approve" // let a task go on that asks a person

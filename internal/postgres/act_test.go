@@ -210,7 +210,7 @@ func rowsOf(t *testing.T, w *world, id flow.ID) []shownRow {
 func changesOf(id flow.ID, old, now []shownRow) []flow.TaskChange {
 	changes := []flow.TaskChange{}
 	for i, o := range old {
-		if n := now[i]; n.Status != o.Status || n.Hold != o.Hold {
+		if n := now[i]; n.Status != o.Status || n.Hold != o.Hold || o.Reason == "held" && n.Reason == "cancelled" {
 			changes = append(changes, flow.TaskChange{
 				Flow: id, Seq: o.Seq, Title: "NoOp", From: flow.Status(o.Status), To: flow.Status(n.Status), Attempt: o.Attempt,
 			})
@@ -269,6 +269,9 @@ func TestAct_Scopes(t *testing.T) {
 		{"a held task", flow.Action{Kind: flow.ActionRerun, Seq: 1}, "0h0h0"},
 		{"a held task", flow.Action{Kind: flow.ActionRerun, Seq: 2}, "303h0"},
 		{"a held task", flow.Action{Kind: flow.ActionResume}, "30300"},
+		{"a held task", flow.Action{Kind: flow.ActionCancel}, "3c3cc"},
+		{"a held task", flow.Action{Kind: flow.ActionCancel, Seq: 2}, "3c3h0"},
+		{"of everything", flow.Action{Kind: flow.ActionCancel}, "39329ccc"},
 		{"a held task", flow.Action{Kind: flow.ActionResume, Seq: 4}, "3h300"},
 		{"chain, failed", flow.Action{Kind: flow.ActionResume, Seq: 2}, string(wrong) + " 2"},
 		{"chain, failed", flow.Action{Kind: flow.ActionFinish, Seq: 4}, "3203"},

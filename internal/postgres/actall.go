@@ -66,7 +66,7 @@ LIMIT  $13`
 // doable is what an action on whole flows looks for.
 var doable = map[flow.ActionKind]string{
 	flow.ActionRerun:  `true`,
-	flow.ActionCancel: `(t.exec_status IN (0, 1) OR t.exec_status = 2 AND t.reason = 'held' AND t.pause ? 'ask')`,
+	flow.ActionCancel: `(t.exec_status IN (0, 1) OR t.exec_status = 2 AND t.reason = 'held')`,
 	flow.ActionHold:   `t.exec_status IN (0, 1) AND NOT t.hold`,
 	flow.ActionResume: `(t.exec_status = 2 AND t.reason = 'held' OR t.exec_status = 1 AND t.hold)`,
 }

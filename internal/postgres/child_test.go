@@ -341,3 +341,21 @@ func TestCancel_WhileAChildIsRegistered(t *testing.T) {
 	require.Zero(t, value[int](t, w, `SELECT count(*) FROM kr_flow WHERE task_id = 'load'`))
 	sound(t, w)
 }
+
+// A flow that is held is cancelled like any other, and so is what its tasks wait for.
+func TestCancel_Held(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	task := parent(t, w)
+	child := startChild(t, w, task, "")
+	verdict(t, w, paused(task, flow.Pause{Flow: child}))
+	require.Equal(t, 2, operate(t, w, `flower_hold($1)`, string(task.Flow)))
+	e := actAll(t, w, flow.BulkAction{Kind: flow.ActionCancel, Filter: flow.BulkFilter{Status: []string{"held"}}})
+	require.Equal(t, 4, e.Changed)
+	for _, id := range []flow.ID{task.Flow, child} {
+		require.Equal(t, "cancelled", value[string](t, w, `SELECT status FROM v_flow WHERE task_flow_id = $1`, string(id)))
+	}
+	require.Zero(t, operate(t, w, `flower_resume($1)`, string(task.Flow)), "it is held no more")
+	require.Equal(t, 2, operate(t, w, `flower_rerun($1)`, string(task.Flow)))
+	require.Equal(t, "0 0", statuses(t, w, task.Flow))
+}

@@ -193,7 +193,7 @@ func flowButtons(s flow.State, who access.Principal) []button {
 		button{Label: "Rerun…", Icon: "rerun", Path: path + "/rerun", Dialog: true, Key: "rerun", Primary: s.Status == flow.FlowFailed || s.Status == flow.FlowCancelled}.
 			needs(who, access.Operator),
 		button{Label: "Cancel…", Icon: "cancelled", Path: path + "/cancel", Dialog: true}.
-			needs(who, access.Operator).unless(waits+runs+asks == 0, "Nothing of it waits or runs"),
+			needs(who, access.Operator).unless(waits+runs+asks+held == 0, "Nothing of it waits, runs or is held"),
 		hold.needs(who, access.Operator),
 	}
 }
@@ -211,7 +211,7 @@ func taskButtons(t flow.TaskState, g graph, who access.Principal) []button {
 	switch {
 	case t.Asks:
 		first = approvalButtons(t.TaskKey, who)
-	case t.Status == flow.Waiting, t.Status == flow.Running:
+	case t.Status == flow.Waiting, t.Status == flow.Running, t.Reason == flow.ReasonHeld:
 		first = append(first, button{Label: "Cancel task…", Icon: "cancelled", Path: of + "/cancel", Dialog: true}.needs(who, access.Operator))
 	}
 	return append(first,

@@ -120,7 +120,7 @@ func (v *actView) rerun(a flow.Action, g graph, e flow.Effect, changed []int) {
 func (v *actView) cancel(a flow.Action, g graph, e flow.Effect) {
 	v.Title, v.Button = "Cancel "+v.name(), "Cancel "+plural(len(e.Tasks), "task", "tasks")
 	v.Lines = cancelLines(a, g, e)
-	v.Nothing = "Nothing of it runs or waits."
+	v.Nothing = "Nothing of it runs, waits or is held."
 	task := g.name(a.Seq)
 	switch {
 	case v.Question != "":
@@ -166,13 +166,15 @@ func rerunLines(g graph, e flow.Effect, changed []int) []effectLine {
 }
 
 func cancelLines(a flow.Action, g graph, e flow.Effect) []effectLine {
-	var running, waiting, changed []int
+	var running, waiting, held, changed []int
 	for _, t := range e.Tasks {
 		switch {
 		case t.Flow != a.Flow:
 			continue
 		case t.From == flow.Running:
 			running = append(running, t.Seq)
+		case t.From == flow.Suspended:
+			held = append(held, t.Seq)
 		default:
 			waiting = append(waiting, t.Seq)
 		}
@@ -180,6 +182,7 @@ func cancelLines(a flow.Action, g graph, e flow.Effect) []effectLine {
 	}
 	lines := lineOf(nil, lookRunning, running, "running task is told to stop", "running tasks are told to stop", g)
 	lines = lineOf(lines, lookCancelled, waiting, "waiting task becomes Cancelled", "waiting tasks become Cancelled", g)
+	lines = lineOf(lines, lookCancelled, held, "held task becomes Cancelled", "held tasks become Cancelled", g)
 	if others := len(e.Tasks) - len(changed); others > 0 {
 		lines = append(lines, effectLine{Look: lookCancelled, Lead: plural(others, "task", "tasks") + " of flows that it has registered, too"})
 	}

@@ -83,6 +83,7 @@ func TestButtonsOfWhatAsks(t *testing.T) {
 	s := diamond(finished(0, 10), asks(20, "publish?"))
 	require.Equal(t, []string{"Approve…", "Reject…", "Skip…", "Mark finished…"}, labels(taskButtons(s.Tasks[1], newGraph(s.Tasks), who)))
 	require.Equal(t, []string{"Rerun…", "Cancel…"}, labels(flowButtons(s, who)))
+	require.Equal(t, []string{"Rerun…", "Cancel…", "Resume"}, labels(flowButtons(diamond(finished(0, 10), held), who)))
 	require.Equal(t, []string{"Rerun…", "Cancel…", "Resume"}, labels(flowButtons(diamond(held, asks(20, "publish?")), who)))
 
 	// A rerun is offered where it comes to something, a cancel where something goes on.
@@ -98,6 +99,7 @@ func TestButtonsOfWhatAsks(t *testing.T) {
 		"waits":          {diamond(waits("queued"), waits("dependency", 1)), []string{"Cancel task…", "Skip…", "Mark finished…"}, "It has not run yet"},
 		"for a call":     {diamond(waits("callback")), []string{"Cancel task…", "Skip…", "Mark finished…"}, "It has begun, and waits: cancel it first, or wait"},
 		"for a retry":    {diamond(waits("retry")), []string{"Cancel task…", "Skip…", "Mark finished…"}, "It is tried again by itself"},
+		"held":           {diamond(held), []string{"Rerun from here", "Cancel task…", "Skip…", "Mark finished…"}, ""},
 		"what has ended": {diamond(waits("queued"), waits("dependency", 1), finished(0, 10)), []string{"Rerun from here", "Cancel task…", "Skip…", "Mark finished…"}, ""},
 	} {
 		buttons := taskButtons(c.state.Tasks[0], newGraph(c.state.Tasks), who)
@@ -145,13 +147,14 @@ func TestAnswers(t *testing.T) {
 // Of the flows that a cancel stops too, no task is taken for one of this flow.
 func TestCancelOfRegisteredFlows(t *testing.T) {
 	t.Parallel()
-	s := diamond(finished(0, 10), waits("flow"))
-	e := flow.Effect{Tasks: []flow.TaskChange{{Flow: "child", Seq: 1, From: flow.Running}, {Flow: "f", Seq: 2}}}
+	s := diamond(finished(0, 10), waits("flow"), held)
+	e := flow.Effect{Tasks: []flow.TaskChange{{Flow: "child", Seq: 1, From: flow.Running}, {Flow: "f", Seq: 2}, {Flow: "f", Seq: 3, From: flow.Suspended}}}
 	v := newActView(flow.Action{Kind: flow.ActionCancel, Flow: "f"}, s, e)
-	require.Equal(t, "2", v.Planned)
-	require.Equal(t, "Cancel 2 tasks", v.Button)
+	require.Equal(t, "2 3", v.Planned)
+	require.Equal(t, "Cancel 3 tasks", v.Button)
 	require.Equal(t, []effectLine{
 		{Look: lookCancelled, Lead: "1 waiting task becomes Cancelled", Names: "2 b"},
+		{Look: lookCancelled, Lead: "1 held task becomes Cancelled", Names: "3 c"},
 		{Look: lookCancelled, Lead: "1 task of flows that it has registered, too"},
 		{Look: lookFinished, Lead: "1 task stays as it is", Names: "1 a"},
 		{Look: lookRetry, Lead: "Rerun takes it up again"},
@@ -224,7 +227,7 @@ func TestLookOfChange(t *testing.T) {
 	require.Equal(t, lookRunning, lookOfChange(flow.ActionCancel, flow.Running))
 	from, to := flow.Suspended, flow.Suspended
 	no := newEventView(flow.Event{Action: flow.ActionCancel, From: &from, To: &to})
-	require.Equal(t, []look{lookApproval, lookCancelled}, []look{*no.From, *no.To})
+	require.Equal(t, []look{lookHeld, lookCancelled}, []look{*no.From, *no.To})
 }
 
 // A task that has paused has started: its attempt is there, and goes on.

@@ -55,7 +55,7 @@ var bulkWords = map[flow.ActionKind]bulkWord{
 	flow.ActionCancel: {
 		"Cancel", lookCancelled,
 		[2]string{"task is stopped, or never starts", "tasks are stopped, or never start"},
-		"Nothing of this runs or waits.",
+		"Nothing of this runs, waits or is held.",
 	},
 	flow.ActionHold: {
 		"Hold", lookHeld,

@@ -191,7 +191,7 @@ func newEventView(e flow.Event) eventView {
 	if e.From != nil {
 		l := lookOfChange(e.Action, *e.From)
 		if e.Action == flow.ActionCancel && *e.From == flow.Suspended {
-			l = lookApproval // what else is stopped already, no cancel changes
+			l = lookHeld // or it asked; what else is stopped already, no cancel changes
 		}
 		v.From = &l
 	}
