@@ -123,7 +123,7 @@ type rerunBody struct {
 	Terms
 	Scope      string `json:"scope,omitempty" enum:"failed,from,only,all"`
 	From       int    `json:"from,omitempty" minimum:"1" maximum:"2000000000" doc:"taskExecSeq of the scopes from and only."`
-	Parameters object `json:"parameters,omitempty" doc:"An object, merged over the parameters of every task that runs again."`
+	Parameters object `json:"parameters,omitempty" doc:"An object, merged over the parameters of every task that runs again; what the flow's request gave, but with the scope only, also over those of tasks that have yet to run."`
 }
 
 // Effect is what an action does, or would do.

@@ -79,7 +79,7 @@ func rerun(f *cli.Flags) command {
 	o.add(f)
 	f.Var(cli.OneOf(&o.Scope, "", "failed", "from", "only", "all"), "scope WORD", "",
 		"failed: what is suspended; from: task SEQ and all after it; only: SEQ alone; all (default failed, with SEQ from)")
-	f.Var(cli.Repeated(&parameters), "p NAME=VALUE", "", "a parameter of the tasks that run again, JSON or text; may be given several times")
+	f.Var(cli.Repeated(&parameters), "p NAME=VALUE", "", "a parameter of the tasks that run again, JSON or text, and of those yet to run if the request gave it; may be given several times")
 	wait.add(f)
 	f.Check(func() error {
 		if o.DryRun && wait.wanted {

@@ -74,7 +74,8 @@ type Action struct {
 	Scope Scope // of ActionRerun; empty is ScopeFailed, or ScopeFrom where Seq names a task
 
 	// Parameters of ActionRerun are merged over those of every task that is run again, key
-	// by key at the top level: nil or a JSON object.
+	// by key at the top level: nil or a JSON object. Those that the flow's registration gave
+	// are the whole flow's: tasks that have yet to run take them, too, but with ScopeOnly.
 	Parameters json.RawMessage
 
 	Output json.RawMessage // of ActionFinish: what the task has returned; nil leaves it

@@ -361,6 +361,34 @@ func TestAct_RerunWithParameters(t *testing.T) {
 	require.Equal(t, 1, value[int](t, w, `SELECT count(*) FROM kr_event WHERE change ? 'parameters' AND kind = 'rerun'`))
 }
 
+// What a request gave is of its whole flow: given anew, tasks that have yet to run take it as
+// well. What has ended, and what has begun, keeps what it began with; other names are of the
+// tasks alone that run again.
+func TestAct_RerunWithParametersOfTheFlow(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	days := func(id flow.ID) string {
+		return value[string](t, w, `SELECT string_agg(concat(parameters->>'day', parameters->>'n'), ' ' ORDER BY task_exec_seq) FROM kr_task_stat WHERE task_flow_id = $1`, string(id))
+	}
+	define(t, w, "daily", def(), def(), def(), def(1), def(4))
+	f, err := w.Register(t.Context(), flow.Registration{FlowID: flow.ID(newID()), WorkflowID: "daily", Parameters: object(`{"day": "mon"}`)})
+	require.NoError(t, err)
+	tasks := claim(t, w, 3)
+	verdict(t, w, ended(tasks[0], flow.OutcomeFailed))
+	verdict(t, w, finished(tasks[1])[0])
+	verdict(t, w, paused(tasks[2], flow.Pause{Ask: true, Why: "go on?"}))
+	act(t, w, flow.Action{Kind: flow.ActionHold, Flow: f.ID, Seq: 5})
+
+	a := flow.Action{Kind: flow.ActionRerun, Flow: f.ID, Seq: 1, Scope: flow.ScopeOnly, Parameters: object(`{"day": "tue", "n": 1}`)}
+	act(t, w, a)
+	require.Equal(t, "tue1 mon mon mon mon", days(f.ID), "this one alone")
+	verdict(t, w, ended(claimOne(t, w), flow.OutcomeFailed))
+	a.Seq, a.Scope, a.Parameters = 0, "", object(`{"day": "wed", "n": 2}`)
+	act(t, w, a)
+	require.Equal(t, "wed2 mon mon wed wed", days(f.ID))
+	require.Equal(t, 2+2+2, value[int](t, w, `SELECT count(*) FROM kr_event WHERE kind = 'rerun'`), "each is written down: two reruns, and four rows")
+}
+
 func TestAct_FinishWithOutput(t *testing.T) {
 	t.Parallel()
 	w := open(t)

@@ -140,6 +140,81 @@ END $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION flower_cancel(text, text, integer) IS 'Stop a flow, or its task seq: what runs is cancelled, what waits is suspended, and what is held is cancelled, too.';
 
+-- What the request gave is of the whole flow: a rerun that gives it anew gives it to the tasks
+-- that have yet to run, too. They took the old value, the wrong day, and nobody was told.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION flower_act(action text, scope text, flows text[], seqs integer[], whole boolean,
+                           given_parameters jsonb DEFAULT NULL, given_output jsonb DEFAULT NULL) RETURNS SETOF flower_planned
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    planned flower_planned[];
+    changes flower_planned[];
+    because text := nullif(current_setting('flower.reason', true), '');
+    n       bigint;
+BEGIN
+    PERFORM flower_check_action(action, scope, seqs, given_parameters);
+    PERFORM set_config('flower.action', action, true);
+    PERFORM flower_lock_tasks(ARRAY(SELECT m.flow FROM flower_meant(action, flows, seqs) m));
+    planned := ARRAY(SELECT p FROM flower_planned(action, scope, flows, seqs, whole) p);
+    changes := ARRAY(SELECT p FROM unnest(planned) p WHERE p.effect = 'change'
+                     AND p.task_flow_id NOT IN (SELECT r.task_flow_id FROM unnest(planned) r WHERE r.effect = 'refuse'));
+    IF cardinality(changes) > 100000 THEN
+        RAISE EXCEPTION 'these are % tasks, and 100000 may be changed at once', cardinality(changes)
+            USING HINT = 'Narrow it down.', ERRCODE = 'program_limit_exceeded';
+    END IF;
+    CASE action
+    WHEN 'rerun' THEN  -- the row as the guard wants it
+        UPDATE kr_task_stat t
+        SET    exec_status = 0, claim_id = NULL, watcher_id = NULL, run_after = CASE WHEN t.run_after > clock_timestamp() THEN t.run_after END,
+               started_ts = NULL, finished_ts = NULL, suspended_ts = NULL, reason = NULL, error = NULL, output = NULL,
+               attempt_base = t.attempt, failed_count = 0, lost_count = 0, hold = false
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    WHEN 'cancel' THEN
+        UPDATE kr_task_stat t SET exec_status = 2, reason = 'cancelled', error = because
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    WHEN 'hold' THEN
+        UPDATE kr_task_stat t SET exec_status = p.new_status, hold = true
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    WHEN 'resume' THEN
+        UPDATE kr_task_stat t SET exec_status = p.new_status, hold = false
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    WHEN 'finish' THEN
+        UPDATE kr_task_stat t SET exec_status = 3, output = coalesce(given_output, t.output)
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    ELSE  -- approve, skip
+        UPDATE kr_task_stat t SET exec_status = p.new_status
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    END CASE;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n <> cardinality(changes) THEN  -- of a flow that came into being after the others were locked
+        RAISE EXCEPTION 'tasks have changed meanwhile' USING HINT = 'Try again.', ERRCODE = 'serialization_failure';
+    END IF;
+    -- An answer that nobody needs any more: no status has changed that the guard would see.
+    INSERT INTO kr_event (task_flow_id, task_exec_seq, old_status, new_status, note)
+    SELECT p.task_flow_id, p.task_exec_seq, 2, 2, because FROM unnest(changes) p WHERE p.old_status = 2 AND p.new_status = 2;
+    IF given_parameters <> '{}' THEN
+        UPDATE kr_task_stat t SET parameters = t.parameters || given_parameters
+        FROM   unnest(changes) p WHERE t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq;
+        UPDATE kr_task_stat t SET parameters = t.parameters || r.anew  -- of those that have not begun
+        FROM   (SELECT f.task_flow_id, jsonb_object_agg(g.key, g.value) AS anew
+                FROM   kr_flow f JOIN jsonb_each(given_parameters) g ON f.parameters ? g.key
+                WHERE  scope <> 'only' AND f.task_flow_id IN (SELECT p.task_flow_id FROM unnest(changes) p) GROUP BY 1) r
+        WHERE  t.task_flow_id = r.task_flow_id AND t.pause IS NULL AND (t.exec_status = 0 OR t.exec_status = 2 AND t.reason = 'held')
+               AND t.parameters <> t.parameters || r.anew;
+    END IF;
+    PERFORM set_config('flower.action', '', true);  -- what follows in this transaction may be by hand
+    RETURN QUERY SELECT * FROM unnest(planned);
+END $$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION flower_rerun(text, text, text, integer, jsonb) IS
+    'Run a flow again: scope => ''failed'' (what failed; the default), ''from'' or ''only'' (the task seq), or ''all''. parameters are merged over those of the tasks; those that the request gave, also of tasks that have yet to run.';
+
 -- +goose Down
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION flower_meant(action text, flows text[], seqs integer[]) RETURNS TABLE (flow text, seq integer)
@@ -278,3 +353,70 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION flower_cancel(text, text, integer) IS 'Stop a flow, or its task seq: what runs is cancelled, what waits is suspended.';
+
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION flower_act(action text, scope text, flows text[], seqs integer[], whole boolean,
+                           given_parameters jsonb DEFAULT NULL, given_output jsonb DEFAULT NULL) RETURNS SETOF flower_planned
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    planned flower_planned[];
+    changes flower_planned[];
+    because text := nullif(current_setting('flower.reason', true), '');
+    n       bigint;
+BEGIN
+    PERFORM flower_check_action(action, scope, seqs, given_parameters);
+    PERFORM set_config('flower.action', action, true);
+    PERFORM flower_lock_tasks(ARRAY(SELECT m.flow FROM flower_meant(action, flows, seqs) m));
+    planned := ARRAY(SELECT p FROM flower_planned(action, scope, flows, seqs, whole) p);
+    changes := ARRAY(SELECT p FROM unnest(planned) p WHERE p.effect = 'change'
+                     AND p.task_flow_id NOT IN (SELECT r.task_flow_id FROM unnest(planned) r WHERE r.effect = 'refuse'));
+    IF cardinality(changes) > 100000 THEN
+        RAISE EXCEPTION 'these are % tasks, and 100000 may be changed at once', cardinality(changes)
+            USING HINT = 'Narrow it down.', ERRCODE = 'program_limit_exceeded';
+    END IF;
+    CASE action
+    WHEN 'rerun' THEN  -- the row as the guard wants it
+        UPDATE kr_task_stat t
+        SET    exec_status = 0, claim_id = NULL, watcher_id = NULL, run_after = CASE WHEN t.run_after > clock_timestamp() THEN t.run_after END,
+               started_ts = NULL, finished_ts = NULL, suspended_ts = NULL, reason = NULL, error = NULL, output = NULL,
+               attempt_base = t.attempt, failed_count = 0, lost_count = 0, hold = false
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    WHEN 'cancel' THEN
+        UPDATE kr_task_stat t SET exec_status = 2, reason = 'cancelled', error = because
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    WHEN 'hold' THEN
+        UPDATE kr_task_stat t SET exec_status = p.new_status, hold = true
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    WHEN 'resume' THEN
+        UPDATE kr_task_stat t SET exec_status = p.new_status, hold = false
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    WHEN 'finish' THEN
+        UPDATE kr_task_stat t SET exec_status = 3, output = coalesce(given_output, t.output)
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    ELSE  -- approve, skip
+        UPDATE kr_task_stat t SET exec_status = p.new_status
+        FROM   unnest(changes) p
+        WHERE  t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq AND t.exec_status = p.old_status;
+    END CASE;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n <> cardinality(changes) THEN  -- of a flow that came into being after the others were locked
+        RAISE EXCEPTION 'tasks have changed meanwhile' USING HINT = 'Try again.', ERRCODE = 'serialization_failure';
+    END IF;
+    -- An answer that nobody needs any more: no status has changed that the guard would see.
+    INSERT INTO kr_event (task_flow_id, task_exec_seq, old_status, new_status, note)
+    SELECT p.task_flow_id, p.task_exec_seq, 2, 2, because FROM unnest(changes) p WHERE p.old_status = 2 AND p.new_status = 2;
+    IF given_parameters <> '{}' THEN
+        UPDATE kr_task_stat t SET parameters = t.parameters || given_parameters
+        FROM   unnest(changes) p WHERE t.task_flow_id = p.task_flow_id AND t.task_exec_seq = p.task_exec_seq;
+    END IF;
+    PERFORM set_config('flower.action', '', true);  -- what follows in this transaction may be by hand
+    RETURN QUERY SELECT * FROM unnest(planned);
+END $$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION flower_rerun(text, text, text, integer, jsonb) IS
+    'Run a flow again: scope => ''failed'' (what failed; the default), ''from'' or ''only'' (the task seq), or ''all''. parameters are merged over those of the tasks.';
