@@ -152,14 +152,14 @@ FOR UPDATE SKIP LOCKED`
 // listedSQL finds by key what watchers have said that they run: whatever they began before
 // their last heartbeat. OFFSET: from there to the tasks, whatever PostgreSQL thinks of the sizes.
 const listedSQL = `
-    SELECT t.task_flow_id, t.task_exec_seq, t.claim_id
+    SELECT t.task_flow_id, t.task_exec_seq, t.claim_id, concat(w.host, ':', w.pid, ' (', w.watcher_id, ')') AS watcher
     FROM   kr_watcher w, unnest(w.running_flow_ids, w.running_exec_seqs) r(flow, seq)
     CROSS  JOIN LATERAL (SELECT * FROM kr_task_stat WHERE task_flow_id = r.flow AND task_exec_seq = r.seq OFFSET 0) t
     WHERE  w.watcher_id = ANY ($1::text[]::uuid[]) AND t.exec_status = 1 AND t.watcher_id = w.watcher_id`
 
 // straySQL finds, by reading the whole table, the tasks of watchers that have no row.
 const straySQL = `
-    SELECT task_flow_id, task_exec_seq, claim_id FROM kr_task_stat t
+    SELECT task_flow_id, task_exec_seq, claim_id, watcher_id::text AS watcher FROM kr_task_stat t
     WHERE  exec_status = 1 AND watcher_id IS NOT NULL
            AND NOT EXISTS (SELECT FROM kr_watcher w WHERE w.watcher_id = t.watcher_id)`
 
@@ -172,7 +172,7 @@ func rescueText(lost string) string {
 -- flower: rescue
 WITH lost AS MATERIALIZED (` + lost + `
 ), held AS MATERIALIZED (
-    SELECT t.task_flow_id, t.task_exec_seq, t.attempt, t.started_ts, t.watcher_id, t.claim_id, least(t.lost_count, 1000) + 1 AS losses,
+    SELECT t.task_flow_id, t.task_exec_seq, t.attempt, t.started_ts, t.watcher_id, l.watcher, t.claim_id, least(t.lost_count, 1000) + 1 AS losses,
            t.on_lost = 'rerun' AND t.lost_count < 2 AND NOT t.hold AS again,
            t.on_lost = 'rerun' AND t.lost_count < 2 AND t.hold AS hold
     FROM   lost l
@@ -185,7 +185,7 @@ WITH lost AS MATERIALIZED (` + lost + `
     INSERT INTO kr_task_attempt (task_flow_id, task_exec_seq, attempt, exec_status, started_ts, ended_ts,
                                  watcher_id, claim_id, reason, error)
     SELECT task_flow_id, task_exec_seq, attempt, 1, started_ts, clock_timestamp(), watcher_id, claim_id, 'lost',
-           format('its watcher %s vanished', watcher_id)
+           format('its watcher %s vanished', watcher)
     FROM   held WHERE again
     ON CONFLICT DO NOTHING
 )
@@ -200,7 +200,7 @@ SET    exec_status  = CASE WHEN h.again THEN 0 ELSE 2 END,
        started_ts   = CASE WHEN h.again THEN NULL WHEN h.hold THEN t.started_ts ELSE coalesce(t.began_ts, t.started_ts) END,
        suspended_ts = CASE WHEN h.again THEN NULL ELSE clock_timestamp() END,
        reason       = CASE WHEN h.again THEN NULL WHEN h.hold THEN 'held' ELSE 'lost' END,
-       error        = format('its watcher %s vanished while attempt %s ran (loss %s)%s', h.watcher_id, h.attempt, h.losses,
+       error        = format('its watcher %s vanished while attempt %s ran (loss %s)%s', h.watcher, h.attempt, h.losses,
                              CASE WHEN h.again OR h.hold THEN '' WHEN h.losses > 2 THEN ': it may be what ends its watchers; look before you set it to 0'
                                   ELSE ': on_lost is "suspend", so look what it has done before you set it to 0' END)
 FROM   held h
