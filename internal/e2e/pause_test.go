@@ -115,7 +115,8 @@ func TestFlow_FailsAndGoesOn(t *testing.T) {
 	require.NoError(t, w.Get(&child, `SELECT task_flow_id FROM kr_flow WHERE parent_flow_id = $1 AND parent_exec_seq = 2`, flow))
 	failed := w.rows(flow)[1]
 	require.Equal(t, "failed", failed.Reason)
-	require.Contains(t, failed.Error, "flow "+child+" of workflow load failed at task 2 (HTTPPostRequest): POST ")
+	require.Contains(t, failed.Error, "workflow load failed at task 2 (HTTPPostRequest): POST ")
+	require.Contains(t, failed.Error, "\nflow "+child)
 	require.Contains(t, failed.Error, "no disk")
 	require.Equal(t, 2, failed.Attempt, "it ran to register, and to look at the end")
 

@@ -62,7 +62,8 @@ func (p subflow) Run(ctx context.Context, in Input) (json.RawMessage, error) {
 	case end.Status == "finished" || in.Params.String("on_failure") == carryOn:
 		return outcome(id, end), nil
 	}
-	return nil, fmt.Errorf("flow %s of workflow %s %s", id, workflow, describe(end))
+	// The id is last: of a flow in a flow, lists would show nothing but where it failed.
+	return nil, fmt.Errorf("workflow %s %s\nflow %s", workflow, describe(end), id)
 }
 
 func waitFor(id flow.ID, workflow string) *flow.Pause {

@@ -74,10 +74,10 @@ func TestFlow_EndsAsTheFlowDoes(t *testing.T) {
 		"finished":              {flow.End{Status: "finished"}, false, `{"flow": "f7", "status": "finished"}`},
 		"with outputs":          {flow.End{Status: "finished", Outputs: json.RawMessage(`{"3": 1}`)}, false, `{"flow": "f7", "status": "finished", "outputs": {"3": 1}}`},
 		"with too much of them": {flow.End{Status: "finished", Outputs: json.RawMessage(`{"3": "` + strings.Repeat("x", flow.MaxOutput) + `"}`)}, false, `{"flow": "f7", "status": "finished"}`},
-		"failed":                {failed, false, "flow f7 of workflow load failed at task 2 (invoice): no such customer"},
-		"cancelled":             {flow.End{Status: "cancelled", Seq: 1, Error: "too late"}, false, "flow f7 of workflow load was cancelled: too late"},
-		"without a reason":      {flow.End{Status: "cancelled", Seq: 1, Error: "cancelled"}, false, "flow f7 of workflow load was cancelled"},
-		"deleted":               {flow.End{Status: "deleted"}, false, "flow f7 of workflow load was deleted"},
+		"failed":                {failed, false, "workflow load failed at task 2 (invoice): no such customer\nflow f7"},
+		"cancelled":             {flow.End{Status: "cancelled", Seq: 1, Error: "too late"}, false, "workflow load was cancelled: too late\nflow f7"},
+		"without a reason":      {flow.End{Status: "cancelled", Seq: 1, Error: "cancelled"}, false, "workflow load was cancelled\nflow f7"},
+		"deleted":               {flow.End{Status: "deleted"}, false, "workflow load was deleted\nflow f7"},
 		"failed, and no matter": {failed, true, `{"flow": "f7", "status": "failed", "error": "failed at task 2 (invoice): no such customer"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
