@@ -61,6 +61,7 @@ func TestWithCommands_TheFirstArgumentChooses(t *testing.T) {
 		"none of a command":  {[]string{"token"}, 2, "", "prog token: a command is missing: there are new (prog token -help lists all settings)\n"},
 		"unknown":            {[]string{"sing"}, 2, "", "prog: unknown command \"sing\": there are greet, list, token, wait, fail, silent (prog -help lists all settings)\n"},
 		"behind a flag":      {[]string{"-loud", "greet"}, 2, "", "prog: the command comes before its settings, as in prog greet … (prog -help lists all settings)\n"},
+		"behind one of its":  {[]string{"-nope", "greet"}, 2, "", "prog: flag provided but not defined: -nope; the command comes before its settings, as in prog greet … (prog -help lists all settings)\n"},
 		"none behind a flag": {[]string{"-loud", "nobody"}, 2, "", "prog: unexpected argument \"nobody\": settings begin with a dash, as in -name value or -name=value (prog -help lists all settings)\n"},
 		"too few":            {[]string{"greet"}, 2, "", "prog greet: NAME is missing: the arguments are NAME [PLACE] (prog greet -help lists all settings)\n"},
 		"empty":              {[]string{"greet", "Ann", ""}, 2, "", "prog greet: PLACE is empty: the arguments are NAME [PLACE] (prog greet -help lists all settings)\n"},

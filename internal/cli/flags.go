@@ -124,6 +124,9 @@ func (f *Flags) Parse(env *Env) error {
 		f.writeHelp(env.Stdout, env.commands)
 		return ErrPrinted
 	case err != nil:
+		if i := slices.IndexFunc(env.Args, func(arg string) bool { return isCommand(arg, env.commands) }); i >= 0 {
+			return usagef("%v; the command comes before its settings, as in %s %s …", err, f.name, env.Args[i])
+		}
 		return usagef("%v", err)
 	case f.printVersion:
 		fmt.Fprintln(env.Stdout, f.name, Version())
