@@ -334,6 +334,11 @@ func newRefusals(refused []flow.Refusal) []Refusal {
 	return list
 }
 
+// becomes says what an action makes of a task whose status it does not change.
+var becomes = map[flow.ActionKind]string{
+	flow.ActionHold: "running, held if it would wait again", flow.ActionResume: "running, held no more", flow.ActionCancel: "cancelled",
+}
+
 func (e Effect) text(v view) string {
 	var b strings.Builder
 	verb := "changed"
@@ -347,6 +352,9 @@ func (e Effect) text(v view) string {
 		t.columns = append(t.columns, "flow")
 	}
 	for _, c := range e.Tasks {
+		if c.To == c.From {
+			c.To = cmp.Or(becomes[flow.ActionKind(e.action)], c.To)
+		}
 		cells := []any{c.TaskExecSeq, c.Title, c.From, c.To}
 		if others {
 			cells = append(cells, c.TaskFlowID)

@@ -59,6 +59,15 @@ SEQ  TITLE  FROM     TO         FLOW
 `, e.text(view{}))
 }
 
+// What an action is for a task whose status it does not change is said in words.
+func TestEffect_TextOfWhatNoStatusSays(t *testing.T) {
+	t.Parallel()
+	for action, want := range map[string]string{"hold": "running, held if it would wait again", "resume": "running, held no more", "cancel": "cancelled"} {
+		e := Effect{Changed: 1, action: action, flow: "f", Tasks: []TaskChange{{TaskFlowID: "f", TaskExecSeq: 1, Title: "a", From: "running", To: "running"}}}
+		require.Contains(t, e.text(view{}), "  1  a      running  "+want+"\n")
+	}
+}
+
 // A secret is in no answer, and *** in its place would be another request. A line that
 // fills the screen helps nobody.
 func TestEffect_TextOfAPreviewThatIsNotRepeated(t *testing.T) {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -85,6 +86,9 @@ func rerun(f *cli.Flags) command {
 		if o.DryRun && wait.wanted {
 			return errors.New("-dry-run changes nothing that -wait could wait for")
 		}
+		if len(args) == 1 && (o.Scope == "from" || o.Scope == "only") {
+			return fmt.Errorf("-scope %s needs SEQ: the arguments are ID SEQ", o.Scope)
+		}
 		return nil
 	})
 	return command{
@@ -140,12 +144,17 @@ func (s *session) act(ctx context.Context, verb string, args []string, o order) 
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
-	s.showEffect(id, e)
+	s.showEffect(verb, id, e)
 	return nil
 }
 
+// becomes says what an action makes of a task whose status it does not change.
+var becomes = map[string]string{
+	"hold": "running, held if it would wait again", "resume": "running, held no more", "cancel": "cancelled",
+}
+
 // showEffect prints each task that changes, and how many stay.
-func (s *session) showEffect(id string, e effect) {
+func (s *session) showEffect(verb, id string, e effect) {
 	canGo := map[int]bool{}
 	for _, seq := range e.CanGo {
 		canGo[seq] = true
@@ -161,6 +170,9 @@ func (s *session) showEffect(id string, e effect) {
 			more = ", of flow " + t.TaskFlowID
 		case canGo[t.TaskExecSeq]:
 			more = ", can go"
+		}
+		if t.To == t.From {
+			t.To = cmp.Or(becomes[verb], t.To)
 		}
 		say(s.out, "%4d %-*s  %s → %s%s\n", t.TaskExecSeq, width, t.Title, t.From, t.To, more)
 	}

@@ -230,6 +230,36 @@ func TestCancel_NamesTheOtherFlows(t *testing.T) {
 		flowID+": 2 tasks change, 0 stay as they are\n", stdout)
 }
 
+// What an action is for a task whose status it does not change is said in words.
+func TestActions_SayWhatNoStatusSays(t *testing.T) {
+	t.Parallel()
+	for verb, want := range map[string]string{
+		"hold":   "running → running, held if it would wait again",
+		"resume": "running → running, held no more",
+		"cancel": "suspended → cancelled",
+	} {
+		from, _, _ := strings.Cut(want, " ")
+		f := newFake(t, map[string][]string{
+			"GET /api/v1/flows/" + flowID: {state("running", 1)},
+			"POST /api/v1/flows/" + flowID + "/" + verb: {`{"changed": 1, "tasks": [{"taskFlowId": "` + flowID + `", "taskExecSeq": 3, "title": "load", "from": "` +
+				from + `", "to": "` + from + `"}]}`},
+		})
+		_, stdout, stderr := f.call(t.Context(), verb, flowID)
+		require.Equal(t, "   3 load  "+want+"\n"+flowID+": 1 task changes, 0 stay as they are\n", stdout, stderr)
+	}
+}
+
+// A scope that needs a task says so in the words of the command.
+func TestRerun_ScopeWithoutATask(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, nil)
+	for _, scope := range []string{"from", "only"} {
+		code, _, stderr := f.call(t.Context(), "rerun", flowID, "-scope", scope)
+		require.Equal(t, 2, code)
+		require.Equal(t, "register rerun: -scope "+scope+" needs SEQ: the arguments are ID SEQ (register rerun -help lists all settings)\n", stderr)
+	}
+}
+
 // What takes requests and does not answer may do so later, like one that is not there.
 func TestClient_SaysThatNobodyAnswers(t *testing.T) {
 	t.Parallel()
