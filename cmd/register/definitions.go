@@ -86,7 +86,10 @@ func (cfg applyConfig) apply(ctx context.Context, env *cli.Env, db *postgres.DB,
 		return errors.New("there is no workflow in the files; nothing was changed") // and -prune would delete all
 	}
 	edited, err := db.EditDefinitions(ctx, edit)
-	if err != nil {
+	switch {
+	case errors.Is(err, flow.ErrLocked):
+		return fmt.Errorf("%w, at psql perhaps: nothing was changed; try again when that has ended", flow.ErrLocked)
+	case err != nil:
 		return err
 	}
 	if cfg.asJSON {
@@ -175,8 +178,11 @@ func withDatabase(ctx context.Context, cfg postgres.Config, f func(db *postgres.
 		return err
 	}
 	err = db.Ready(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		err = f(db)
+	case errors.Is(err, flow.ErrUnavailable):
+		err = fmt.Errorf("%w (-database-url or DATABASE_URL says where it is)", err)
 	}
 	return errors.Join(err, db.Close())
 }

@@ -152,6 +152,25 @@ func TestApply_RefusesWhatCannotBeMeant(t *testing.T) {
 }
 
 // What was exported changes nothing when it is applied, and makes the same elsewhere.
+// Somebody edits the same at psql, and no database is there: what to do is said, too.
+func TestApply_SaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	done(t, db, nightly, "apply", "-f", "-")
+	tx, err := db.Begin()
+	require.NoError(t, err)
+	_, err = tx.Exec(`UPDATE ms_task_definition SET timeout = '1 min' WHERE task_id = 'nightly'`)
+	require.NoError(t, err)
+	code, _, stderr := execCommand(t, db, strings.Replace(nightly, "Test2", "Test3", 1), "apply", "-f", "-")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "somebody else is changing the same, in a transaction that is not committed, at psql perhaps: nothing was changed; try again when that has ended\n")
+	require.NoError(t, tx.Rollback())
+
+	code, _, stderr = execCommand(t, db, nightly, "apply", "-f", "-", "-database-url", "host=127.0.0.1 port=1")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "connection refused (-database-url or DATABASE_URL says where it is)\n")
+}
+
 func TestExport_AppliesBackToNoChange(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
