@@ -102,12 +102,15 @@ func TestRun_WhatCannotStart(t *testing.T) {
 	t.Parallel()
 	script := filepath.Join(t.TempDir(), "script")
 	require.NoError(t, os.WriteFile(script, []byte("echo hello\n"), 0o755))
+	lost := filepath.Join(t.TempDir(), "lost")
+	require.NoError(t, os.WriteFile(lost, []byte("#!/no/such\n"), 0o755))
 	for name, c := range map[string]struct {
 		command Command
 		want    string
 	}{
 		"no such file":      {Command{Path: "/no/such", Args: []string{"x"}}, "cannot start /no/such: no such file or directory"},
-		"no program":        {Command{Path: script, Args: []string{"x"}}, "cannot start " + script + ": exec format error"},
+		"no program":        {Command{Path: script, Args: []string{"x"}}, "cannot start " + script + ": exec format error: a script begins with a line such as #!/bin/sh"},
+		"no interpreter":    {Command{Path: lost, Args: []string{"x"}}, "cannot start " + lost + ": what is to run it is not there: look at its first line, #!…"},
 		"a directory":       {Command{Path: "/usr", Args: []string{"x"}}, "cannot start /usr: permission denied"},
 		"no such directory": {Command{Path: "/bin/true", Args: []string{"x"}, Dir: "/no/such"}, "cannot start /bin/true: stat /no/such: no such file or directory"},
 		"a long argument": {

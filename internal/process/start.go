@@ -64,10 +64,21 @@ func become(limits, path string, args []string) {
 		err = l.set()
 	}
 	if err == nil {
-		err = syscall.Exec(path, args, os.Environ())
+		err = ofScript(syscall.Exec(path, args, os.Environ()), path)
 	}
 	_, _ = os.NewFile(problemFD, "problem").WriteString(err.Error())
 	os.Exit(127)
+}
+
+// ofScript says what the kernel means that complains of a file which everybody sees is there.
+func ofScript(err error, path string) error {
+	switch {
+	case errors.Is(err, syscall.ENOEXEC):
+		return errors.New(err.Error() + ": a script begins with a line such as #!/bin/sh")
+	case errors.Is(err, syscall.ENOENT) && unix.Access(path, unix.F_OK) == nil:
+		return errors.New("what is to run it is not there: look at its first line, #!…")
+	}
+	return err
 }
 
 // CanWrite reports whether this process, and so a command, may change a directory.

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -181,7 +182,7 @@ func (c command) file(argv []string, shell bool) (path string, args []string, er
 		}
 		return "/bin/sh", append([]string{"sh", "-c", argv[0], "sh"}, argv[1:]...), nil
 	}
-	dirs := strings.Join(c.cfg.Dirs, ", ")
+	there, dirs := "", strings.Join(c.cfg.Dirs, ", ")
 	if filepath.IsAbs(argv[0]) {
 		path := filepath.Clean(argv[0])
 		if !slices.ContainsFunc(c.cfg.Dirs, func(dir string) bool {
@@ -193,9 +194,17 @@ func (c command) file(argv []string, shell bool) (path string, args []string, er
 	}
 	for _, dir := range c.cfg.Dirs {
 		path := filepath.Join(dir, argv[0])
-		if f, err := os.Stat(path); err == nil && f.Mode().IsRegular() && f.Mode()&0o111 != 0 {
+		f, err := os.Stat(path)
+		switch {
+		case err != nil || !f.Mode().IsRegular():
+		case f.Mode()&0o111 != 0:
 			return path, argv, nil
+		default:
+			there = cmp.Or(there, path)
 		}
+	}
+	if there != "" {
+		return "", nil, invalid("argv", quote(there)+" is not executable: chmod +x makes it so")
 	}
 	return "", nil, invalid("argv", fmt.Sprintf("there is no program file %s in the directories of the watcher's setting -command-dirs: %s",
 		quote(argv[0]), dirs))

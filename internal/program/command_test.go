@@ -250,7 +250,7 @@ func TestCommand_WhatTheWatcherAllows(t *testing.T) {
 	}
 	for argv, want := range map[string]string{
 		"sub":                 `there is no program file "sub" in the directories of the watcher's setting -command-dirs: ` + dir,
-		"data":                `there is no program file "data" in the directories of the watcher's setting -command-dirs: ` + dir,
+		"data":                `"` + dir + `/data" is not executable: chmod +x makes it so`,
 		"ls":                  `there is no program file "ls" in the directories of the watcher's setting -command-dirs: ` + dir,
 		"/bin/ls":             `"/bin/ls" is not in a directory of the watcher's setting -command-dirs: ` + dir,
 		dir:                   `"` + dir + `" is not in a directory of the watcher's setting -command-dirs: ` + dir,
