@@ -36,7 +36,7 @@ type bulkBody struct {
 
 type bulkFilter struct {
 	TaskID       string   `json:"taskId,omitempty" maxLength:"256" doc:"The workflow."`
-	Status       []string `json:"status,omitempty" enum:"running,failed,held,cancelled,queued,finished"`
+	Status       []string `json:"status,omitempty" enum:"running,failed,held,cancelled,queued,finished" doc:"As in the list of flows: failed is also a flow that still runs with a task that failed."`
 	RegisteredBy string   `json:"registeredBy,omitempty" maxLength:"200"`
 	Since        string   `json:"since,omitempty" maxLength:"40" doc:"Registered since: RFC 3339, or 15m, 24h, 7d ago."`
 	Until        string   `json:"until,omitempty" maxLength:"40"`

@@ -23,10 +23,14 @@ const (
 //
 //	$1 workflow, $2 by whom, $3 $4 registered since and until, $5 status
 //	$6 task_seq, $7 program, $8 reason, $9 fingerprint, $10 $11 failed since and until
+//
+// What a filter of lists says as well means the same flows here: failed also those that still
+// run with a task that failed.
 const (
 	ofFlow = `($1::text IS NULL OR f.task_id = $1) AND ($2::text IS NULL OR f.registered_by = $2)
        AND ($3::timestamptz IS NULL OR f.registered_ts >= $3) AND ($4::timestamptz IS NULL OR f.registered_ts < $4)
-       AND ($5::text[] IS NULL OR (SELECT v.status FROM v_flow v WHERE v.task_flow_id = f.task_flow_id) = ANY ($5))`
+       AND ($5::text[] IS NULL OR EXISTS (SELECT FROM v_flow v WHERE v.task_flow_id = f.task_flow_id
+                                          AND (v.status = ANY ($5) OR 'failed' = ANY ($5) AND v.failed_task IS NOT NULL)))`
 	ofTask = `($6::int IS NULL OR t.task_seq = $6) AND ($7::text IS NULL OR coalesce(t.program, '') = $7)
        AND ($8::text IS NULL OR coalesce(t.reason, '') = $8)
        AND ($9::text IS NULL OR flower_fingerprint(t.error) = $9)

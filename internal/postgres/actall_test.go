@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -109,6 +110,39 @@ func TestActAll_Filters(t *testing.T) {
 		require.NoError(t, err, name)
 		require.Equal(t, c.want, e.Changed, name)
 		require.Empty(t, e.Refused)
+	}
+}
+
+// Whoever has looked at a list acts on what it shows, also where a flow has two words: it
+// still runs, and a task has failed.
+func TestActAll_OnWhatTheListShows(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	ids := map[string]flow.ID{}
+	for name, shape := range shapes {
+		ids[name] = put(t, w, shape)
+	}
+	for _, words := range [][]string{{"running"}, {"failed"}, {"held"}, {"cancelled"}, {"finished"}, {"failed", "held"}, {"running", "failed"}} {
+		page, err := w.Flows(t.Context(), flow.Filter{Status: words}, flow.Position{}, 100)
+		require.NoError(t, err)
+		var shown, meant []flow.ID
+		for _, f := range page.Flows {
+			shown = append(shown, f.ID)
+		}
+		e, err := w.ActAll(t.Context(), flow.BulkAction{ // which changes something in each, or refuses it
+			Kind: flow.ActionRerun, Scope: flow.ScopeAll, Filter: flow.BulkFilter{Status: words}, Terms: flow.Terms{DryRun: true},
+		})
+		require.NoError(t, err)
+		for _, f := range e.Flows {
+			meant = append(meant, f.Flow)
+		}
+		for _, r := range e.Refused {
+			meant = append(meant, r.Flow)
+		}
+		require.ElementsMatch(t, shown, meant, words)
+		if slices.Contains(words, "failed") {
+			require.Contains(t, shown, ids["fan-out"], "it runs, and tasks of it have failed")
+		}
 	}
 }
 
