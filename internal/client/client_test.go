@@ -382,11 +382,11 @@ func TestStart_WaitsNoLongerThanItShall(t *testing.T) {
 	require.Equal(t, "register start: the flow goes on: register flow "+flowID+"\n", stderr)
 }
 
-// page is a part of a log: its lines, or none.
+// page is a part of a log: its lines, one after the other up to the last, or none.
 func page(attempt int, running, more bool, last int, lines ...string) string {
-	items := []map[string]string{}
-	for _, l := range lines {
-		items = append(items, map[string]string{"text": l})
+	items := []map[string]any{}
+	for i, l := range lines {
+		items = append(items, map[string]any{"lineNo": last - len(lines) + 1 + i, "text": l})
 	}
 	text, _ := json.Marshal(map[string]any{"attempt": attempt, "running": running, "more": more, "lastLine": last, "items": items})
 	return string(text)
@@ -420,14 +420,42 @@ func TestLogs_GoOnUntilTheTaskHasEnded(t *testing.T) {
 			[]string{"-f", "-tail", "1"},
 			[]string{
 				page(0, false, false, 0), page(1, true, true, 7, "g"), page(1, true, false, 7), page(1, true, false, 8, "h"),
-				"503 {}", page(1, false, false, 9, "i"), page(2, false, false, 2, "A", "B"), page(3, false, false, 1, "X"), page(3, false, false, 2, "Y"),
+				"503 {}", page(1, false, false, 9, "i"), page(1, false, false, 9), page(2, false, false, 1, "A"), page(2, false, false, 2, "B"),
+				page(3, false, false, 1, "X"), page(3, false, false, 2, "Y"),
 			},
 			[]string{`{"status": "waiting"}`, `{"status": "running", "attempt": 3}`, `{"status": "running", "attempt": 3}`, `{"status": "finished", "attempt": 3}`},
 			"g\nh\ni\nA\nB\nX\nY\n",
 			[]string{
 				"?format=json&tail=1", "?after=0&format=json&tail=10000", "?after=7&attempt=1&format=json&tail=10000", "?after=7&attempt=1&format=json&tail=10000",
-				"?after=8&attempt=1&format=json&tail=10000", "?after=8&attempt=1&format=json&tail=10000", "?after=0&attempt=2&format=json&tail=10000",
+				"?after=8&attempt=1&format=json&tail=10000", "?after=8&attempt=1&format=json&tail=10000", "?after=9&attempt=1&format=json&tail=10000",
+				"?after=0&attempt=2&format=json&tail=10000", "?after=1&attempt=2&format=json&tail=10000",
 				"?after=0&attempt=3&format=json&tail=10000", "?after=1&attempt=3&format=json&tail=10000",
+			},
+		},
+		"with lines that come late": {
+			[]string{"-f"},
+			[]string{
+				page(1, true, false, 2, "a", "b"), page(1, true, false, 5, "e"), page(1, true, false, 6, "f"), page(1, true, false, 9, "i"), page(1, false, false, 9), page(1, false, false, 9),
+				page(1, false, true, 8, "h"), page(1, false, true, 7, "f", "g"), page(1, false, false, 9, "h", "i"),
+				page(2, false, false, 1, "A"), page(2, false, false, 1),
+			},
+			[]string{`{"status": "running", "attempt": 2}`, `{"status": "finished", "attempt": 2}`},
+			"a\nb\ne\nf\ni\n… once more from line 3 on, with what was not written while it ran:\nf\ng\nh\ni\nA\n",
+			[]string{
+				"?after=0&format=json&tail=10000", "?after=2&attempt=1&format=json&tail=10000", "?after=5&attempt=1&format=json&tail=10000",
+				"?after=6&attempt=1&format=json&tail=10000", "?after=9&attempt=1&format=json&tail=10000", "?after=9&attempt=1&format=json&tail=10000",
+				"?after=7&attempt=1&format=json&tail=1", "?after=2&attempt=1&format=json&tail=10000", "?after=7&attempt=1&format=json&tail=10000",
+				"?after=0&attempt=2&format=json&tail=10000", "?after=1&attempt=2&format=json&tail=10000",
+			},
+		},
+		"with lines that never come": {
+			[]string{"-f"},
+			[]string{page(1, true, false, 2, "a", "b"), page(1, true, false, 5, "e"), page(1, false, false, 5), page(1, false, false, 5), page(1, false, false, 5, "e")},
+			[]string{`{"status": "suspended", "attempt": 1}`},
+			"a\nb\ne\n",
+			[]string{
+				"?after=0&format=json&tail=10000", "?after=2&attempt=1&format=json&tail=10000", "?after=5&attempt=1&format=json&tail=10000",
+				"?after=5&attempt=1&format=json&tail=10000", "?after=3&attempt=1&format=json&tail=1",
 			},
 		},
 	} {

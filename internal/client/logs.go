@@ -1,7 +1,9 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"net/url"
 	"strconv"
@@ -39,14 +41,20 @@ type taskLog struct {
 	alone   bool     // only the attempt that was asked for
 	attempt int      // 0: none has begun yet
 	last    int64    // line of that
+
+	// Of what prints very much the newest lines alone are written while it runs. These are the
+	// first and the last line that were left out so far; 0: none.
+	missed, missedTo int64
 }
 
 // logPage is a part of the log of an attempt.
 type logPage struct {
 	Attempt       int
 	Running, More bool
-	LastLine      int64
-	Items         []struct{ Text string }
+	Items         []struct {
+		LineNo int64
+		Text   string
+	}
 }
 
 // pageLines is how many lines the API gives at once.
@@ -59,30 +67,31 @@ func (l *taskLog) print(ctx context.Context, tail int, follow bool) error {
 	if tail > 0 {
 		query = url.Values{"tail": {strconv.Itoa(tail)}}
 	}
-	for ended := false; ; query = l.rest() {
+	for ended, next := false, false; ; query = l.rest() {
 		page, err := l.read(ctx, query)
 		if err != nil {
 			return err
 		}
-		for _, line := range page.Items {
-			l.line(line.Text)
-		}
-		if l.out.err != nil {
+		if l.show(page); l.out.err != nil {
 			return l.out.err
 		}
-		l.attempt, l.last = page.Attempt, max(l.last, page.LastLine)
 		switch {
 		case page.More && query.Has("after"):
 			continue
-		case !follow || ended:
+		case !follow:
 			return nil
+		case ended || next: // all of this attempt is there
+			more, err := l.rewind(ctx)
+			switch {
+			case err != nil || ended && !more:
+				return err
+			case !more:
+				l.attempt, l.last, next = l.attempt+1, 0, false
+			}
+			continue
 		case !page.Running:
-			var next bool
 			if ended, next, err = l.after(ctx); err != nil {
 				return err
-			}
-			if next {
-				l.attempt, l.last = l.attempt+1, 0
 			}
 			if ended || next { // it may have printed more meanwhile
 				continue
@@ -94,6 +103,34 @@ func (l *taskLog) print(ctx context.Context, tail int, follow bool) error {
 		case <-time.After(lookEvery):
 		}
 	}
+}
+
+// show prints the lines of a page.
+func (l *taskLog) show(page logPage) {
+	l.attempt = page.Attempt
+	for _, line := range page.Items {
+		if page.Running && l.last > 0 && line.LineNo > l.last+1 {
+			l.missed, l.missedTo = cmp.Or(l.missed, l.last+1), line.LineNo-1
+		}
+		l.last = max(l.last, line.LineNo)
+		l.line(line.Text)
+	}
+}
+
+// rewind goes back to the first line that was left out while the attempt ran, if what was left
+// out last is there by now: then all is that is kept between the two.
+func (l *taskLog) rewind(ctx context.Context) (more bool, err error) {
+	from, to := l.missed, l.missedTo
+	if l.missed = 0; from == 0 {
+		return false, nil
+	}
+	page, err := l.read(ctx, url.Values{"after": {strconv.FormatInt(to-1, 10)}, "tail": {"1"}})
+	if err != nil || len(page.Items) == 0 || page.Items[0].LineNo != to {
+		return false, err
+	}
+	l.line(fmt.Sprintf("… once more from line %d on, with what was not written while it ran:", from))
+	l.last = from - 1
+	return true, nil
 }
 
 // rest asks for what comes after the last line that was printed.
