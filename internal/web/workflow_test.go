@@ -30,7 +30,7 @@ func TestWorkflows(t *testing.T) {
 	require.Less(t, strings.Index(page, "b: Finished, took 2.0 s"), strings.Index(page, "c: Failed"), "the oldest first")
 	require.Equal(t, "/flower/workflows/a%2Fb/register", linkOf(page, "Register…"))
 	require.Contains(t, page, "cannot be registered: its dependencies form a cycle: 1 → 2 → 1")
-	require.Contains(t, page, `disabled title="Its definition is broken"`)
+	require.Contains(t, page, `aria-disabled="true" tabindex="0" title="Its definition is broken"`)
 	require.Equal(t, "?after=broken", linkOf(page, "Next"))
 	require.Contains(t, get(newSite(t, Config{}, &fakeStore{}), "/workflows").Body.String(), "No workflow yet.")
 	require.Contains(t, get(newSite(t, Config{}, &fakeStore{}), "/workflows?q=x").Body.String(), "No workflow has “x” in its name.")

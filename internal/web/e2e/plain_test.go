@@ -122,9 +122,13 @@ func TestUI_16_WhoMayDoWhat(t *testing.T) {
 	b.badge("Failed")
 	require.Equal(t, flowPath("theirs"), b.path())
 	for _, button := range []string{"Rerun…", "Cancel…", "Hold", "Rerun from here", "Skip…"} {
-		why := eval[string](b, `[...document.querySelectorAll("button:disabled")].find(e => e.innerText.trim().startsWith(`+quote(button)+`))?.title ?? ""`)
+		why := eval[string](b, `[...document.querySelectorAll("[aria-disabled]")].find(e => e.innerText.trim().startsWith(`+quote(button)+`))?.title ?? ""`)
 		require.Contains(t, why, "reader", button)
 	}
+	const shown = `document.querySelector("[aria-disabled] .unseen").offsetWidth`
+	require.LessOrEqual(t, eval[int](b, shown), 1)
+	b.do(chromedp.Click(chromedp.CSS("[aria-disabled]")))
+	require.Greater(t, eval[int](b, shown), 50, "a finger, and Tab, have no title: the reason comes with the focus")
 	require.Equal(t, http.StatusSeeOther, post(t, target, nil, "Authorization", "Bearer "+operator))
 	require.Equal(t, "otto", w.value(`SELECT DISTINCT actor FROM kr_event WHERE task_flow_id = 'theirs' AND new_status = 0`))
 }
