@@ -100,7 +100,7 @@ func sites(cfg config, db *postgres.DB, log *slog.Logger) []register.Site {
 		{Prefix: api.Prefix, Handler: a, Patience: api.Patience},
 		{Prefix: "/openapi.json", Handler: a},
 		{Prefix: "/docs", Handler: a},
-		{Prefix: "/", Handler: pages.Handler()},
+		{Prefix: "/", Handler: pages.Handler(), Refuse: pages.Refuse},
 	}
 }
 

@@ -30,9 +30,23 @@ func (s *Server) identified(next http.Handler) http.Handler {
 			w.Header().Add("Vary", "Accept")
 			http.Redirect(w, r, s.cfg.BasePath+s.cfg.LoginPage+"?next="+url.QueryEscape(s.wanted(r)), http.StatusSeeOther)
 		default:
-			s.fail(w, r, err)
+			s.refuse(w, r.WithContext(access.With(r.Context(), p)), err)
 		}
 	})
+}
+
+// refuse says why a request is not served. Somebody who is known and may not is told so in a
+// page, if a page's form has sent it.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if _, known := errors.AsType[*access.RefusedError](err); known && isOfPage(r) {
+		for _, site := range s.sites {
+			if site.Refuse != nil && strings.HasPrefix(r.URL.EscapedPath(), site.Prefix) {
+				site.Refuse(w, r, err)
+				return
+			}
+		}
+	}
+	s.fail(w, r, err)
 }
 
 // principal returns who is calling. Without tokens that is nobody in particular, who may do
@@ -61,12 +75,15 @@ func (s *Server) principal(r *http.Request, need access.Role) (access.Principal,
 // guarded reports whether callers must say who they are.
 func (s *Server) guarded() bool { return s.cfg.Access.On() }
 
-// asksForLogin reports whether a request is a browser's for a page, or of a page's form, and
-// somebody without a token is shown the page that asks for one. What a script of a page
-// asks for is a part of one: it is told 401, and loads the page again.
+// asksForLogin reports whether somebody without a token is shown the page that asks for one.
 func (s *Server) asksForLogin(r *http.Request, err error) bool {
-	return s.cfg.LoginPage != "" && (errors.Is(err, access.ErrNoToken) || errors.Is(err, access.ErrWrongToken)) &&
-		(r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodPost && !isRegister(r)) &&
+	return s.cfg.LoginPage != "" && (errors.Is(err, access.ErrNoToken) || errors.Is(err, access.ErrWrongToken)) && isOfPage(r)
+}
+
+// isOfPage reports whether a request is a browser's for a page, or of a page's form. What a
+// script of a page asks for is a part of one: it is told the status, and loads the page again.
+func isOfPage(r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodPost && !isRegister(r) && !isCallback(r)) &&
 		!strings.HasPrefix(r.URL.EscapedPath(), "/api/") && strings.Contains(r.Header.Get("Accept"), "text/html") &&
 		r.Header.Get("HX-Request") == ""
 }

@@ -328,6 +328,33 @@ func TestServer_BrowsersAreSentToTheLogin(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, w.Code, "who is known and may not is not asked who it is")
 }
 
+// Whoever is known and may not is told so in the form in which it has asked: in a page only
+// where a page's form was sent without a script.
+func TestServer_APageSaysWhoMayNot(t *testing.T) {
+	t.Parallel()
+	k := newKeyring(t, access.Config{})
+	pages := echoSite("/")
+	pages.Refuse = func(w http.ResponseWriter, r *http.Request, err error) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprintf(w, "a page for %s: %v", access.Of(r.Context()).Name, err)
+	}
+	h := New(Config{Host: "localhost", Access: k.control, LoginPage: "/login"}, fakeStore{}, slog.New(slog.DiscardHandler), echoSite("/api/v1/"), pages).Handler()
+	const html = "text/html,application/xhtml+xml,*/*;q=0.8"
+	reader := "Bearer " + k.tokens[access.Reader]
+	w := send(t, h, "POST", "/flows/x/rerun", "", "Accept", html, "Authorization", reader)
+	require.Equal(t, http.StatusForbidden, w.Code)
+	require.Regexp(t, `^a page for \S+: this needs the role operator`, w.Body.String())
+	for name, w := range map[string]*httptest.ResponseRecorder{
+		"curl":          send(t, h, "POST", "/flows/x/rerun", "", "Accept", "*/*", "Authorization", reader),
+		"the API":       send(t, h, "POST", "/api/v1/flows/x/rerun", "", "Accept", html, "Authorization", reader),
+		"what a button": send(t, h, "POST", "/flows/x/rerun", "", "Accept", html, "HX-Request", "true", "Authorization", reader),
+		"the contract":  send(t, h, "POST", "/register/sample", "", "Accept", html, "Authorization", reader),
+	} {
+		require.Equal(t, http.StatusForbidden, w.Code, name)
+		require.Contains(t, w.Header().Get("Content-Type"), "json", name)
+	}
+}
+
 func TestServer_BasePath(t *testing.T) {
 	t.Parallel()
 	k := newKeyring(t, access.Config{})

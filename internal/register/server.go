@@ -100,6 +100,10 @@ type Site struct {
 	Prefix  string // of its paths, as in "/api/v1/"; the first site that fits is asked
 	Handler http.Handler
 
+	// Refuse, if it is not nil, tells a browser in a page why it may not do what a form of its
+	// asks for. It finds an access.Principal, too.
+	Refuse func(w http.ResponseWriter, r *http.Request, err error)
+
 	// Patience returns how long a request may take that waits for something to happen;
 	// 0, or no function: as long as all others. It holds nothing meanwhile that others
 	// need, and there is a limit of its own for how many there are at once.

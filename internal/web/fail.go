@@ -51,6 +51,11 @@ func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
+// Refuse answers what somebody may not do, before a handler has it.
+func (s *Site) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	s.secured(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, err) })).ServeHTTP(w, r)
+}
+
 // wantsHTML reports whether a request is a browser's, for a page.
 func wantsHTML(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/html")

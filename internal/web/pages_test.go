@@ -5,6 +5,7 @@ import (
 	"html"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"slices"
@@ -340,6 +341,20 @@ func TestReaderSeesWhy(t *testing.T) {
 	require.Regexp(t, `<button class="primary" disabled`, page)
 	page = serve(s, access.Reader, sent(http.MethodGet, "/workflows/plain/register", nil)).Body.String()
 	require.Contains(t, page, "This needs the role registrar")
+}
+
+// A form that was sent all the same is refused before it is here: then that is a page, too.
+func TestRefuse(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, &fakeStore{})
+	who := access.Principal{Name: "rita", Role: access.Reader}
+	r := sent(http.MethodPost, "/flows/plain/rerun", nil, "Accept", "text/html")
+	w := httptest.NewRecorder()
+	s.Refuse(w, r.WithContext(problem.With(access.With(r.Context(), who), outside{})), who.Require(access.Operator))
+	require.Equal(t, http.StatusForbidden, w.Code)
+	require.Equal(t, policy, w.Header().Get("Content-Security-Policy"))
+	require.Contains(t, w.Body.String(), `<h1 id="sheet-title">Not allowed</h1>`)
+	require.Contains(t, w.Body.String(), "This needs the role operator, and &#34;rita&#34; has the role reader")
 }
 
 // The database is away: the page says so, and asks again by itself.
