@@ -187,6 +187,18 @@ func TestNewFlows(t *testing.T) {
 	require.Contains(t, get(s, path).Body.String(), "100&#43; new flows")
 }
 
+// What is ticked on the longest page goes into the address of a preview, which some proxies
+// refuse beyond 8 KiB.
+func TestFlowsOfAPageFitIntoAnAddress(t *testing.T) {
+	t.Parallel()
+	ticked := url.Values{"scope": {"failed"}, "back": {"/flows?" + url.Values{"limit": {"1000"}, "status": {"failed"}, "q": {"duplicate key value violates unique constraint"}}.Encode()}}
+	for range pageSize(query{url.Values{"limit": {"1000"}}}) {
+		ticked.Add("flow", "01a21957-6e50-7e55-8423-cb728b2a669f")
+	}
+	require.Greater(t, len(ticked["flow"]), 2*flowsShown)
+	require.Less(t, len("GET /flower/bulk/cancel?"+ticked.Encode()+" HTTP/1.1"), 8_000)
+}
+
 func TestFlows_Empty(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{BasePath: "/flower"}, &fakeStore{})
