@@ -30,6 +30,8 @@ type State struct {
 	// where nothing failed.
 	Recover string
 
+	Undefined bool // its workflow has no definition, or none any more
+
 	Tasks []TaskState // by Seq
 }
 

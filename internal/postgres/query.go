@@ -21,7 +21,8 @@ SELECT v.task_flow_id, v.task_id, v.status, coalesce(v.registered_by, '') AS reg
             ELSE format('UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = %L AND exec_status = 2', v.task_flow_id)
                  || CASE WHEN EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = v.task_flow_id AND t.exec_status = 2 AND t.reason = 'held')
                          THEN ' AND reason IS DISTINCT FROM ''held''' ELSE '' END  -- which would answer what one of them asks
-       END AS recover
+       END AS recover,
+       NOT EXISTS (SELECT FROM ms_task_definition d WHERE d.task_id = v.task_id) AS undefined
 FROM   v_flow v
 JOIN   kr_flow k ON k.task_flow_id = v.task_flow_id
 WHERE  v.task_flow_id = $1`
@@ -41,6 +42,7 @@ type flowStateRow struct {
 	ParentSeq    int        `db:"parent_exec_seq"`
 	AsOf         time.Time  `db:"as_of"`
 	Recover      string     `db:"recover"`
+	Undefined    bool       `db:"undefined"`
 }
 
 const taskStatesSQL = `
@@ -225,6 +227,7 @@ func (h flowStateRow) state() flow.State {
 		Parent:       flow.TaskKey{Flow: flow.ID(h.ParentFlowID), Seq: h.ParentSeq},
 		AsOf:         h.AsOf,
 		Recover:      h.Recover,
+		Undefined:    h.Undefined,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -75,7 +76,7 @@ func (s *Site) showFlow(r *http.Request, sh *shell) (any, error) {
 	v.Timeline = newTimeline(state, superseded, v.listed(), q)
 	v.Timeline.Part = v.Rest.Words
 	v.Levels = newLevels(state.Tasks, v.All)
-	v.Actions = flowButtons(state, sh.Who)
+	v.Actions, v.Again = flowButtons(state, sh.Who), againButton(state, sh.Who)
 	for i := range v.Failures {
 		c := &v.Failures[i]
 		t := state.Tasks[indexOf(state.Tasks, c.Task.Seq)]
@@ -196,6 +197,11 @@ func flowButtons(s flow.State, who access.Principal) []button {
 			needs(who, access.Operator).unless(waits+runs+asks+held == 0, "Nothing of it waits, runs or is held"),
 		hold.needs(who, access.Operator),
 	}
+}
+
+func againButton(s flow.State, who access.Principal) button {
+	b := button{Label: "Register another…", Path: workflowPath(s.WorkflowID) + "/register", Query: "?" + url.Values{"flow": {string(s.ID)}}.Encode()}
+	return b.needs(who, access.Registrar).unless(s.Undefined, "Its workflow has no definition now")
 }
 
 // taskButtons are what can be done with a task. Only what has not ended can be cancelled.

@@ -343,6 +343,19 @@ func TestReaderSeesWhy(t *testing.T) {
 	require.Contains(t, page, "This needs the role registrar")
 }
 
+// Of a workflow that was deleted meanwhile no other flow can be registered.
+func TestRegisterAnother(t *testing.T) {
+	t.Parallel()
+	store, state := fullStore("plain"), sample("plain")
+	store.flow = func(flow.ID) (flow.State, error) { return state, nil }
+	s := newSite(t, Config{}, store)
+	require.Contains(t, get(s, "/flows/plain").Body.String(), `<li><a href="/workflows/plain/register?flow=plain" data-dialog>Register another…</a></li>`)
+	state.Undefined = true
+	page := get(s, "/flows/plain").Body.String()
+	require.Regexp(t, `title="Its workflow has no definition now">Register another…<span class="unseen"> – Its workflow`, page)
+	require.NotContains(t, page, "register?flow=")
+}
+
 // A form that was sent all the same is refused before it is here: then that is a page, too.
 func TestRefuse(t *testing.T) {
 	t.Parallel()

@@ -19,6 +19,7 @@ type flowView struct {
 	Look     look
 	Parts    []part
 	Actions  []button
+	Again    button // registers another one like it
 	Failures []failureCard
 	Unshown  int // failed tasks that have no card
 	Asks     []approvalCard
