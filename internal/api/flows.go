@@ -45,7 +45,7 @@ type FlowFilter struct {
 	Reason       string   `query:"reason" enum:"failed,timeout,lost,invalid,cancelled,held" doc:"Why one of its tasks is suspended."`
 	Fingerprint  string   `query:"fingerprint" maxLength:"64" doc:"Of the error of one of its failed tasks, as in GET /failures."`
 	RegisteredBy string   `query:"registeredBy" maxLength:"200" doc:"Who registered it."`
-	Q            string   `query:"q" maxLength:"200" doc:"The beginning of its id, or a part of the workflow's, or of the error of a suspended task."`
+	Q            string   `query:"q" maxLength:"200" doc:"The beginning of its id, or a part of the workflow's, or of the name, the program or the error of a suspended task."`
 	Since        string   `query:"since" maxLength:"40" doc:"Registered since: RFC 3339, or 15m, 24h, 7d ago."`
 	Until        string   `query:"until" maxLength:"40" doc:"Registered before that."`
 	MinDuration  string   `query:"minDuration" maxLength:"40" doc:"Took at least so long: 90s, 15m, 2h. Goes with since."`

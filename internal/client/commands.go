@@ -92,7 +92,7 @@ func flows(f *cli.Flags) command {
 	q.add("task", "TASK", "of this workflow")
 	q.add("since", "TIME", "registered since: 24h, 7d, or 2026-11-24T03:00:00Z")
 	q.add("until", "TIME", "registered before")
-	q.add("q", "TEXT", "the beginning of an id, a part of the workflow's name or of an error")
+	q.add("q", "TEXT", "the beginning of an id, or a part of the workflow's name, or of the name, program or error of what failed")
 	q.add("program", "NAME", "with a task that has this program")
 	q.add("reason", "WORD", "with a task that is suspended for: failed, timeout, lost, invalid, cancelled, held")
 	q.add("by", "NAME", "registered by")

@@ -44,8 +44,8 @@ type Filter struct {
 	// Group is one of failures: a task of it is in the flow.
 	Group *FailureKey
 
-	// Text is the beginning of the flow's id, a part of its workflow's, or of the error of
-	// a suspended task; capitals count in the id alone.
+	// Text is the beginning of the flow's id, a part of its workflow's, or of the name, the
+	// program or the error of a suspended task; capitals count in the id alone.
 	Text string
 
 	Since, Until Moment        // registered at or after, and before

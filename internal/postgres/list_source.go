@@ -110,8 +110,8 @@ func (s source) conditions(q *query) string {
 	}
 	if f.Text != "" {
 		and("(" + namedCondition(q, f) + `
-                OR EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.task_flow_id AND t.exec_status = 2 AND t.error ILIKE ` +
-			q.arg(likeAnywhere(f.Text)) + "))")
+                OR EXISTS (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.task_flow_id AND t.exec_status = 2
+                           AND concat_ws(E'\n', t.description, t.program, t.error) ILIKE ` + q.arg(likeAnywhere(f.Text)) + "))")
 	}
 	if s.not != "" {
 		and(s.not)
@@ -253,7 +253,7 @@ var failureReasons = []string{
 	string(flow.ReasonFailed), string(flow.ReasonTimeout), string(flow.ReasonLost), string(flow.ReasonInvalid), "",
 }
 
-// textSources are where a text may be found: in ids, in names of workflows, in errors.
+// textSources are where a text may be found: in ids, in names of workflows, in suspended tasks.
 func textSources(f flow.Filter) []source {
 	s := alongStopped(f, append([]string{string(flow.ReasonHeld), string(flow.ReasonCancelled)}, failureReasons...)...)
 	s.most = maxWalk / 3

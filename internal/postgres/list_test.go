@@ -79,6 +79,7 @@ func TestFlows_EveryFilter(t *testing.T) {
 	t.Parallel()
 	w := openBroken(t)
 	variety(t, w)
+	behind(t, w, `UPDATE kr_task_stat SET description = 'Load The Orders' || E'\nof the day' WHERE reason = 'lost'`)
 	filters := map[string]flow.Filter{
 		"everything":  {},
 		"workflow":    {WorkflowID: "w3"},
@@ -92,6 +93,8 @@ func TestFlows_EveryFilter(t *testing.T) {
 		"prefix":      {Text: "c4"},
 		"name":        {Text: "W3"},
 		"error":       {Text: "IN TIME"},
+		"a task":      {Text: "the orders"},
+		"its program": {Text: "rare"},
 		"nothing":     {Text: "%"},
 		"fingerprint": {Fingerprint: value[string](t, w, `SELECT flower_fingerprint('no answer from 10.0.0.1')`)},
 	}
@@ -116,6 +119,10 @@ func TestFlows_EveryFilter(t *testing.T) {
 	require.NotEmpty(t, expected(t, w, filters["reason"]))
 	require.NotEmpty(t, expected(t, w, filters["error"]))
 	require.NotEmpty(t, expected(t, w, filters["fingerprint"]))
+	require.Equal(t, all[string](t, w, `SELECT task_flow_id FROM kr_task_stat WHERE description LIKE 'Load The%' GROUP BY 1 ORDER BY max(registered_ts) DESC`),
+		expected(t, w, filters["a task"]), "a text is also looked for in names of tasks that are suspended")
+	require.Equal(t, all[string](t, w, `SELECT task_flow_id FROM kr_task_stat WHERE program = 'Rare' AND exec_status = 2 GROUP BY 1 ORDER BY max(registered_ts) DESC`),
+		expected(t, w, filters["its program"]))
 	require.NotEmpty(t, expected(t, w, filters["long"]))
 
 	counts, err := w.FlowCounts(t.Context(), flow.Filter{Status: []string{flow.FlowHeld}})
