@@ -107,6 +107,13 @@ func TestUI_LogGrowsFast(t *testing.T) {
 	printed(901, 910)
 	b.await("its last end", whole+` === 910`)
 	require.Zero(t, b.count("[data-log-earlier]"), "there is nothing earlier")
+
+	// Of what prints very much only the newest lines are written while it runs.
+	printed(2001, 2010)
+	b.await("lines that follow none", `document.querySelector("#L2010") !== null && document.querySelector("#L2001").dataset.gap !== undefined`)
+	printed(911, 2000)
+	w.exec(`UPDATE kr_task_stat SET exec_status = 3 WHERE task_flow_id = 'hurry'`)
+	b.await("those that came late", whole+` === 2010`)
 }
 
 func countLines(t *testing.T, r *http.Response) (n int, last string) {

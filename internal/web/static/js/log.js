@@ -39,22 +39,22 @@ async function fill() {
   if (!log || filling || log.querySelector('[name="q"]')?.value) return;
   for (const line of lines()?.children ?? []) {
     const before = line.previousElementSibling;
-    if (!before || numberOf(before) + 1 >= numberOf(line) || line.dataset.gap) continue;
+    if (!before || numberOf(before) + 1 >= numberOf(line) || line.dataset.gap === log.dataset.state) continue;
     filling = true;
     const got = await load({ after: numberOf(before) }).catch(() => null);
     filling = false;
     if (!got) return;
     const missing = got.found.filter((l) => numberOf(l) < numberOf(line));
     before.after(...missing);
-    if (missing.length === 0) line.dataset.gap = "1"; // there are none: they were cut out
+    if (missing.length === 0) line.dataset.gap = log.dataset.state; // cut out; or not written before it has ended
     return fill();
   }
 }
 
-// New lines of which none follows one that is here were put before those that are kept.
+// New lines that follow none of those that are kept were put before them all.
 function order() {
-  const all = lines();
-  while (all?.firstElementChild && numberOf(all.firstElementChild) > numberOf(all.lastElementChild)) all.append(all.firstElementChild);
+  const list = [...(lines()?.children ?? [])];
+  if (list.some((line, i) => i > 0 && numberOf(line) < numberOf(list[i - 1]))) lines().append(...list.sort((a, b) => numberOf(a) - numberOf(b)));
 }
 
 onChange(() => {
