@@ -93,7 +93,7 @@ func (s Source) graph() Problems {
 	if len(problems) > 0 {
 		return problems
 	}
-	if cycle := s.Cycle(); len(cycle) > 0 {
+	for _, cycle := range s.Cycles() {
 		problems.add(s.file, fieldOr(s.tasks[cycle[0]], "dependsOn"), "dependencies form a cycle: %s", flow.CycleText(cycle))
 	}
 	return problems

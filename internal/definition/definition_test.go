@@ -167,11 +167,12 @@ f:1:1: the workflow has no tasks
 f:4:8: a workflow has from 1 to 10000 tasks, and this one has 0
 f:8:5: the task has no program: it says what runs
 f:10:1: a workflow must be an object, and this is a string`},
-		"the graph": {"taskId: a\ntasks:\n- {seq: 1, program: NoOp, dependsOn: [1, 2, 7]}\n- {seq: 2, program: NoOp}\n- {seq: 2, program: NoOp}\n---\ntaskId: b\ntasks:\n- {program: NoOp, dependsOn: [1, 7]}\n---\ntaskId: c\ntasks:\n- {program: NoOp, dependsOn: [3]}\n- program: NoOp\n- program: NoOp\n", `
+		"the graph": {"taskId: a\ntasks:\n- {seq: 1, program: NoOp, dependsOn: [1, 2, 7]}\n- {seq: 2, program: NoOp}\n- {seq: 2, program: NoOp}\n---\ntaskId: b\ntasks:\n- {program: NoOp, dependsOn: [1, 7]}\n---\ntaskId: c\ntasks:\n- {program: NoOp, dependsOn: [3]}\n- program: NoOp\n- program: NoOp\n- {program: NoOp, dependsOn: [5]}\n- program: NoOp\n", `
 f:5:9: seq 2 is there twice: the task in line 4 has it, too
 f:9:31: task 1 depends on itself
 f:9:34: task 1 depends on 7, which does not exist
-f:13:30: dependencies form a cycle: 1 → 3 → 2 → 1`},
+f:13:30: dependencies form a cycle: 1 → 3 → 2 → 1
+f:16:30: dependencies form a cycle: 4 → 5 → 4`},
 		"numbers":         {"taskId: a\ntasks: [{program: NoOp, parameters: {a: [1e-999], b: 1e999999999999999999999}}]\n", "\nf:2:42: the number is too large or too exact: put it in quotes"},
 		"a hidden secret": {"taskId: a\ntasks: [{program: NoOp, parameters: {n: \"***\", key: {a: 1}, in: [{password: \"***\"}]}}]\n", "\nf:2:77: *** stands here for a secret that was not shown: put that in"},
 		"twice": {"taskId: a\ntaskId: b\n", `

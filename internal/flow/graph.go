@@ -41,7 +41,7 @@ func (w Workflow) Plan() ([]PlannedTask, error) {
 	}
 	order := topological(parents)
 	if len(order) < len(tasks) {
-		return nil, w.invalid("its dependencies form a cycle: %s", CycleText(cycle(tasks, parents, order)))
+		return nil, w.invalid("its dependencies form a cycle: %s", CycleText(cycles(tasks, parents, order)[0]))
 	}
 	return number(tasks, parents, order), nil
 }
@@ -192,9 +192,10 @@ func (p Precedence) Before(one, other int) bool {
 	return false
 }
 
-// Cycle returns the task_seqs of a cycle, in which each task depends on the next one; nil if
-// there is none, or if something else is wrong with the graph.
-func (w Workflow) Cycle() []int {
+// Cycles returns the task_seqs of each cycle, in which each task depends on the next one; of
+// cycles that share tasks it returns one. There are none if something else is wrong with
+// the graph.
+func (w Workflow) Cycles() [][]int {
 	tasks := slices.SortedFunc(slices.Values(w.Tasks), func(a, b TaskDefinition) int { return cmp.Compare(a.Seq, b.Seq) })
 	index := make(map[int]int, len(tasks))
 	for i, t := range tasks {
@@ -204,37 +205,39 @@ func (w Workflow) Cycle() []int {
 	if err != nil {
 		return nil
 	}
-	order := topological(parents)
-	if len(order) == len(tasks) {
-		return nil
-	}
-	return cycle(tasks, parents, order)
+	return cycles(tasks, parents, topological(parents))
 }
 
-// cycle returns the tasks of one cycle. Every node outside order depends on another such
-// node, so that walking to a parent outside order must come round.
-func cycle(tasks []TaskDefinition, parents [][]int, order []int) []int {
+// cycles walks from each node outside order to a parent outside order, which there always
+// is, until it comes to where a walk has been: if that was this one, it has gone round.
+func cycles(tasks []TaskDefinition, parents [][]int, order []int) [][]int {
 	sorted := make([]bool, len(tasks))
 	for _, i := range order {
 		sorted[i] = true
 	}
-	var path []int
-	at := make(map[int]int, len(tasks)) // node to its place in path
-	i := slices.Index(sorted, false)
-	for {
-		if start, again := at[i]; again {
-			path = path[start:]
-			break
+	next := func(i int) int {
+		return parents[i][slices.IndexFunc(parents[i], func(p int) bool { return !sorted[p] })]
+	}
+	var found [][]int
+	walk := make([]int, len(tasks)) // the first one that came here; they count from 1
+	for start := range tasks {
+		if sorted[start] {
+			continue
 		}
-		at[i] = len(path)
-		path = append(path, i)
-		i = parents[i][slices.IndexFunc(parents[i], func(p int) bool { return !sorted[p] })]
+		i := start
+		for ; walk[i] == 0; i = next(i) {
+			walk[i] = start + 1
+		}
+		if walk[i] != start+1 {
+			continue
+		}
+		seqs := []int{tasks[i].Seq}
+		for j := next(i); j != i; j = next(j) {
+			seqs = append(seqs, tasks[j].Seq)
+		}
+		found = append(found, seqs)
 	}
-	seqs := make([]int, len(path))
-	for n, i := range path {
-		seqs[n] = tasks[i].Seq
-	}
-	return seqs
+	return found
 }
 
 // CycleText names the tasks of a cycle: "2 → 4 → 3 → 2", an arrow from a task to one that

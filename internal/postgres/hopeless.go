@@ -92,77 +92,26 @@ func findCircular(ctx context.Context, tx *sqlx.Tx) ([]flow.TaskKey, error) {
 	return keys, nil
 }
 
-// circular returns the first task of each cycle among the blocked tasks of a flow. From
-// each task it walks to one that blocks it; a walk that comes to where an earlier one has
-// been ends there. (With several cycles through a task it finds one; the next sweep finds
-// the next.)
+// circular returns the first task of each cycle among the blocked tasks of a flow. (Of
+// cycles that share tasks it finds one; the next sweep finds the next.)
 func circular(rows []tangledRow) []int {
-	blockedBy := make(map[int]int, len(rows)) // any one of them
-	blocked := make(map[int]bool, len(rows))
+	blocked := make(map[int64]bool, len(rows))
 	for _, r := range rows {
-		blocked[r.Seq] = true
+		blocked[int64(r.Seq)] = true
 	}
-	free := unblocked(rows, blocked)
+	var w flow.Workflow
 	for _, r := range rows {
+		t := flow.TaskDefinition{Seq: r.Seq, DependsOn: []int{}}
 		for _, p := range r.Parents {
-			if p := int(p); blocked[p] && !free[p] {
-				blockedBy[r.Seq] = p
+			if blocked[p] {
+				t.DependsOn = append(t.DependsOn, int(p))
 			}
 		}
+		w.Tasks = append(w.Tasks, t)
 	}
-	var found []int
-	walkOf := make(map[int]int, len(rows)) // the walk that has been there first
-	for _, r := range rows {
-		for seq := r.Seq; ; {
-			next, more := blockedBy[seq]
-			if first, been := walkOf[seq]; been || !more {
-				if been && first == r.Seq {
-					found = append(found, smallest(seq, blockedBy))
-				}
-				break
-			}
-			walkOf[seq] = r.Seq
-			seq = next
-		}
+	var first []int
+	for _, cycle := range w.Cycles() {
+		first = append(first, slices.Min(cycle))
 	}
-	return found
-}
-
-// unblocked returns the blocked tasks that will go in time: whatever blocks them does.
-func unblocked(rows []tangledRow, blocked map[int]bool) map[int]bool {
-	unmet := make(map[int]int, len(rows))
-	dependents := make(map[int][]int, len(rows))
-	var free []int
-	for _, r := range rows {
-		for _, p := range slices.Compact(slices.Sorted(slices.Values(r.Parents))) {
-			if blocked[int(p)] {
-				unmet[r.Seq]++
-				dependents[int(p)] = append(dependents[int(p)], r.Seq)
-			}
-		}
-		if unmet[r.Seq] == 0 {
-			free = append(free, r.Seq)
-		}
-	}
-	done := make(map[int]bool, len(rows))
-	for len(free) > 0 {
-		seq := free[len(free)-1]
-		free = free[:len(free)-1]
-		done[seq] = true
-		for _, d := range dependents[seq] {
-			if unmet[d]--; unmet[d] == 0 {
-				free = append(free, d)
-			}
-		}
-	}
-	return done
-}
-
-// smallest returns the smallest task of the cycle that seq is on.
-func smallest(seq int, blockedBy map[int]int) int {
-	least := seq
-	for next := blockedBy[seq]; next != seq; next = blockedBy[next] {
-		least = min(least, next)
-	}
-	return least
+	return first
 }
