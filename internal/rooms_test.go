@@ -49,7 +49,7 @@ var rooms = map[string][]string{
 	"internal/reload":             {},                                                       // what is read again when its files change
 	"internal/request":            {"internal/access", "internal/flow", "internal/problem"}, // what comes in by HTTP
 	"internal/watcher":            {"internal/flow"},
-	"internal/web":                {"internal/access", "internal/flow", "internal/problem", "internal/request"},
+	"internal/web":                {"internal/access", "internal/definition", "internal/flow", "internal/problem", "internal/request"},
 	"migrations":                  {},
 
 	// For tests, measurements and local runs only.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -32,43 +33,25 @@ const (
 // There is nothing exactly where the two are Equal. Values whose key looks like a secret's
 // are hidden.
 func Diff(before, after flow.Definition) ([]Change, error) {
-	a, err := workflowNode(before)
-	if err != nil {
-		return nil, err
-	}
-	b, err := workflowNode(after)
-	if err != nil {
-		return nil, err
-	}
-	changes := differences(a, b, "", "tasks")
+	changes := differences(headNode(before), headNode(after), "")
 	old, now := tasksBySeq(before), tasksBySeq(after)
-	for _, seq := range slices.Sorted(slices.Values(keysOf(old, now))) {
+	seqs := slices.AppendSeq(slices.Collect(maps.Keys(old)), maps.Keys(now))
+	slices.Sort(seqs)
+	for _, seq := range slices.Compact(seqs) {
 		was, stood := old[seq]
 		is, stands := now[seq]
-		t := is
-		if !stands {
-			t = was
-		}
-		c := Change{Seq: seq, Title: t.Title()}
 		switch {
 		case !stood:
-			c.What = Added
+			changes = append(changes, Change{What: Added, Seq: seq, Title: is.Title()})
 		case !stands:
-			c.What = Removed
-		case was.Equal(is):
-			continue
-		default:
+			changes = append(changes, Change{What: Removed, Seq: seq, Title: was.Title()})
+		case !was.Equal(is):
 			more, err := taskChanges(was, is)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("task_seq %d: %w", seq, err)
 			}
-			for _, m := range more {
-				m.Seq, m.Title = c.Seq, c.Title
-				changes = append(changes, m)
-			}
-			continue
+			changes = append(changes, more...)
 		}
-		changes = append(changes, c)
 	}
 	return changes, nil
 }
@@ -86,7 +69,11 @@ func taskChanges(before, after flow.TaskDefinition) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return differences(a, b, "", "seq"), nil
+	changes := differences(a, b, "")
+	for i := range changes {
+		changes[i].Seq, changes[i].Title = after.Seq, after.Title()
+	}
+	return changes, nil
 }
 
 func tasksBySeq(w flow.Definition) map[int]flow.TaskDefinition {
@@ -97,28 +84,11 @@ func tasksBySeq(w flow.Definition) map[int]flow.TaskDefinition {
 	return tasks
 }
 
-func keysOf[K comparable, V any](maps ...map[K]V) []K {
-	seen := map[K]bool{}
-	var keys []K
-	for _, m := range maps {
-		for k := range m {
-			if !seen[k] {
-				seen[k] = true
-				keys = append(keys, k)
-			}
-		}
-	}
-	return keys
-}
-
 // differences compares two objects member by member, and what is within parameters deeper.
-func differences(a, b *node, path string, except ...string) []Change {
+func differences(a, b *node, path string) []Change {
 	old, now := membersOf(a), membersOf(b)
 	var changes []Change
 	for _, key := range inOrder(a, b) {
-		if slices.Contains(except, key) {
-			continue
-		}
 		field := strings.TrimPrefix(path+"."+key, ".")
 		was, is := old[key], now[key]
 		if deep(field, key, was, is) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -209,7 +210,7 @@ func anyDocument(t *rapid.T) any {
 	mistakes := rapid.Bool().Draw(t, "mistakes")
 	object := func(fields map[string][]any) map[string]any {
 		o := map[string]any{}
-		for _, key := range slices.Sorted(slices.Values(keysOf(fields))) {
+		for _, key := range slices.Sorted(maps.Keys(fields)) {
 			if rapid.IntRange(0, 2).Draw(t, key) > 0 {
 				o[key] = oneOf(t, mistakes, fields[key]...)
 			}
@@ -306,7 +307,7 @@ func TestSchema_HasEveryField(t *testing.T) {
 		fields = append(fields, m.key.text)
 		require.NotEmpty(t, schema.Defs["task"].Properties[m.key.text].Description, m.key.text)
 	}
-	require.ElementsMatch(t, fields, keysOf(schema.Defs["task"].Properties))
+	require.ElementsMatch(t, fields, slices.Collect(maps.Keys(schema.Defs["task"].Properties)))
 }
 
 // No text makes it panic, and every problem has a place within it. What has none can be

@@ -100,11 +100,7 @@ func formatYAML(nodes []*node) ([]byte, error) {
 
 // workflowNode makes a node of a workflow.
 func workflowNode(w flow.Definition) (*node, error) {
-	n := &node{kind: isObject}
-	n.set("taskId", text(string(w.ID)))
-	n.set("description", text(w.Description), w.Description != "")
-	n.set("maxRunningFlows", number(w.MaxRunningFlows), w.MaxRunningFlows != 0)
-	n.set("maxRunningTasks", number(w.MaxRunningTasks), w.MaxRunningTasks != 0)
+	n := headNode(w)
 	tasks := &node{kind: isList}
 	for _, t := range slices.SortedFunc(slices.Values(w.Tasks), func(a, b flow.TaskDefinition) int { return a.Seq - b.Seq }) {
 		item, err := taskNode(t, false)
@@ -115,6 +111,16 @@ func workflowNode(w flow.Definition) (*node, error) {
 	}
 	n.set("tasks", tasks)
 	return n, nil
+}
+
+// headNode makes a node of a workflow without its tasks.
+func headNode(w flow.Definition) *node {
+	n := &node{kind: isObject}
+	n.set("taskId", text(string(w.ID)))
+	n.set("description", text(w.Description), w.Description != "")
+	n.set("maxRunningFlows", number(w.MaxRunningFlows), w.MaxRunningFlows != 0)
+	n.set("maxRunningTasks", number(w.MaxRunningTasks), w.MaxRunningTasks != 0)
+	return n
 }
 
 // taskNode makes a node of a task; whole: with what it need not say.

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/d-tsuji/flower/internal/definition"
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -223,53 +223,16 @@ func changes(old, now *flow.Definition) []string {
 	case old == nil:
 		return []string{"made anew, with " + plural(len(now.Tasks), "task", "tasks")}
 	}
-	var words []string
-	before := map[int]flow.TaskDefinition{}
-	for _, t := range old.Tasks {
-		before[t.Seq] = t
+	all, err := definition.Diff(*old, *now)
+	if err != nil {
+		return []string{err.Error()}
 	}
-	name := func(t flow.TaskDefinition) string {
-		return fmt.Sprintf("%d %s", t.Seq, clip(t.Title(), 40))
+	words := make([]string, min(len(all), versionLines))
+	for i := range words {
+		words[i] = all[i].String()
 	}
-	for _, t := range now.Tasks {
-		o, known := before[t.Seq]
-		delete(before, t.Seq)
-		if !known {
-			words = append(words, "added "+name(t))
-		} else if !t.Equal(o) {
-			words = append(words, "changed "+name(t)+": "+strings.Join(differences(o, t), ", "))
-		}
+	if more := len(all) - len(words); more > 0 {
+		words = append(words, fmt.Sprintf("and %d more", more))
 	}
-	for _, t := range old.Tasks {
-		if _, gone := before[t.Seq]; gone {
-			words = append(words, "removed "+name(t))
-		}
-	}
-	if old.Description != now.Description {
-		words = append(words, "another description")
-	}
-	if old.MaxRunningFlows != now.MaxRunningFlows || old.MaxRunningTasks != now.MaxRunningTasks {
-		words = append(words, "other limits")
-	}
-	return words
-}
-
-// differences names what differs between two definitions of a task.
-func differences(a, b flow.TaskDefinition) []string {
-	var words []string
-	add := func(differs bool, word string) {
-		if differs {
-			words = append(words, word)
-		}
-	}
-	add(a.Program != b.Program, "program")
-	add(!flow.SameJSON(a.Parameters, b.Parameters), "parameters")
-	add(!flow.SameDependencies(a.DependsOn, b.DependsOn), "dependencies")
-	add(a.Priority != b.Priority, "priority")
-	add(a.Description != b.Description, "description")
-	add(a.MaxAttempts != b.MaxAttempts || a.RetryDelay != b.RetryDelay, "attempts")
-	add(a.Timeout != b.Timeout, "timeout")
-	add(a.OnLost != b.OnLost, "on lost")
-	add(a.RunIf != b.RunIf, "condition")
 	return words
 }

@@ -14,6 +14,7 @@ import (
 // How much the page of a workflow has.
 const (
 	versionsShown = 20
+	versionLines  = 20  // of what a version has changed
 	gridTasks     = 100 // rows of the grid
 	smallWorkflow = 30  // tasks: the grid of a larger one has fewer flows unless more are asked for
 )

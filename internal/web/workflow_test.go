@@ -49,7 +49,7 @@ func TestWorkflow(t *testing.T) {
 	require.Contains(t, page, `data-seq="7" data-after="1 2"`)
 	require.Contains(t, page, `data-seq="2" data-after="1"`, "NULL is the task before")
 	require.Contains(t, page, "(the present one)")
-	require.Contains(t, page, "changed 2 other: program")
+	require.Contains(t, page, "task 2 (other): program: &#34;nightly&#34; → &#34;other&#34;")
 	require.NotContains(t, page, "Show the present one")
 
 	page = get(s, "/workflows/nightly?version=2").Body.String()
@@ -106,21 +106,26 @@ INSERT INTO ms_workflow (task_id, description, max_running_flows, max_running_ta
 `, definitionSQL(d))
 }
 
+// Values are told in the words of files, without secrets.
 func TestChanges(t *testing.T) {
 	t.Parallel()
 	old := flow.Definition{Workflow: flow.Workflow{Tasks: []flow.TaskDefinition{{Seq: 1, Program: "A"}, {Seq: 2, Program: "B"}}}}
 	now := flow.Definition{
-		Workflow: flow.Workflow{Tasks: []flow.TaskDefinition{
-			{Seq: 1, Program: "A2", Timeout: time.Second, DependsOn: []int{}, Priority: 1, MaxAttempts: 2, OnLost: "x", RunIf: "y", Parameters: []byte(`{"a":1}`), Description: "d"},
-			{Seq: 3, Program: "C"},
-		}},
-		Description: "d", MaxRunningTasks: 2,
+		Workflow:    flow.Workflow{Tasks: []flow.TaskDefinition{{Seq: 1, Program: "A2", Parameters: []byte(`{"a": 1, "token": "canary"}`), Description: "d"}, {Seq: 3, Program: "C"}}},
+		Description: "new",
 	}
 	require.Equal(t, []string{
-		"changed 1 d: program, parameters, dependencies, priority, description, attempts, timeout, on lost, condition",
-		"added 3 C", "removed 2 B", "another description", "other limits",
+		`description: (none) → "new"`,
+		`task 1 (d): title: (none) → "d"`, `task 1 (d): program: "A" → "A2"`, `task 1 (d): parameters.a: (none) → 1`, `task 1 (d): parameters.token: (none) → "***"`,
+		"task 2 (B): removed", "task 3 (C): added",
 	}, changes(&old, &now))
 	require.Empty(t, changes(&old, &old))
 	require.Equal(t, []string{"deleted"}, changes(&old, nil))
 	require.Equal(t, []string{"made anew, with 2 tasks"}, changes(nil, &old))
+
+	now.Tasks = make([]flow.TaskDefinition, 60)
+	for i := range now.Tasks {
+		now.Tasks[i] = flow.TaskDefinition{Seq: i + 10, Program: "P"}
+	}
+	require.Equal(t, "and 43 more", changes(&old, &now)[versionLines])
 }
