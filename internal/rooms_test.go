@@ -33,7 +33,7 @@ var rooms = map[string][]string{
 
 	"internal/access":             {"internal/reload"},
 	"internal/api":                {"internal/access", "internal/definition", "internal/flow", "internal/problem", "internal/request"},
-	"internal/cli":                {"internal/postgres"}, // what both mains share: flags, environment, logger
+	"internal/cli":                {"internal/flow", "internal/postgres"}, // what both mains share: flags, environment, logger
 	"internal/client":             {"internal/cli"},
 	"internal/definition":         {"internal/flow"},
 	"internal/flow":               {},

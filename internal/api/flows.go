@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -300,20 +298,13 @@ func moment(name, text string) (flow.Moment, error) {
 	return flow.Moment{}, problem.InvalidFilter.Because("%s: must be a time as in 2026-11-23T03:12:00Z, or how long ago, as in 15m, 24h, 7d", name)
 }
 
-// period reads a length of time: as Go writes it, or days, or seconds.
+// period reads a length of time that is one.
 func period(name, text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
-	d, err := time.ParseDuration(text)
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		var n float64
-		n, err = strconv.ParseFloat(days, 64)
-		d = time.Duration(min(n, 1e6) * 24 * float64(time.Hour))
-	} else if n, numErr := strconv.Atoi(text); numErr == nil {
-		d, err = time.Duration(min(n, 1e9))*time.Second, nil
-	}
-	if err != nil || d <= 0 || d > 100*365*24*time.Hour {
+	d, ok := flow.ParseDuration(text)
+	if !ok || d == 0 || d > 100*365*24*time.Hour {
 		return 0, problem.InvalidFilter.Because("%s: must be a length of time as in 90s, 15m, 24h, 7d", name)
 	}
 	return d, nil

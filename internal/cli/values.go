@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/d-tsuji/flower/internal/flow"
 )
 
 // Value is the type of a setting: how its text is read, checked and shown.
@@ -167,11 +169,8 @@ func Duration(p *time.Duration, def, least, most time.Duration) *Value {
 	*p = def
 	return &Value{
 		set: func(s string) error {
-			d, err := time.ParseDuration(s)
-			if err != nil {
-				d, err = time.ParseDuration(s + "s")
-			}
-			if err != nil || d < least || d > most {
+			d, ok := flow.ParseDuration(s)
+			if !ok || d < least || d > most {
 				return fmt.Errorf("must be a time such as 5s or 1m30s, or a number of seconds, from %s to %s",
 					short(least), short(most))
 			}

@@ -163,14 +163,9 @@ func (d decoder) onLost(n *node) flow.OnLost {
 }
 
 func (d decoder) duration(n *node, what string, least time.Duration) time.Duration {
-	var t time.Duration
-	ok := false
-	switch n.kind {
-	case isNumber:
-		t, ok = parseSeconds(n.text)
-	case isString:
-		t, ok = parseDuration(n.text)
-	}
+	t, ok := flow.ParseDuration(n.text)
+	t = t.Round(time.Millisecond) // in which the schema counts
+	ok = ok && (n.kind == isNumber || n.kind == isString && durationText.MatchString(n.text))
 	if !ok || t < least {
 		d.wrong(n, "%s must be a time such as 30s, 1h30m or 2d, or a number of seconds, of at least %s", what, least)
 	}

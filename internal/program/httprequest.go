@@ -59,7 +59,7 @@ func (httpRequest) Parameters() []Parameter {
 		},
 		{
 			Name: "callback_timeout", Type: String, Fixed: true, Default: json.RawMessage(`"24h"`),
-			Description: "How long to wait for that POST: 90s, 2h30m, or a number of seconds.",
+			Description: "How long to wait for that POST: 90s, 2h30m, 2d, or a number of seconds.",
 		},
 	}
 }

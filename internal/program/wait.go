@@ -21,7 +21,7 @@ type wait struct{}
 
 func (wait) Parameters() []Parameter {
 	return []Parameter{
-		{Name: "for", Type: String, Public: true, Description: "How long to wait: 90s, 2h30m, or a number of seconds."},
+		{Name: "for", Type: String, Public: true, Description: "How long to wait: 90s, 2h30m, 2d, or a number of seconds."},
 		{Name: "until", Type: String, Public: true, Description: "When to go on: a time like 2026-11-25T06:30:00+01:00, " +
 			"or a time of day like 06:30, which is the next one."},
 		{Name: "zone", Type: String, Description: "The time zone of a time of day, like Europe/Berlin. The default is UTC."},
@@ -68,19 +68,10 @@ func target(v Values, now time.Time) (time.Time, error) {
 	return parseUntil(until, zone, now)
 }
 
-// parseLength takes what Go writes, and plain seconds.
 func parseLength(text string) (time.Duration, error) {
-	wrong := errors.New(quote(text) + " is not a time like 90s, 2h30m or 45, of at most ten years")
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		seconds, ok := parseNumber(text)
-		if !ok || seconds > maxWait.Seconds() {
-			return 0, wrong
-		}
-		d = time.Duration(seconds * float64(time.Second))
-	}
-	if d < 0 || d > maxWait {
-		return 0, wrong
+	d, ok := flow.ParseDuration(text)
+	if !ok || d > maxWait {
+		return 0, errors.New(quote(text) + " is not a time like 90s, 2h30m or 45, of at most ten years")
 	}
 	return d, nil
 }

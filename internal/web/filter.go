@@ -109,15 +109,9 @@ func momentOf(q query, name string) (flow.Moment, error) {
 // maxSpan is the longest duration that a filter may have.
 const maxSpan = 100 * 365 * 24 * time.Hour
 
-// duration reads 15m, 24h, 7d, 1m30s.
 func duration(text string) (time.Duration, bool) {
-	d, err := time.ParseDuration(text)
-	if days, ok := strings.CutSuffix(text, "d"); ok && err != nil {
-		var n float64
-		n, err = strconv.ParseFloat(days, 64)
-		d = time.Duration(min(max(n, 0), 40_000) * float64(24*time.Hour))
-	}
-	return d, err == nil && d > 0 && d <= maxSpan
+	d, ok := flow.ParseDuration(text)
+	return d, ok && d > 0 && d <= maxSpan
 }
 
 // isFiltered reports whether a URL chooses flows at all.
