@@ -38,7 +38,7 @@ func run(ctx context.Context, env *cli.Env) error {
 		return err
 	}
 	if cfg.healthcheck {
-		return register.Healthcheck(ctx, cfg.web)
+		return cli.Healthcheck(ctx, cfg.web.URL())
 	}
 	log := env.Logger(cfg.log)
 	flags.Report(log.With("component", "register"))

@@ -46,7 +46,7 @@ func run(ctx context.Context, env *cli.Env) error {
 		return err
 	}
 	if cfg.healthcheck {
-		return watcher.Healthcheck(ctx, cfg.healthAddr)
+		return cli.Healthcheck(ctx, "http://"+cfg.healthAddr)
 	}
 	log := env.Logger(cfg.log)
 	db, err := postgres.Open(cfg.database, log.With("component", "watcher"))

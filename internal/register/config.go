@@ -96,6 +96,9 @@ func (c Config) Validate() error {
 // address returns what to listen on.
 func (c Config) address() string { return net.JoinHostPort(c.Host, strconv.Itoa(c.Port)) }
 
+// URL returns where this machine itself reaches the server.
+func (c Config) URL() string { return c.scheme() + "://" + c.local() }
+
 // local returns the address under which this machine itself reaches the server.
 func (c Config) local() string {
 	host := c.Host

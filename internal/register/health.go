@@ -2,10 +2,7 @@ package register
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -77,33 +74,6 @@ func (s *Server) checked(ctx context.Context, r *http.Request) (status int, text
 		status = http.StatusServiceUnavailable
 	}
 	return status, c.Text(access.Of(r.Context()).Role >= access.Reader)
-}
-
-// Healthcheck asks the server that runs with this configuration on this machine whether
-// it is ready. Containers use it, which have no curl.
-func Healthcheck(ctx context.Context, cfg Config) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout+time.Second)
-	defer cancel()
-	url := cfg.scheme() + "://" + cfg.local() + "/readyz"
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return fmt.Errorf("ask %s: %w", url, err)
-	}
-	client := http.Client{Transport: &http.Transport{ // no proxy
-		DisableKeepAlives: true,
-		// It asks this machine, whatever name the certificate is for, and nothing secret.
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
-	}}
-	answer, err := client.Do(r)
-	if err != nil {
-		return fmt.Errorf("ask %s: %w", url, err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != http.StatusOK {
-		reason, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10)) // whatever came
-		return fmt.Errorf("%s: %s: %s", url, answer.Status, strings.TrimSpace(string(reason)))
-	}
-	return nil
 }
 
 // fromTerminal reports whether a request is not a browser's: those ask for HTML.

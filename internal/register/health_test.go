@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/cli"
 	"github.com/d-tsuji/flower/internal/flow"
 )
 
@@ -115,14 +116,14 @@ func TestHealthcheck_AsksTheServerThatRuns(t *testing.T) {
 	for _, host := range []string{"localhost", "127.0.0.1", "0.0.0.0", ""} {
 		n, err := strconv.Atoi(port)
 		require.NoError(t, err)
-		require.NoError(t, Healthcheck(t.Context(), Config{Host: host, Port: n}), host)
+		require.NoError(t, cli.Healthcheck(t.Context(), Config{Host: host, Port: n}.URL()), host)
 		down.Store(true)
-		require.ErrorContains(t, Healthcheck(t.Context(), Config{Host: host, Port: n}), "503 Service Unavailable: the database is not available")
+		require.ErrorContains(t, cli.Healthcheck(t.Context(), Config{Host: host, Port: n}.URL()), "503 Service Unavailable: the database is not available")
 		down.Store(false)
 	}
 	require.NoError(t, stop())
 	n, _ := strconv.Atoi(port)
-	require.ErrorContains(t, Healthcheck(t.Context(), Config{Host: "127.0.0.1", Port: n}), "connection refused")
+	require.ErrorContains(t, cli.Healthcheck(t.Context(), Config{Host: "127.0.0.1", Port: n}.URL()), "connection refused")
 }
 
 func TestWelcome(t *testing.T) {

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/d-tsuji/flower/internal/cli"
 )
 
 // writeCert makes a certificate for localhost and example.com, and returns it.
@@ -100,7 +102,7 @@ func TestServe_SecH1_TLS(t *testing.T) {
 	at := cfg
 	at.Port, err = strconv.Atoi(port)
 	require.NoError(t, err)
-	require.NoError(t, Healthcheck(t.Context(), at))
+	require.NoError(t, cli.Healthcheck(t.Context(), at.URL()))
 
 	// Another certificate counts without a restart; a broken one does not.
 	require.NoError(t, os.WriteFile(cfg.TLSKey, []byte("broken"), 0o600))

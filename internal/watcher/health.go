@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -82,27 +81,4 @@ func (w *Watcher) unready() string {
 		return "no heartbeat goes through to the database; the log says why"
 	}
 	return ""
-}
-
-// Healthcheck asks the watcher that answers on address whether it is ready. Containers
-// use it, which have no curl.
-func Healthcheck(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	url := "http://" + address + "/readyz"
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return fmt.Errorf("ask %s: %w", url, err)
-	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // no proxy
-	answer, err := client.Do(r)
-	if err != nil {
-		return fmt.Errorf("ask %s: %w", url, err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != http.StatusOK {
-		reason, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10)) // whatever came
-		return fmt.Errorf("%s: %s: %s", url, answer.Status, strings.TrimSpace(string(reason)))
-	}
-	return nil
 }
