@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/d-tsuji/flower/internal/flow"
@@ -23,32 +22,9 @@ func (s *Server) handle(h handler) http.Handler {
 	})
 }
 
-// handlers are those of one path, by method. HEAD comes with GET.
-type handlers map[string]handler
-
-// methods serves a path. It is here and not in mux's matchers because those refuse HEAD
-// and answer 405 without Allow.
-func (s *Server) methods(byMethod handlers) http.Handler {
-	var allowed []string
-	for method := range byMethod {
-		allowed = append(allowed, method)
-		if method == http.MethodGet {
-			allowed = append(allowed, http.MethodHead)
-		}
-	}
-	slices.Sort(allowed)
-	allow := strings.Join(allowed, ", ")
-	return s.handle(func(w http.ResponseWriter, r *http.Request) error {
-		method := r.Method
-		if method == http.MethodHead {
-			method = http.MethodGet
-		}
-		if h, ok := byMethod[method]; ok {
-			return h(w, r)
-		}
-		w.Header().Set("Allow", allow)
-		return problem.MethodNotAllowed.Because("this path takes %s only", allow)
-	})
+// only serves a path that takes one method.
+func (s *Server) only(method string, h handler) http.Handler {
+	return problem.Methods{method: s.handle(h)}.Handler(s.fail)
 }
 
 // registerAnswer is what /register answers, always. Fields are only ever added.

@@ -146,12 +146,12 @@ func (s *Server) Handler() http.Handler {
 	// which turns a POST into a GET, and ids may hold anything, escaped slashes too.
 	r := mux.NewRouter().UseEncodedPath().SkipClean(true)
 	for _, path := range []string{"/register", "/register/", "/register/{task_id}", "/register/{task_id}/"} {
-		r.Handle(path, s.methods(handlers{http.MethodPost: s.register}))
+		r.Handle(path, s.only(http.MethodPost, s.register))
 	}
-	r.Handle("/callback/{task_flow_id}/{task_exec_seq}", s.methods(handlers{http.MethodPost: s.answer}))
-	r.Handle("/healthz", s.methods(handlers{http.MethodGet: s.healthz}))
-	r.Handle("/readyz", s.methods(handlers{http.MethodGet: s.readyz}))
-	welcome := s.methods(handlers{http.MethodGet: s.welcome})
+	r.Handle("/callback/{task_flow_id}/{task_exec_seq}", s.only(http.MethodPost, s.answer))
+	r.Handle("/healthz", s.only(http.MethodGet, s.healthz))
+	r.Handle("/readyz", s.only(http.MethodGet, s.readyz))
+	welcome := s.only(http.MethodGet, s.welcome)
 	r.Handle("/", welcome).MatcherFunc(fromTerminal)
 	for _, site := range s.sites {
 		r.PathPrefix(site.Prefix).Handler(site.Handler)

@@ -4,8 +4,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/gorilla/mux"
@@ -62,7 +60,7 @@ func New(cfg Config, store Store, log *slog.Logger) *Site {
 func (s *Site) Handler() http.Handler {
 	r := mux.NewRouter().UseEncodedPath().SkipClean(true)
 	r.NotFoundHandler = s.shown("notfound", s.noSuchPage)
-	route := func(path string, m methods) { r.Handle(path, s.allow(m)) }
+	route := func(path string, m methods) { r.Handle(path, m.Handler(s.fail)) }
 
 	route("/static/{build}/{name:.+}", methods{http.MethodGet: http.HandlerFunc(s.serveFile)})
 	route("/", methods{http.MethodGet: s.shown("now", s.showNow)})
@@ -96,34 +94,8 @@ func (s *Site) Handler() http.Handler {
 	return s.secured(r)
 }
 
-// methods are the handlers of one path. HEAD comes with GET.
-type methods map[string]http.Handler
-
-// allow serves a path. It is here and not in mux's matchers because those refuse HEAD and
-// answer 405 without Allow.
-func (s *Site) allow(m methods) http.Handler {
-	var allowed []string
-	for method := range m {
-		allowed = append(allowed, method)
-		if method == http.MethodGet {
-			allowed = append(allowed, http.MethodHead)
-		}
-	}
-	slices.Sort(allowed)
-	list := strings.Join(allowed, ", ")
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		method := r.Method
-		if method == http.MethodHead {
-			method = http.MethodGet
-		}
-		if h, ok := m[method]; ok {
-			h.ServeHTTP(w, r)
-			return
-		}
-		w.Header().Set("Allow", list)
-		s.fail(w, r, problem.MethodNotAllowed.Because("this path takes %s only", list))
-	})
-}
+// methods are the handlers of one path.
+type methods = problem.Methods
 
 func must[T any](v T, err error) T {
 	if err != nil {
