@@ -45,7 +45,7 @@ func TestAct_Rerun(t *testing.T) {
 			CanGo: []int{2}, Follow: []int{3, 4, 5}, Kept: 4, Refused: []flow.Refusal{}, Plan: preview.Plan,
 		}, preview)
 		require.Equal(t, "3 2 0 0 0", statuses(t, w, id))
-		rerun.Expect, rerun.Plan = ptr(1), preview.Plan
+		rerun.Expect, rerun.Plan = new(1), preview.Plan
 		done := act(t, w, rerun)
 		require.Equal(t, "3 0 0 0 0", statuses(t, w, id))
 		done.DryRun = true
@@ -419,10 +419,10 @@ func TestAct_ThePlanHasChanged(t *testing.T) {
 	require.Equal(t, "1 0 0", statuses(t, w, id))
 	require.Zero(t, value[int](t, w, `SELECT count(*) FROM kr_event`))
 
-	cancel.Plan, cancel.Expect = "", ptr(2)
+	cancel.Plan, cancel.Expect = "", new(2)
 	_, err = w.Act(t.Context(), cancel)
 	require.ErrorAs(t, err, &changed, "three, not two")
-	cancel.Expect = ptr(3)
+	cancel.Expect = new(3)
 	act(t, w, cancel)
 	require.Len(t, beat(t, w, w.watcher, task).Revoked, 1)
 

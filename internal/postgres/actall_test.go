@@ -225,7 +225,7 @@ func TestActAll_TheSetHasMoved(t *testing.T) {
 	t.Parallel()
 	w := open(t)
 	ids := failedFlows(t, w, "a", "one", "two")
-	b := flow.BulkAction{Kind: flow.ActionRerun, Filter: flow.BulkFilter{WorkflowID: "a"}, Terms: flow.Terms{Expect: ptr(3)}}
+	b := flow.BulkAction{Kind: flow.ActionRerun, Filter: flow.BulkFilter{WorkflowID: "a"}, Terms: flow.Terms{Expect: new(3)}}
 	e, err := w.ActAll(t.Context(), b)
 	var changed *flow.PlanChangedError
 	require.ErrorAs(t, err, &changed)
@@ -239,7 +239,7 @@ func TestActAll_TheSetHasMoved(t *testing.T) {
 	require.NoError(t, err)
 	act(t, w, flow.Action{Kind: flow.ActionRerun, Flow: ids[0]})
 	verdict(t, w, ended(claimOne(t, w), flow.OutcomeFailed))
-	b.DryRun, b.Expect, b.Plan = false, ptr(2), preview.Plan
+	b.DryRun, b.Expect, b.Plan = false, new(2), preview.Plan
 	_, err = w.ActAll(t.Context(), b)
 	require.ErrorAs(t, err, &changed)
 }
@@ -251,7 +251,7 @@ func TestActAll_TakesTooLong(t *testing.T) {
 	w := open(t)
 	ids := failedFlows(t, w, "a", "one")
 	mustExec(t, begin(t, w), `LOCK TABLE kr_flow, kr_task_stat`) // as if there were no end of rows to read
-	for name, terms := range map[string]flow.Terms{"preview": {DryRun: true}, "act": {Expect: ptr(1)}} {
+	for name, terms := range map[string]flow.Terms{"preview": {DryRun: true}, "act": {Expect: new(1)}} {
 		for of, b := range map[string]flow.BulkAction{
 			"filter": {Kind: flow.ActionRerun, Filter: flow.BulkFilter{WorkflowID: "a"}, Terms: terms},
 			"named":  {Kind: flow.ActionRerun, Flows: ids, Terms: terms},
@@ -271,7 +271,7 @@ func TestActAll_Key(t *testing.T) {
 	t.Parallel()
 	w := open(t)
 	ids := failedFlows(t, w, "a", "one", "two")
-	b := flow.BulkAction{Kind: flow.ActionRerun, Filter: flow.BulkFilter{WorkflowID: "a"}, Terms: flow.Terms{Expect: ptr(2), Key: "k"}}
+	b := flow.BulkAction{Kind: flow.ActionRerun, Filter: flow.BulkFilter{WorkflowID: "a"}, Terms: flow.Terms{Expect: new(2), Key: "k"}}
 	first, err := w.ActAll(t.Context(), b)
 	require.NoError(t, err)
 	verdict(t, w, ended(claim(t, w, 1)[0], flow.OutcomeFailed))

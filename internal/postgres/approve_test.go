@@ -44,7 +44,7 @@ func TestAct_Approve(t *testing.T) {
 		CanGo: []int{2}, Follow: []int{3}, Kept: 2, Refused: []flow.Refusal{}, Plan: preview.Plan,
 	}, preview)
 	require.Equal(t, "3 2 0", statuses(t, w, id))
-	approve.DryRun, approve.Expect, approve.Plan = false, ptr(1), preview.Plan
+	approve.DryRun, approve.Expect, approve.Plan = false, new(1), preview.Plan
 	act(t, w, approve)
 	require.Equal(t, "3 0 0", statuses(t, w, id))
 	page, err = w.Flows(t.Context(), flow.Filter{}, flow.Position{}, 10)

@@ -129,10 +129,10 @@ func define(t *testing.T, w *world, id flow.WorkflowID, defs ...flow.TaskDefinit
 		names[i], parameters[i], delays[i] = d.Program, cmp.Or(string(d.Parameters), "{}"), d.RetryDelay.String()
 		onLost[i], descriptions[i] = string(d.OnLost), d.Description
 		if d.DependsOn != nil {
-			after[i] = ptr(arrayText(d.DependsOn))
+			after[i] = new(arrayText(d.DependsOn))
 		}
 		if d.Timeout > 0 {
-			timeouts[i] = ptr(d.Timeout.String())
+			timeouts[i] = new(d.Timeout.String())
 		}
 	}
 	_, err := w.psql.Exec(`
@@ -434,8 +434,6 @@ func seqsOf(tasks []flow.Task) []int {
 	slices.Sort(seqs)
 	return seqs
 }
-
-func ptr[T any](v T) *T { return &v }
 
 // object makes a JSON object.
 func object(text string) json.RawMessage { return json.RawMessage(text) }

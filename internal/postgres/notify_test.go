@@ -84,7 +84,7 @@ func TestListen_TheEndOfAnAction(t *testing.T) {
 			return err
 		},
 		"on many flows, with nothing to do": func(w *world, id flow.ID) error {
-			_, err := w.ActAll(background, flow.BulkAction{Kind: flow.ActionResume, Flows: []flow.ID{id}, Terms: flow.Terms{Expect: ptr(0)}})
+			_, err := w.ActAll(background, flow.BulkAction{Kind: flow.ActionResume, Flows: []flow.ID{id}, Terms: flow.Terms{Expect: new(0)}})
 			return err
 		},
 	} {

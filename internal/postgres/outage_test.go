@@ -36,8 +36,8 @@ var shortLimits = limits{
 // shorter than what somebody waits for who notices nothing.
 const held = 30 * time.Second
 
-// through opens the database of w by another URL, as one more process does.
-func through(t *testing.T, w *world, address string) *DB {
+// through opens a database by another URL, as one more process does.
+func through(t *testing.T, address string) *DB {
 	t.Helper()
 	return limited(t, address+"&connect_timeout=10", usualLimits)
 }
@@ -310,7 +310,7 @@ func secondsOf(t *testing.T, interval string) time.Duration {
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	w := open(t)
-	d := through(t, w, w.psql.URL)
+	d := through(t, w.psql.URL)
 	all := calls(w, register(t, w, chain(3)...))
 	for name, c := range all {
 		require.NoError(t, c.do(background, d), name)
@@ -342,7 +342,7 @@ func TestReadOnly_ReadsGoOn(t *testing.T) {
 	w := open(t)
 	id := register(t, w, chain(3)...)
 	setReadOnly(t, w, true)
-	d := through(t, w, w.psql.URL)
+	d := through(t, w.psql.URL)
 	ctx, cancel := context.WithTimeout(background, 3*anew)
 	defer cancel()
 	var writers sync.WaitGroup
@@ -372,7 +372,7 @@ func TestReadOnly_SeveralHosts(t *testing.T) {
 	t.Parallel()
 	w := open(t)
 	id := register(t, w, chain(3)...)
-	d := through(t, w, strings.Replace(w.psql.URL, "@", "@127.0.0.1:1,", 1))
+	d := through(t, strings.Replace(w.psql.URL, "@", "@127.0.0.1:1,", 1))
 	_, err := d.Flow(t.Context(), id)
 	require.NoError(t, err)
 	setReadOnly(t, w, true)
@@ -397,7 +397,7 @@ func TestReadOnly_SeveralHosts(t *testing.T) {
 func TestHosts_MakeshiftUntilTheRightOneIsFound(t *testing.T) {
 	t.Parallel()
 	w := open(t)
-	d := through(t, w, strings.Replace(w.psql.URL, "@", "@127.0.0.1:1,", 1))
+	d := through(t, strings.Replace(w.psql.URL, "@", "@127.0.0.1:1,", 1))
 	d.net.makeshift.Store(true)
 	require.NoError(t, d.Ready(background))
 	require.False(t, d.net.makeshift.Load(), "it is found, and on another host than the last one")
@@ -454,7 +454,7 @@ func TestReadOnly_Standby(t *testing.T) {
 	w.psql.DB, err = sqlx.Connect("postgres", w.psql.URL)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = w.psql.Close() })
-	w.DB = through(t, w, w.psql.URL)
+	w.DB = through(t, w.psql.URL)
 	require.NoError(t, w.Migrate(t.Context()))
 	w.watcher = join(t, w, programs...)
 	all := calls(w, register(t, w, chain(3)...))
@@ -462,7 +462,7 @@ func TestReadOnly_Standby(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(standby.Stop)
 
-	d := through(t, w, standby.URL("postgres"))
+	d := through(t, standby.URL("postgres"))
 	for name, c := range all {
 		if !c.writes {
 			require.NoError(t, c.do(background, d), name)
@@ -522,7 +522,7 @@ func TestExhaustedConnections(t *testing.T) {
 		mustExec(t, w.psql, `DROP OWNED BY `+role)
 		mustExec(t, w.psql, `DROP ROLE `+role)
 	})
-	d := through(t, w, strings.Replace(w.psql.URL, "flower@", role+"@", 1))
+	d := through(t, strings.Replace(w.psql.URL, "flower@", role+"@", 1))
 	all := calls(w, register(t, w, chain(3)...))
 	for range 2 {
 		for name, c := range all {
@@ -547,12 +547,12 @@ func TestUnavailable_SeveralHosts(t *testing.T) {
 	require.NoError(t, l.Close())
 	p, _ := w.psql.Proxy(t)
 	for _, hosts := range []string{"127.0.0.1:%d,127.0.0.1:%d", "127.0.0.1:%[2]d,127.0.0.1:%[1]d"} {
-		d := through(t, w, fmt.Sprintf("postgres://flower@"+hosts+"/no_such_database?sslmode=disable", closed, p.Port))
+		d := through(t, fmt.Sprintf("postgres://flower@"+hosts+"/no_such_database?sslmode=disable", closed, p.Port))
 		err = d.Ready(t.Context())
 		require.ErrorContains(t, err, "no_such_database")
 		require.ErrorIs(t, err, flow.ErrUnavailable)
 	}
-	d := through(t, w, fmt.Sprintf("postgres://flower@127.0.0.1:%d/no_such_database?sslmode=disable", p.Port))
+	d := through(t, fmt.Sprintf("postgres://flower@127.0.0.1:%d/no_such_database?sslmode=disable", p.Port))
 	require.NotErrorIs(t, d.Ready(t.Context()), flow.ErrUnavailable, "somebody has to make it")
 }
 
@@ -560,7 +560,7 @@ func TestUnavailable_SeveralHosts(t *testing.T) {
 func TestUnavailable_NotThePrimary(t *testing.T) {
 	t.Parallel()
 	w := open(t)
-	d := through(t, w, w.psql.URL+"&target_session_attrs=read-write")
+	d := through(t, w.psql.URL+"&target_session_attrs=read-write")
 	require.NoError(t, d.Ready(t.Context()))
 	setReadOnly(t, w, true)
 	for range 3 {

@@ -129,7 +129,7 @@ func TestRegister_CopiesTheDefinition(t *testing.T) {
 	require.Equal(t, "suspend", first.OnLost)
 	require.Equal(t, "title\nand more, ü 🌼 '\"\\", first.Description)
 	require.Equal(t, row{
-		Status: 0, Unmet: ptr(1), Depends: 1, Dependents: pq.Int64Array{}, WorkflowID: "copied", TaskSeq: 2, Program: "Test1",
+		Status: 0, Unmet: new(1), Depends: 1, Dependents: pq.Int64Array{}, WorkflowID: "copied", TaskSeq: 2, Program: "Test1",
 		Parameters: second.Parameters, MaxAttempts: 1, RetryDelay: "00:00:00", OnLost: "rerun", Registered: f.RegisteredAt,
 		Attempts: pq.StringArray{},
 	}, second, "everything else has its default")
@@ -438,7 +438,7 @@ func TestRegister_SurvivesEveryValue(t *testing.T) {
 		"a huge number":                     {func(r *flow.Registration) { r.Parameters = object(`{"a": 1e999999}`) }, isInvalid},
 		"flow id too long":                  {func(r *flow.Registration) { r.FlowID = flow.ID(strings.Repeat("x", 257)) }, isInvalid},
 		"flow id empty":                     {func(r *flow.Registration) { r.FlowID = "" }, isInvalid},
-		"priority out of range":             {func(r *flow.Registration) { r.Priority = ptr(20) }, isInvalid},
+		"priority out of range":             {func(r *flow.Registration) { r.Priority = new(20) }, isInvalid},
 		"NUL in the note":                   {func(r *flow.Registration) { r.Note = "a\x00b" }, isInvalid},
 		"bad UTF-8 in the note":             {func(r *flow.Registration) { r.Note = "\xff" }, isInvalid},
 		"NUL in the workflow":               {func(r *flow.Registration) { r.WorkflowID = "a\x00b" }, isInvalid},

@@ -79,7 +79,7 @@ func TestRegisterTwin_TheSameRows(t *testing.T) {
 		}
 		ask := flow.Registration{WorkflowID: id, RegisteredBy: "alice"}
 		if r.IntN(2) == 0 {
-			ask.Parameters, ask.Priority, ask.Note = object(`{"b": null, "day": "2026-11-24"}`), ptr(r.IntN(40)-20), "again"
+			ask.Parameters, ask.Priority, ask.Note = object(`{"b": null, "day": "2026-11-24"}`), new(r.IntN(40)-20), "again"
 		}
 		ask.FlowID = flow.ID(newID())
 		made, err := w.Register(t.Context(), ask)
@@ -112,7 +112,7 @@ func TestRegisterTwin_TheSameErrors(t *testing.T) {
 	}
 	for text, ask := range map[string]flow.Registration{
 		`workflow "nobody's": no tasks registered`: {WorkflowID: "nobody's"},
-		"priority: it is from -20 to 19":           {WorkflowID: "sample", Priority: ptr(20)},
+		"priority: it is from -20 to 19":           {WorkflowID: "sample", Priority: new(20)},
 		"parameters: they must be a JSON object":   {WorkflowID: "sample", Parameters: object(`[]`)},
 		"parameters: an expression, ${{ … }}":      {WorkflowID: "sample", Parameters: object(`{"a": {"\u0024{{ 1 }}": 1}}`)},
 		"key: it has 1 to 200":                     {WorkflowID: "sample", IdempotencyKey: "a\nb"},
@@ -160,7 +160,7 @@ func TestRegisterTwin_Keys(t *testing.T) {
 		again, err := registerAtPsql(t, w, ask)
 		require.NoError(t, err)
 		require.Equal(t, first, again)
-		ask.Priority = ptr(3)
+		ask.Priority = new(3)
 		_, err = registerAtPsql(t, w, ask)
 		require.ErrorContains(t, err, "the idempotency key was used for a different request")
 	}
