@@ -22,10 +22,10 @@ tasks:
 `
 
 // put puts a workflow, which must succeed.
-func (w *world) put(status int, path, body string, headers ...string) api.EditedWorkflow {
+func (w *world) put(path, body string, headers ...string) api.EditedWorkflow {
 	w.t.Helper()
 	rec := w.send("PUT", path, body, headers...)
-	require.Equal(w.t, status, rec.Code, rec.Body.String())
+	require.Equal(w.t, http.StatusOK, rec.Code, rec.Body.String())
 	return decode[api.EditedWorkflow](w.t, rec.Body.Bytes())
 }
 
@@ -38,7 +38,7 @@ func TestPutWorkflow_MakesItWhatABodySays(t *testing.T) {
 		if dry {
 			query += "&dryRun=true"
 		}
-		e := w.put(http.StatusOK, path+query, nightlyYAML)
+		e := w.put(path+query, nightlyYAML)
 		require.Equal(t, "created", e.What)
 		require.Equal(t, dry, e.DryRun)
 		require.Equal(t, dry, e.Version == nil)
@@ -101,11 +101,11 @@ func TestPutWorkflow_OnlyWhatWasMeant(t *testing.T) {
 	require.Equal(t, `workflow "nightly" does not exist now; the edit is for one that exists`, p.Detail)
 	require.Equal(t, http.StatusPreconditionFailed, p.Status)
 	w.fails("version-changed", "PUT", path, nightlyYAML, "If-Match", `"1"`)
-	w.put(http.StatusOK, path, nightlyYAML, "If-None-Match", "*")
+	w.put(path, nightlyYAML, "If-None-Match", "*")
 	w.fails("version-changed", "PUT", path, nightlyYAML, "If-None-Match", "*")
 	w.fails("version-changed", "PUT", path, nightlyYAML, "If-Match", `W/"2"`)
-	w.put(http.StatusOK, path, nightlyYAML, "If-Match", "*")
-	w.put(http.StatusOK, path, nightlyYAML, "If-Match", `W/"1"`)
+	w.put(path, nightlyYAML, "If-Match", "*")
+	w.put(path, nightlyYAML, "If-Match", `W/"1"`)
 	w.fails("malformed-header", "PUT", path, nightlyYAML, "If-Match", "x")
 	w.fails("malformed-header", "PUT", path, nightlyYAML, "If-Match", "")
 	w.fails("malformed-header", "PUT", path, nightlyYAML, "If-None-Match", "")
@@ -120,7 +120,7 @@ func TestVersions_KeepWhatWas(t *testing.T) {
 	t.Parallel()
 	w := open(t)
 	const path = "/api/v1/workflows/nightly"
-	w.put(http.StatusOK, path, nightlyYAML)
+	w.put(path, nightlyYAML)
 	w.exec(`UPDATE ms_task_definition SET task_priority = 1 WHERE task_id = 'nightly'`)
 	require.Equal(t, "nightly: deleted, 2 tasks\n0 created, 0 changed, 1 deleted, 0 unchanged; this was a dry run: nothing was changed\n",
 		w.send("DELETE", path+"?dryRun=true&format=text", "").Body.String())

@@ -156,14 +156,14 @@ func (a *API) pageOperation(doc *huma.OpenAPI, o operation) pageOperation {
 	p := pageOperation{ID: o.id, Method: o.method, Path: path, Summary: op.Summary, Description: op.Description}
 	schemas := doc.Components.Schemas
 	for _, param := range op.Parameters {
-		p.Parameters = append(p.Parameters, pageField{param.Name, param.In, typeOf(schemas, param.Schema), param.Description})
+		p.Parameters = append(p.Parameters, pageField{param.Name, param.In, typeOf(param.Schema), param.Description})
 	}
 	if op.RequestBody != nil {
 		p.Body, p.Example = fields(schemas, op.RequestBody.Content["application/json"].Schema), examples[o.id]
 	}
 	for _, r := range op.Responses {
 		if m := r.Content["application/json"]; m != nil {
-			p.Answer, p.Fields = typeOf(schemas, m.Schema), fields(schemas, m.Schema)
+			p.Answer, p.Fields = typeOf(m.Schema), fields(schemas, m.Schema)
 		}
 	}
 	return p
@@ -181,23 +181,23 @@ func fields(schemas huma.Registry, s *huma.Schema) []pageField {
 		if of := resolve(schemas, p); text == "" && of != nil {
 			text = of.Description
 		}
-		list = append(list, pageField{Name: name, Type: typeOf(schemas, p), Text: text})
+		list = append(list, pageField{Name: name, Type: typeOf(p), Text: text})
 	}
 	slices.SortFunc(list, func(a, b pageField) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
 
 // typeOf says what a value is.
-func typeOf(schemas huma.Registry, s *huma.Schema) string {
+func typeOf(s *huma.Schema) string {
 	switch {
 	case s == nil:
 		return ""
 	case s.Ref != "":
 		return s.Ref[strings.LastIndexByte(s.Ref, '/')+1:]
 	case len(s.AnyOf) > 0:
-		return typeOf(schemas, s.AnyOf[0]) + " or null"
+		return typeOf(s.AnyOf[0]) + " or null"
 	case s.Type == huma.TypeArray:
-		return "list of " + typeOf(schemas, s.Items)
+		return "list of " + typeOf(s.Items)
 	case len(s.Enum) > 0:
 		words := make([]string, len(s.Enum))
 		for i, e := range s.Enum {

@@ -200,7 +200,7 @@ func (w *world) register(workflow string) string {
 }
 
 // run claims up to n tasks and ends each as outcome says.
-func (w *world) run(n int, outcome func(t flow.Task) *flow.Result) int {
+func (w *world) run(n int, outcome func(t flow.Task) *flow.Result) {
 	w.t.Helper()
 	ran := 0
 	for ran < n {
@@ -217,7 +217,6 @@ func (w *world) run(n int, outcome func(t flow.Task) *flow.Result) int {
 		require.NoError(w.t, err)
 		ran += len(results)
 	}
-	return ran
 }
 
 func finished(t flow.Task) *flow.Result { return &flow.Result{Task: t, Outcome: flow.OutcomeFinished} }

@@ -101,7 +101,7 @@ func (o operation) serve(w http.ResponseWriter, r *http.Request, h func(ctx cont
 }
 
 func write(w http.ResponseWriter, status int, format string, v view, answer any) {
-	body := ""
+	var body string
 	switch format {
 	case "json":
 		problem.WriteJSON(w, status, answer)

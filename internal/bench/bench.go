@@ -123,28 +123,30 @@ func (b *bench) report(f figure) {
 // inTurn measures several things in turn, b.rounds times, so that a machine whose speed
 // moves slows all of them alike, and reports the median of each: in the unit, and as a
 // ratio to the first, which is called of.
-func (b *bench) inTurn(unit, of string, first thing, others ...thing) (medians []float64, err error) {
+func (b *bench) inTurn(unit, of string, first thing, others ...thing) error {
 	things := append([]thing{first}, others...)
 	values := make([][]float64, len(things))
 	for range b.rounds {
 		for i, t := range things {
 			v, err := t.measure()
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", t.name, err)
+				return fmt.Errorf("%s: %w", t.name, err)
 			}
 			values[i] = append(values[i], v)
 		}
 	}
+	var base float64
 	for i, t := range things {
 		slices.Sort(values[i])
 		f := figure{Name: t.name, Value: values[i][len(values[i])/2], Unit: unit, Least: values[i][0], Most: values[i][len(values[i])-1]}
-		medians = append(medians, f.Value)
-		if i > 0 {
-			f.Of, f.Ratio = of, f.Value/medians[0]
+		if i == 0 {
+			base = f.Value
+		} else {
+			f.Of, f.Ratio = of, f.Value/base
 		}
 		b.report(f)
 	}
-	return medians, nil
+	return nil
 }
 
 type thing struct {

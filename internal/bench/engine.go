@@ -220,16 +220,14 @@ func runChains(ctx context.Context, b *bench) error {
 }
 
 func runDiamonds(ctx context.Context, b *bench) error {
-	_, err := b.inTurn("tasks/s", "chains",
+	return b.inTurn("tasks/s", "chains",
 		thing{"chains", func() (float64, error) { return b.engine(ctx, chains(b.n(20_000)), 1, nil) }},
 		thing{"diamonds", func() (float64, error) { return b.engine(ctx, diamonds(b.n(2_000)), 1, nil) }})
-	return err
 }
 
 func (b *bench) againstFloor(ctx context.Context, s shape) error {
-	_, err := b.inTurn("tasks/s", "floor",
+	return b.inTurn("tasks/s", "floor",
 		thing{"floor", func() (float64, error) { return b.floor(ctx, s.flows, s.size) }},
 		append([]thing{{"one watcher", func() (float64, error) { return b.engine(ctx, s, 1, nil) }}},
 			b.peerThings(ctx, s.flows, 1)...)...)
-	return err
 }

@@ -21,7 +21,7 @@ func runHistory(ctx context.Context, b *bench) error {
 		name string
 		shape
 	}{{"independent", independent(b.n(60_000))}, {"chains", chains(b.n(20_000))}} {
-		_, err := b.inTurn("tasks/s", "clean",
+		err := b.inTurn("tasks/s", "clean",
 			thing{s.name + ", clean", func() (float64, error) { return b.engine(ctx, s.shape, 1, nil) }},
 			thing{s.name + ", with a history", func() (float64, error) { return b.engine(ctx, s.shape, 1, b.history(ctx)) }},
 			thing{s.name + ", with a backlog", func() (float64, error) { return b.engine(ctx, s.shape, 1, b.backlog(ctx)) }})
@@ -79,10 +79,9 @@ func (b *bench) backlog(ctx context.Context) func(*sql.DB) error {
 // makes its plan and touches the server's memory for the first time, is not much.
 func runWatchers(ctx context.Context, b *bench) error {
 	s := chains(b.n(60_000))
-	_, err := b.inTurn("tasks/s", "one watcher",
+	return b.inTurn("tasks/s", "one watcher",
 		thing{"1 watcher", func() (float64, error) { return b.engine(ctx, s, 1, nil) }},
 		thing{"4 watchers", func() (float64, error) { return b.engine(ctx, s, 4, nil) }})
-	return err
 }
 
 // counted is a store that counts what an idle watcher asks it for: one statement each.
@@ -159,7 +158,7 @@ func processorTime() time.Duration {
 // makes them fire: their conditions are looked at for each row.
 func runGuard(ctx context.Context, b *bench) error {
 	s := chains(b.n(20_000))
-	_, err := b.inTurn("tasks/s", "without",
+	return b.inTurn("tasks/s", "without",
 		thing{"without triggers", func() (float64, error) {
 			return b.engine(ctx, s, 1, func(db *sql.DB) error {
 				_, err := db.ExecContext(ctx, `ALTER TABLE kr_task_stat DISABLE TRIGGER USER`)
@@ -167,5 +166,4 @@ func runGuard(ctx context.Context, b *bench) error {
 			})
 		}},
 		thing{"with triggers", func() (float64, error) { return b.engine(ctx, s, 1, nil) }})
-	return err
 }

@@ -102,7 +102,7 @@ func (c *caller) post(workflow string) error {
 func runRegister(ctx context.Context, b *bench) error {
 	for _, clients := range []int{16, 64} {
 		n := b.n(10_000)
-		_, err := b.inTurn("flows/s", "bare inserts",
+		err := b.inTurn("flows/s", "bare inserts",
 			thing{fmt.Sprintf("bare inserts, %d connections", clients), func() (float64, error) { return b.bareInserts(ctx, clients, n) }},
 			append([]thing{{fmt.Sprintf("POST /register, %d clients", clients), func() (float64, error) { return b.posts(ctx, clients, n) }}},
 				b.peerRegistrations(ctx, n, clients)...)...)

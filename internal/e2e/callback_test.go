@@ -77,7 +77,7 @@ func TestCallback(t *testing.T) {
 	require.NoError(t, w.Get(&why, `SELECT wait_reason || ': ' || why FROM v_why_waiting WHERE task_flow_id = $1 AND task_exec_seq = 1`, flow))
 	require.Equal(t, "callback: waits for the callback of POST "+p.URL+"/jobs", why)
 	victim.signal(syscall.SIGKILL)
-	victim.exit(soon)
+	victim.exit()
 	w.watcher(settings...)
 
 	url := calls.all()[0]
@@ -152,7 +152,7 @@ func TestCallback_TheWatcherIsKilledWhileItAsks(t *testing.T) {
 	flow := s.post("job")
 	pgtest.Eventually(t, soon, "it has asked", func() bool { return len(calls.all()) == 1 })
 	victim.signal(syscall.SIGKILL)
-	victim.exit(soon)
+	victim.exit()
 	w.watcher("-callback-url", s.url)
 	pgtest.Eventually(t, 2*soon, "it was asked again", func() bool { return len(calls.all()) == 2 })
 	require.Equal(t, p.seen()[0].key, p.seen()[1].key)
@@ -182,7 +182,7 @@ func TestCallback_TimeIsUp(t *testing.T) {
 	requireAnswer(t, calls.all()[1], `1`, http.StatusConflict, "callback-late")
 	require.Equal(t, "2", w.statuses(flow))
 	watcher.signal(syscall.SIGTERM)
-	watcher.exit(soon)
+	watcher.exit()
 
 	w.watcher()
 	flow = s.post("nowhere")

@@ -178,7 +178,7 @@ func TestCommand_EndsWithItsWatcher(t *testing.T) {
 	watcher := w.commands("-shutdown-timeout", "300ms")
 	flow, mark := w.newFamily(s, "")
 	watcher.signal(syscall.SIGTERM)
-	clean := watcher.exit(soon) == 0 // else this machine was too busy to stop five processes in 3 s
+	clean := watcher.exit() == 0 // else this machine was too busy to stop five processes in 3 s
 	w.noneIsLeft(mark)
 	if clean {
 		require.Equal(t, "0", w.statuses(flow))
@@ -190,7 +190,7 @@ func TestCommand_EndsWithItsWatcher(t *testing.T) {
 	watcher.signal(syscall.SIGTERM)
 	watcher.await("stopping: waiting for running tasks")
 	watcher.signal(syscall.SIGTERM)
-	require.Equal(t, -1, watcher.exit(soon))
+	require.Equal(t, -1, watcher.exit())
 	w.noneIsLeft(mark)
 }
 
@@ -203,7 +203,7 @@ func TestCommand_NobodyOutlivesAKilledWatcher(t *testing.T) {
 	_, first := w.newFamily(s, "")
 	_, second := w.newFamily(s, "")
 	watcher.signal(syscall.SIGKILL)
-	require.Equal(t, -1, watcher.exit(soon))
+	require.Equal(t, -1, watcher.exit())
 	killed := time.Now()
 	w.noneIsLeft(first)
 	w.noneIsLeft(second)

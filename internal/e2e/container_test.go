@@ -76,13 +76,13 @@ func TestContainerOutlivesItsWatcher(t *testing.T) {
 	for name, lose := range map[string]func(y *yard, first *process){
 		"killed": func(y *yard, first *process) {
 			first.signal(syscall.SIGKILL)
-			first.exit(soon)
+			first.exit()
 			y.watcher()
 		},
 		"shut down beside another one": func(y *yard, first *process) {
 			y.watcher()
 			first.signal(syscall.SIGTERM)
-			require.Equal(y, 0, first.exit(soon))
+			require.Equal(y, 0, first.exit())
 		},
 		"frozen": func(y *yard, first *process) {
 			first.signal(syscall.SIGSTOP)
@@ -91,7 +91,7 @@ func TestContainerOutlivesItsWatcher(t *testing.T) {
 			first.signal(syscall.SIGCONT)
 			first.await("declared dead by the others")
 			first.signal(syscall.SIGTERM)
-			require.Equal(y, 0, first.exit(soon))
+			require.Equal(y, 0, first.exit())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestContainerOfATaskThatIsStopped(t *testing.T) {
 	y.exec(`UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1`, flow)
 	y.one()
 	w.signal(syscall.SIGKILL)
-	w.exit(soon)
+	w.exit()
 	y.exec(`SELECT flower_cancel($1)`, flow)
 	y.one() // still
 	y.watcher().await("removing a container that nobody needs", "why=its task is suspended")

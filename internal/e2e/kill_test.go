@@ -65,7 +65,7 @@ func newDrill(t *testing.T) *drill {
 	d.server = d.register()
 	d.spared = run(t, "watcher", d.env())
 	d.spared.await("watching task...")
-	stable(d.world, 10*time.Second)
+	stable(d.world)
 	return d
 }
 
@@ -99,7 +99,7 @@ func (d *drill) round(n int) []time.Duration {
 		v.signal(syscall.SIGKILL)
 	}
 	for _, v := range victims {
-		require.Equal(d, -1, v.exit(soon))
+		require.Equal(d, -1, v.exit())
 	}
 	return d.measure(victims)
 }

@@ -77,7 +77,7 @@ func TestLog_OfARealProgram(t *testing.T) {
 	require.Equal(t, "EchoParamTimeSleep", first.await("echo")["program"], "the watcher's log has it, too")
 
 	first.signal(syscall.SIGKILL)
-	first.exit(soon)
+	first.exit()
 	w.watcher()
 	pgtest.Eventually(t, soon, "the next attempt speaks", func() bool { return len(w.log(flow)) == 2 })
 	require.Equal(t, logLine{2, 1, "log", "echo"}, w.log(flow)[1])
@@ -96,7 +96,7 @@ func TestLog_KilledWhilePrinting(t *testing.T) {
 	})
 	p.signal(syscall.SIGKILL)
 	killed := time.Now()
-	p.exit(soon)
+	p.exit()
 	for _, flow := range []string{"little", "much"} {
 		lines := w.log(flow)
 		last := lines[len(lines)-1].No

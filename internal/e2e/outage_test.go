@@ -16,11 +16,10 @@ import (
 func through(address string) []string { return []string{"DATABASE_URL=" + address} }
 
 // programs starts register and a watcher, which answers health checks.
-func (w *world) programs(env []string, args ...string) (*server, *process) {
+func (w *world) programs(env []string) (*server, *process) {
 	w.Helper()
-	args = append([]string{"-health-addr", "127.0.0.1:0", "-poll-interval", "30s"}, args...)
 	s := serve(w.T, env)
-	p := run(w.T, "watcher", env, args...)
+	p := run(w.T, "watcher", env, "-health-addr", "127.0.0.1:0", "-poll-interval", "30s")
 	p.await("watching task...")
 	return s, p
 }
@@ -125,8 +124,8 @@ func TestSIGTERMInSilence(t *testing.T) {
 	for _, process := range []*process{watcher, s.process} {
 		process.signal(syscall.SIGTERM)
 	}
-	require.Equal(t, 0, s.exit(soon), "it had nothing to do")
-	require.Equal(t, 1, watcher.exit(soon))
+	require.Equal(t, 0, s.exit(), "it had nothing to do")
+	require.Equal(t, 1, watcher.exit())
 	require.Less(t, time.Since(begun), 15*time.Second)
 	t.Logf("both ended after %s", time.Since(begun))
 }

@@ -45,7 +45,7 @@ func TestWait_TheWatcherIsKilled(t *testing.T) {
 	until := w.pausedUntil(flow, 2)
 	require.Equal(t, "0", w.busy(), "the only worker is free")
 	victim.signal(syscall.SIGKILL)
-	victim.exit(soon)
+	victim.exit()
 	w.watcher("-workers", "1")
 	require.Equal(t, until, w.pausedUntil(flow, 2))
 	text := s.send(http.MethodGet, "/api/v1/flows/"+flow+"?format=text", "", "").text
@@ -142,7 +142,7 @@ func TestFlow_TheWatcherIsKilled(t *testing.T) {
 	s := w.register()
 	victim := w.watcher()
 	survivor := w.watcher()
-	stable(w, 10*time.Second)
+	stable(w)
 	flow := s.post("outer")
 	pgtest.Eventually(t, soon, "the inner flow runs", func() bool { return len(p.seen()) == 1 })
 	w.pausedUntil(flow, 1)
@@ -151,7 +151,7 @@ func TestFlow_TheWatcherIsKilled(t *testing.T) {
 	require.Regexp(t, `^flow: waits for flow [0-9a-f-]{36} of workflow inner$`, why)
 	for _, victim := range []*process{victim, survivor} {
 		victim.signal(syscall.SIGKILL)
-		victim.exit(soon)
+		victim.exit()
 	}
 	close(free)
 	w.watcher()
@@ -220,7 +220,7 @@ func TestApprove(t *testing.T) {
 	w.exec(`SELECT flower_resume($1)`, flow)
 	w.exec(`SELECT flower_rerun($1)`, flow)
 	watcher.signal(syscall.SIGKILL)
-	watcher.exit(soon)
+	watcher.exit()
 	w.watcher()
 	require.Equal(t, "3 2 0", w.statuses(flow))
 

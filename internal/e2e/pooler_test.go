@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -98,7 +97,7 @@ func TestPooler(t *testing.T) {
 
 	// Its tasks are rescued by the other one.
 	l.verify()
-	stable(w, 10*time.Second)
+	stable(w)
 	var pid int
 	require.NoError(t, w.Get(&pid, `SELECT pid FROM kr_watcher WHERE watcher_id = (SELECT watcher_id FROM kr_task_stat WHERE task_flow_id = $1 AND exec_status = 1)`, held))
 	survivor := watchers[0]
@@ -116,7 +115,7 @@ func TestPooler(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.send(http.MethodGet, "/api/v1/flows/"+held, "", "").status)
 	for _, process := range []*process{survivor, s.process} {
 		process.signal(syscall.SIGTERM)
-		require.Equal(t, 0, process.exit(soon))
+		require.Equal(t, 0, process.exit())
 	}
 	var n int
 	require.NoError(t, w.Get(&n, `SELECT count(*) FROM kr_watcher`))

@@ -26,7 +26,7 @@ func TestSIGTERMDrains(t *testing.T) {
 	watcher.await("stopping: waiting for running tasks")
 	other := s.post("drain") // for whoever comes next
 	close(free)
-	require.Equal(t, 0, watcher.exit(soon))
+	require.Equal(t, 0, watcher.exit())
 	require.Equal(t, "3 0", w.statuses(flow))
 	require.Equal(t, "0 0", w.statuses(other))
 	var watchers int
@@ -55,7 +55,7 @@ func TestSIGTERMHandsBack(t *testing.T) {
 	flow, only := s.post("again"), s.post("once")
 	pgtest.Eventually(t, soon, "both run", func() bool { return len(p.seen()) == 2 })
 	watcher.signal(syscall.SIGTERM)
-	require.Equal(t, 0, watcher.exit(soon))
+	require.Equal(t, 0, watcher.exit())
 	require.Equal(t, "0", w.statuses(flow))
 	require.Equal(t, "2", w.statuses(only))
 	require.Equal(t, "lost", w.rows(only)[0].Reason)
@@ -81,7 +81,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	watcher.await("stopping: waiting for running tasks")
 	begin := time.Now()
 	watcher.signal(syscall.SIGINT)
-	require.Equal(t, -1, watcher.exit(soon), "it ends by the signal")
+	require.Equal(t, -1, watcher.exit(), "it ends by the signal")
 	require.Less(t, time.Since(begin), 10*time.Second)
 	require.Equal(t, "1", w.statuses(flow), "others will find it")
 }
@@ -105,7 +105,7 @@ func TestRegisterStops(t *testing.T) {
 	s.await("stopping")
 	require.NoError(t, tx.Commit())
 	require.Equal(t, http.StatusCreated, (<-answered).status)
-	require.Equal(t, 0, s.exit(soon))
+	require.Equal(t, 0, s.exit())
 }
 
 // Killed and started again, a watcher finds its own tasks, when the lease of the one that
@@ -120,7 +120,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	flow := s.post("killed")
 	pgtest.Eventually(t, soon, "it runs", func() bool { return len(p.seen()) == 1 })
 	first.signal(syscall.SIGKILL)
-	first.exit(soon)
+	first.exit()
 	w.watcher()
 	pgtest.Eventually(t, soon, "it runs again", func() bool { return p.at("/1") == 2 })
 	close(free)
@@ -142,7 +142,7 @@ func TestFrozen(t *testing.T) {
 	flow := s.post("frozen")
 	pgtest.Eventually(t, soon, "it runs", func() bool { return len(p.seen()) == 1 })
 	other := w.watcher()
-	stable(w, 10*time.Second)
+	stable(w)
 	frozen.signal(syscall.SIGSTOP)
 	pgtest.Eventually(t, soon, "another one runs it", func() bool { return p.at("/1") == 2 })
 	close(free)
@@ -156,7 +156,7 @@ func TestFrozen(t *testing.T) {
 	require.Equal(t, 1, p.at("/2"))
 
 	other.signal(syscall.SIGTERM)
-	require.Equal(t, 0, other.exit(soon))
+	require.Equal(t, 0, other.exit())
 	w.define("quick", task{program: "NoOp"})
 	w.await(s.post("quick"), "3")
 	require.True(t, frozen.running())

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -45,7 +44,7 @@ func output(t *testing.T, name string, args ...string) string {
 }
 
 func (p *process) signal(s syscall.Signal)                { p.Signal(s) }
-func (p *process) exit(within time.Duration) int          { return p.Exit(within) }
+func (p *process) exit() int                              { return p.Exit(soon) }
 func (p *process) running() bool                          { return p.Running() }
 func (p *process) await(msg string, attrs ...string) line { return p.Await(msg, attrs...) }
 

@@ -37,7 +37,7 @@ func (w *world) loginAs(role string) string {
 func TestRoles_SecI1_EverybodyHasWhatTheyNeed(t *testing.T) {
 	w := newWorld(t)
 	made := run(w.T, "register", w.env(), "-migrate", "roles")
-	require.Equal(t, 0, made.exit(soon))
+	require.Equal(t, 0, made.exit())
 
 	asRegister := databaseEnv(t, w.loginAs("flower_register"))
 	asWatcher := databaseEnv(t, w.loginAs("flower_watcher"))

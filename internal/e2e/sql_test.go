@@ -46,10 +46,10 @@ func (w *world) awaitLocks(n int) {
 	})
 }
 
-func (w *world) count(table string) int {
+func (w *world) effects() int {
 	w.Helper()
 	var n int
-	require.NoError(w, w.Get(&n, `SELECT count(*) FROM `+table))
+	require.NoError(w, w.Get(&n, `SELECT count(*) FROM effect`))
 	return n
 }
 
@@ -140,10 +140,10 @@ func TestSQL_StoppedStatementsLeaveNothingBehind(t *testing.T) {
 	flow = s.post("slow")
 	w.awaitStatements(1)
 	watcher.signal(syscall.SIGTERM)
-	require.Equal(t, 0, watcher.exit(soon))
+	require.Equal(t, 0, watcher.exit())
 	require.Equal(t, "0", w.statuses(flow), "handed back")
 	w.awaitStatements(0)
-	require.Zero(t, w.count("effect"))
+	require.Zero(t, w.effects())
 	w.sound()
 }
 
@@ -167,7 +167,7 @@ func TestSQL_KilledInAStatement(t *testing.T) {
 	t.Logf("the server ended the statement after %s", took)
 	require.Less(t, took, 8*time.Second, "before the lease of its watcher is over")
 	require.Equal(t, "1", w.statuses(flow))
-	require.Zero(t, w.count("effect"))
+	require.Zero(t, w.effects())
 }
 
 // Killed when the statement has run and its commit has not come: it is as if nothing had
@@ -179,7 +179,7 @@ func TestSQL_KilledBetweenAStatementAndItsCommit(t *testing.T) {
 	s := w.register()
 	victim := w.sqlWatcher()
 	survivor := w.sqlWatcher("-workers", "1")
-	stable(w, 10*time.Second)
+	stable(w)
 	flow := ""
 	// The one to be killed is the one that has it.
 	hold := w.MustBegin()
@@ -203,15 +203,15 @@ func TestSQL_KilledBetweenAStatementAndItsCommit(t *testing.T) {
 	}
 	require.Len(t, victim.log.with("task started", "seq=1"), 1)
 	victim.signal(syscall.SIGKILL)
-	victim.exit(soon)
+	victim.exit()
 	w.awaitStatements(0) // rolled back
 	require.NoError(t, row.Rollback())
-	require.Zero(t, w.count("effect"))
+	require.Zero(t, w.effects())
 	require.Equal(t, "1 0", w.statuses(flow))
 
 	w.await(flow, "3 3")
 	require.Len(t, survivor.log.with("task rescued", "seq=1"), 1)
 	require.Equal(t, 2, w.rows(flow)[0].Attempt)
-	require.Equal(t, 2, w.count("effect"), "each once")
+	require.Equal(t, 2, w.effects(), "each once")
 	w.sound()
 }

@@ -91,7 +91,7 @@ func TestTerminal_TheEndOfAFlowIsTheExitCode(t *testing.T) {
 		if verb == "hold" { // what runs comes to its end
 			close(g)
 		}
-		require.Equal(t, want, waiting.exit(soon))
+		require.Equal(t, want, waiting.exit())
 	}
 	g := make(gate)
 	defer close(g)
@@ -102,7 +102,7 @@ func TestTerminal_TheEndOfAFlowIsTheExitCode(t *testing.T) {
 	waiting := run(t, "register", env, "start", "long", "-wait")
 	pgtest.Eventually(t, soon, "it waits", func() bool { return strings.Contains(waiting.log.String(), "long  ") })
 	waiting.signal(syscall.SIGINT)
-	require.Equal(t, 130, waiting.exit(soon))
+	require.Equal(t, 130, waiting.exit())
 	require.Contains(t, waiting.log.String(), "the flow goes on: register flow ")
 }
 
@@ -124,7 +124,7 @@ func TestTerminal_ARestartIsWaitedFor(t *testing.T) {
 	<-register.ended
 	close(g)
 	serving(run(t, "register", w.env(), "-webport", port))
-	require.Zero(t, waiting.exit(soon))
+	require.Zero(t, waiting.exit())
 }
 
 // A log is followed line by line, to the end of the last attempt.

@@ -127,7 +127,7 @@ func TestContainer_AnotherOneIsEndedFirst(t *testing.T) {
 				return 0
 			})
 			begin(t, newContainersAt(e), attempt(1))
-			startedContainers(t, e, 1)
+			startedContainer(t, e)
 			_, err := begin(t, newContainersAt(e), task).end()
 			require.NoError(t, err)
 			require.Len(t, e.started(), 2)
@@ -144,7 +144,7 @@ func TestContainer_TheLostAttemptIsFenced(t *testing.T) {
 	steps := make(chan struct{})
 	e := newEngine(t, inSteps(1, steps))
 	first := begin(t, newContainersAt(e), attempt(1))
-	startedContainers(t, e, 1)
+	startedContainer(t, e)
 	second := begin(t, newContainersAt(e), attempt(2))
 	eventually(t, "the second has it", func() bool { return strings.Contains(second.log.String(), "going on with") })
 
@@ -261,7 +261,7 @@ func TestContainer_Cancelled(t *testing.T) {
 			task := attempt(1)
 			task.OnLost = c.onLost
 			r := begin(t, cs, task)
-			startedContainers(t, e, 1)
+			startedContainer(t, e)
 			began := time.Now()
 			r.cancel(c.cause)
 			_, err := r.end()
@@ -283,7 +283,7 @@ func TestContainer_EndsInItsOwnTime(t *testing.T) {
 		return 0
 	})
 	r := begin(t, newContainersAt(e), attempt(1))
-	startedContainers(t, e, 1)
+	startedContainer(t, e)
 	r.cancel(errors.New("stop"))
 	_, err := r.end()
 	require.Error(t, err)

@@ -146,11 +146,11 @@ func eventually(t *testing.T, what string, f func() bool) {
 	}
 }
 
-// startedContainers waits until n containers have been started.
-func startedContainers(t *testing.T, e *fakeEngine, n int) {
+// startedContainer waits until a container has been started, and no other one.
+func startedContainer(t *testing.T, e *fakeEngine) {
 	t.Helper()
-	eventually(t, "containers are started", func() bool { return len(e.started()) >= n })
-	require.Len(t, e.started(), n)
+	eventually(t, "a container is started", func() bool { return len(e.started()) > 0 })
+	require.Len(t, e.started(), 1)
 }
 
 // nothing is an image that ends at once.

@@ -139,12 +139,11 @@ func (e *fakeEngine) started() []string {
 }
 
 // put makes a container without a call, as another watcher has.
-func (e *fakeEngine) put(name string, labels map[string]string, image work) *fakeContainer {
+func (e *fakeEngine) put(name string, labels map[string]string, image work) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c := e.add(name, container.CreateRequest{Config: &container.Config{Image: "app:1", Labels: labels}, HostConfig: &container.HostConfig{}})
 	e.run(c, image)
-	return c
 }
 
 func (e *fakeEngine) add(name string, spec container.CreateRequest) *fakeContainer {

@@ -29,7 +29,7 @@ type keyring struct {
 	expired string
 }
 
-func newKeyring(t testing.TB, cfg access.Config) keyring {
+func newKeyring(t testing.TB) keyring {
 	t.Helper()
 	k := keyring{tokens: map[access.Role]string{}}
 	var lines []string
@@ -41,8 +41,7 @@ func newKeyring(t testing.TB, cfg access.Config) keyring {
 	secret, line, err := access.NewToken("an-expired", access.Admin, time.Now().Add(-time.Second))
 	require.NoError(t, err)
 	k.expired, lines = secret, append(lines, line)
-	cfg.Tokens = strings.Join(lines, "\n")
-	k.control, err = access.Open(cfg, slog.New(slog.DiscardHandler))
+	k.control, err = access.Open(access.Config{Tokens: strings.Join(lines, "\n")}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	return k
 }
@@ -97,7 +96,7 @@ func TestServer_SecA2_EachRouteForEachCaller(t *testing.T) {
 }
 
 func eachRouteForEachCaller(t *testing.T) {
-	k := newKeyring(t, access.Config{})
+	k := newKeyring(t)
 	h := guarded(Config{Host: "0.0.0.0", Access: k.control, Insecure: true}, fakeStore{}) // which tokens overrule
 	body := func(method, path string) string {
 		if method == "POST" && path == "/register" {
@@ -158,7 +157,7 @@ func codeOf(t *testing.T, w *httptest.ResponseRecorder, path string) string {
 
 func TestServer_SecA2_WhoIsCallingIsWrittenDown(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t, access.Config{})
+	k := newKeyring(t)
 	var got flow.Registration
 	var log logBuffer
 	h := New(Config{Host: "localhost", Access: k.control}, recording(&got), log.logger(), echoSite("/")).Handler()
@@ -216,7 +215,7 @@ func TestServer_SecA1_WithoutTokens(t *testing.T) {
 
 func TestServer_ReadOnly(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t, access.Config{})
+	k := newKeyring(t)
 	for _, cfg := range []Config{
 		{Host: "localhost", ReadOnly: true},
 		{Host: "0.0.0.0", ReadOnly: true, Insecure: true},
@@ -268,7 +267,7 @@ func TestServer_TrustedProxy(t *testing.T) {
 
 func TestServer_SecA5_TooManyWrongTokens(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t, access.Config{})
+	k := newKeyring(t)
 	h := guarded(Config{Host: "localhost", Access: k.control}, fakeStore{})
 	for range 50 {
 		for _, path := range []string{"/register/sample", "/api/v1/flows"} {
@@ -297,7 +296,7 @@ func (p *paths) Request(_, path string, _ int, _ time.Duration) { p.counted = ap
 
 func TestServer_BrowsersAreSentToTheLogin(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t, access.Config{})
+	k := newKeyring(t)
 	meter := &paths{}
 	h := guarded(Config{Host: "localhost", Access: k.control, LoginPage: "/login", BasePath: "/flower", Meter: meter}, fakeStore{})
 	const html = "text/html,application/xhtml+xml,*/*;q=0.8"
@@ -357,7 +356,7 @@ func TestServer_APageSaysWhoMayNot(t *testing.T) {
 
 func TestServer_BasePath(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t, access.Config{})
+	k := newKeyring(t)
 	h := guarded(Config{Host: "localhost", Access: k.control, BasePath: "/flower"}, fakeStore{})
 	for path, want := range map[string]int{
 		"/flower":                 http.StatusSeeOther,
@@ -404,7 +403,7 @@ func TestServer_ReadyzTellsStrangersNoNames(t *testing.T) {
 	store := fakeStore{checked: func() (flow.Check, error) {
 		return flow.Check{Done: true, Broken: []flow.BrokenRule{{Rule: "queue", Rows: 1, Key: flow.TaskKey{Flow: "secret-flow", Seq: 1}}}}, nil
 	}}
-	k := newKeyring(t, access.Config{})
+	k := newKeyring(t)
 	w := send(t, guarded(Config{Host: "localhost", Access: k.control}, store), "GET", "/readyz", "")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.NotContains(t, w.Body.String(), "secret-flow")
@@ -415,7 +414,7 @@ func TestServer_ReadyzTellsStrangersNoNames(t *testing.T) {
 // An idempotency key belongs to whoever used it.
 func TestServer_SecN2_KeysBelongToTheirCaller(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t, access.Config{})
+	k := newKeyring(t)
 	var got flow.Registration
 	keys := map[string]bool{}
 	for _, h := range []http.Handler{

@@ -198,7 +198,7 @@ func newFlowView(s flow.State, watchers watchers, q query) flowView {
 	v := flowView{State: s, Look: lookOfWhole(s), Query: q, graph: g}
 	v.Parts = parts(s.Tasks, g)
 	v.All = taskRows(s.Tasks, g, watchers, q)
-	v.Rows, v.Rest = page(pinned(v.All), tasksShown, q)
+	v.Rows, v.Rest = page(pinned(v.All), q)
 	v.Failures, v.Unshown = failureCards(s.Tasks, g, watchers, q)
 	v.Asks, v.MoreAsk = approvalCards(s.Tasks, g, watchers, q)
 	return v
@@ -358,14 +358,14 @@ type pager struct {
 }
 
 // page cuts a list to the page that the URL names.
-func page(rows []taskRow, size int, q query) ([]taskRow, pager) {
-	if len(rows) <= size {
+func page(rows []taskRow, q query) ([]taskRow, pager) {
+	if len(rows) <= tasksShown {
 		return rows, pager{}
 	}
-	last := (len(rows) - 1) / size
+	last := (len(rows) - 1) / tasksShown
 	n, _ := strconv.Atoi(q.get("rows"))
 	n = min(max(n-1, 0), last)
-	from, to := n*size, min((n+1)*size, len(rows))
+	from, to := n*tasksShown, min((n+1)*tasksShown, len(rows))
 	p := pager{Words: fmt.Sprintf("%d to %d of %d", from+1, to, len(rows))}
 	if n > 0 {
 		p.Earlier = q.with("rows", strconv.Itoa(n)).String()

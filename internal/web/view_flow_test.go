@@ -231,14 +231,14 @@ func TestPager(t *testing.T) {
 	for i := range rows {
 		rows[i] = taskRow{Seq: i + 1, Failing: i == 1100}
 	}
-	first, p := page(pinned(rows), tasksShown, queryOf("?task=3"))
+	first, p := page(pinned(rows), queryOf("?task=3"))
 	require.Equal(t, 1101, first[0].Seq)
 	require.Equal(t, pager{Later: "?rows=2&task=3", Words: "1 to 500 of 1200"}, p)
-	last, p := page(rows, tasksShown, queryOf("?rows=77"))
+	last, p := page(rows, queryOf("?rows=77"))
 	require.Len(t, last, 200)
 	require.Equal(t, "?rows=2", p.Earlier)
 	require.Empty(t, p.Later)
-	all, p := page(rows[:500], tasksShown, queryOf(""))
+	all, p := page(rows[:500], queryOf(""))
 	require.Len(t, all, 500)
 	require.Equal(t, pager{}, p)
 }
