@@ -52,7 +52,7 @@ type Command struct {
 func WithCommands(main Run, commands ...Command) Run {
 	return func(ctx context.Context, env *Env) error {
 		env.commands = commands
-		if len(env.Args) == 0 || len(commands) == 0 || strings.HasPrefix(env.Args[0], "-") {
+		if len(env.Args) == 0 || strings.HasPrefix(env.Args[0], "-") {
 			return main(ctx, env)
 		}
 		for _, c := range commands {
@@ -73,16 +73,6 @@ func (c Command) run(ctx context.Context, env *Env) error {
 		return &ExitError{Code: ExitInterrupted}
 	}
 	return err
-}
-
-// Choose returns a command that has nothing but commands, as in "register token new".
-func Choose(summary string, commands ...Command) Run {
-	return WithCommands(func(_ context.Context, env *Env) error {
-		if err := NewFlags(env.Name, summary).Parse(env); err != nil {
-			return err
-		}
-		return usagef("a command is missing: there are %s", commandNames(commands))
-	}, commands...)
 }
 
 func isCommand(name string, commands []Command) bool {

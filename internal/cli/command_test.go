@@ -33,7 +33,6 @@ func newProgram() Run {
 	return WithCommands(say("serves", ""),
 		Command{"greet", "say hello", say("says hello", "NAME [PLACE]")},
 		Command{"list", "say everything", say("says everything", "[THING…]")},
-		Command{"token", "make tokens", Choose("makes tokens", Command{"new", "make one", say("makes one", "NAME")})},
 		Command{"wait", "wait", func(ctx context.Context, _ *Env) error { <-ctx.Done(); return ctx.Err() }},
 		Command{"fail", "fail", func(context.Context, *Env) error { return &ExitError{7, errors.New("hoarse")} }},
 		Command{"silent", "fail", func(context.Context, *Env) error { return fmt.Errorf("x: %w", &ExitError{Code: 8}) }},
@@ -57,9 +56,7 @@ func TestWithCommands_TheFirstArgumentChooses(t *testing.T) {
 		"a dash":             {[]string{"greet", "-"}, 0, "prog greet false [] [-]\n", ""},
 		"any number":         {[]string{"list", "a", "b", "c"}, 0, "prog list false [] [a b c]\n", ""},
 		"no number":          {[]string{"list"}, 0, "prog list false [] []\n", ""},
-		"of a command":       {[]string{"token", "new", "ci"}, 0, "prog token new false [] [ci]\n", ""},
-		"none of a command":  {[]string{"token"}, 2, "", "prog token: a command is missing: there are new (prog token -help lists all settings)\n"},
-		"unknown":            {[]string{"sing"}, 2, "", "prog: unknown command \"sing\": there are greet, list, token, wait, fail, silent (prog -help lists all settings)\n"},
+		"unknown":            {[]string{"sing"}, 2, "", "prog: unknown command \"sing\": there are greet, list, wait, fail, silent (prog -help lists all settings)\n"},
 		"behind a flag":      {[]string{"-loud", "greet"}, 2, "", "prog: the command comes before its settings, as in prog greet … (prog -help lists all settings)\n"},
 		"behind one of its":  {[]string{"-nope", "greet"}, 2, "", "prog: flag provided but not defined: -nope; the command comes before its settings, as in prog greet … (prog -help lists all settings)\n"},
 		"none behind a flag": {[]string{"-loud", "nobody"}, 2, "", "prog: unexpected argument \"nobody\": settings begin with a dash, as in -name value or -name=value (prog -help lists all settings)\n"},
@@ -91,10 +88,6 @@ func TestWithCommands_HelpOfTheProgramListsThem(t *testing.T) {
 	require.Contains(t, stdout.String(), "prog greet: says hello\n\nUsage: prog greet [flags] NAME [PLACE]\n\nVoice\n  -loud")
 	require.Contains(t, stdout.String(), "Exit codes: 0 said, 7 hoarse\n")
 	require.NotContains(t, stdout.String(), "Commands")
-
-	env, stdout, _ = newEnv(nil, "token", "-help")
-	require.Zero(t, Exec(t.Context(), env, newProgram()))
-	require.Contains(t, stdout.String(), "Commands\n  new  make one\n")
 
 	env, stdout, _ = newEnv(nil, "greet", "-version")
 	require.Zero(t, Exec(t.Context(), env, newProgram()))
