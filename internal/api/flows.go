@@ -284,27 +284,25 @@ func (a *API) flowExists(ctx context.Context, id flow.ID, err error) error {
 	return f
 }
 
-// moment reads a point in time: RFC 3339, or how long ago.
+// moment reads a point in time; none if there is no text.
 func moment(name, text string) (flow.Moment, error) {
 	if text == "" {
 		return flow.Moment{}, nil
 	}
-	if at, err := time.Parse(time.RFC3339Nano, text); err == nil && at.Year() >= 1900 && at.Year() < 3000 {
-		return flow.Moment{At: at}, nil
+	m, ok := request.Moment(text)
+	if !ok {
+		return m, problem.InvalidFilter.Because("%s: must be a time as in 2026-11-23T03:12:00Z, or how long ago, as in 15m, 24h, 7d", name)
 	}
-	if ago, err := period(name, text); err == nil {
-		return flow.Moment{Before: ago}, nil
-	}
-	return flow.Moment{}, problem.InvalidFilter.Because("%s: must be a time as in 2026-11-23T03:12:00Z, or how long ago, as in 15m, 24h, 7d", name)
+	return m, nil
 }
 
-// period reads a length of time that is one.
+// period reads a length of time likewise.
 func period(name, text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
-	d, ok := flow.ParseDuration(text)
-	if !ok || d == 0 || d > 100*365*24*time.Hour {
+	d, ok := request.Period(text)
+	if !ok {
 		return 0, problem.InvalidFilter.Because("%s: must be a length of time as in 90s, 15m, 24h, 7d", name)
 	}
 	return d, nil

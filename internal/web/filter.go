@@ -5,10 +5,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/problem"
+	"github.com/d-tsuji/flower/internal/request"
 )
 
 // The fields of a URL that choose flows. Their words are those of the HTTP API.
@@ -54,7 +54,7 @@ func filterOf(q query) (flow.Filter, error) {
 		return f, err
 	}
 	if text := q.get("minDuration"); text != "" {
-		d, ok := duration(text)
+		d, ok := request.Period(text)
 		if !ok {
 			return f, badFilter("minDuration", text, "a duration, as in 30s, 15m, 24h")
 		}
@@ -89,29 +89,17 @@ func badFilter(name, value, want string) error {
 	return problem.InvalidFilter.Because("the address has %s=%s, which is not %s", name, clip(value, 60), want)
 }
 
-// momentOf reads a point in time: 15m, 24h or 7d before now, a day, or RFC 3339.
+// momentOf reads a point in time; none if the URL has none.
 func momentOf(q query, name string) (flow.Moment, error) {
 	text := q.get(name)
 	if text == "" {
 		return flow.Moment{}, nil
 	}
-	if d, ok := duration(text); ok {
-		return flow.Moment{Before: d}, nil
+	m, ok := request.Moment(text)
+	if !ok {
+		return m, badFilter(name, text, "so long before now (15m, 24h, 7d), a day (2026-11-23) or a moment (2026-11-23T03:12:01Z)")
 	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", time.DateOnly} {
-		if at, err := time.Parse(layout, text); err == nil && at.Year() > 0 && at.Year() < 10_000 {
-			return flow.Moment{At: at}, nil
-		}
-	}
-	return flow.Moment{}, badFilter(name, text, "so long before now (15m, 24h, 7d), a day (2026-11-23) or a moment (2026-11-23T03:12:01Z)")
-}
-
-// maxSpan is the longest duration that a filter may have.
-const maxSpan = 100 * 365 * 24 * time.Hour
-
-func duration(text string) (time.Duration, bool) {
-	d, ok := flow.ParseDuration(text)
-	return d, ok && d > 0 && d <= maxSpan
+	return m, nil
 }
 
 // isFiltered reports whether a URL chooses flows at all.

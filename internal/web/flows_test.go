@@ -80,7 +80,7 @@ func TestFilter(t *testing.T) {
 	// A list that shows more than was asked for would be acted upon.
 	for _, text := range []string{
 		"status=broken", "reason=bad", "since=yesterday", "since=-5h", "until=0d", "until=9999999d", "minDuration=long", "minDuration=-1s",
-		"group=9c1f", "group=9c1f&taskSeq=x", "group=9c1f&taskSeq=99999999999", "since=NaNd",
+		"until=0001-01-01T00:00:00Z", "group=9c1f", "group=9c1f&taskSeq=x", "group=9c1f&taskSeq=99999999999", "since=NaNd",
 	} {
 		_, err := read(text)
 		require.Error(t, err, text)
