@@ -117,7 +117,7 @@ func (s *Site) act(kind flow.ActionKind) func(w http.ResponseWriter, r *http.Req
 		}
 		a.Terms = flow.Terms{
 			Actor: who.Name, Way: flow.WayUI, Note: strings.TrimSpace(r.PostForm.Get("note")),
-			Key: who.Key(r.PostForm.Get("key")), Plan: r.PostForm.Get("plan"),
+			Key: r.PostForm.Get("key"), Plan: r.PostForm.Get("plan"),
 		}
 		if expect, err := strconv.Atoi(r.PostForm.Get("expect")); err == nil {
 			a.Expect = &expect
