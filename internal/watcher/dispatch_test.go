@@ -332,19 +332,24 @@ func TestLostAnswerIsHandedBackWithoutAWorker(t *testing.T) {
 	})
 }
 
+// losing loses the answer to the first claim, which it notes.
+func losing(claim *value[string]) func([]*flow.Result, flow.Claim) (flow.Advanced, error) {
+	return func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+		if claim.get() == "" {
+			claim.set(c.ID)
+			return flow.Advanced{}, errAway
+		}
+		return record(results), nil
+	}
+}
+
 // The answer to "what do I own?" is old when it comes: what has been run meanwhile must
 // not be run again.
 func TestLostAnswerIsNotRunTwice(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var claim value[string]
 		w := start(t, &fakeStore{
-			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
-				if claim.get() == "" {
-					claim.set(c.ID)
-					return flow.Advanced{}, errAway
-				}
-				return record(results), nil
-			},
+			advance: losing(&claim),
 			owned: func(string, []string) ([]flow.Task, error) {
 				owned := []flow.Task{newTask(1, claim.get())} // as it was when this was asked
 				time.Sleep(time.Second)                       // a large table takes a while to read
@@ -363,13 +368,7 @@ func TestLostAnswerIsFoundHoweverLongThatTakes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var claim value[string]
 		w := start(t, &fakeStore{
-			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
-				if claim.get() == "" {
-					claim.set(c.ID)
-					return flow.Advanced{}, errAway
-				}
-				return record(results), nil
-			},
+			advance: losing(&claim),
 			owned: func(string, []string) ([]flow.Task, error) {
 				time.Sleep(50 * time.Second)
 				return []flow.Task{newTask(1, claim.get())}, nil
@@ -385,13 +384,7 @@ func TestLostAnswerOfAFormerID(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var claim, dead value[string]
 		w := start(t, &fakeStore{
-			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
-				if claim.get() == "" {
-					claim.set(c.ID)
-					return flow.Advanced{}, errAway
-				}
-				return record(results), nil
-			},
+			advance: losing(&claim),
 			beat: func(watcher string, _ []flow.Task) (flow.Pulse, error) {
 				if watcher == dead.get() {
 					return flow.Pulse{}, flow.ErrFenced
@@ -418,13 +411,7 @@ func TestLostAnswerThatCannotBeAskedFor(t *testing.T) {
 		var broken value[error]
 		broken.set(errBug)
 		w := start(t, &fakeStore{
-			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
-				if claim.get() == "" {
-					claim.set(c.ID)
-					return flow.Advanced{}, errAway
-				}
-				return record(results), nil
-			},
+			advance: losing(&claim),
 			owned: func(string, []string) ([]flow.Task, error) {
 				if err := broken.get(); err != nil {
 					return nil, err
