@@ -212,8 +212,7 @@ func dependencies(t *testing.T, pattern string) []goPackage {
 	c := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Module", pattern)
 	c.Dir = ".."
 	text, err := c.Output()
-	var failed *exec.ExitError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 		t.Logf("%s", failed.Stderr)
 	}
 	require.NoError(t, err)

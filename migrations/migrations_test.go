@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,10 +108,10 @@ func TestUp_OneByOne(t *testing.T) {
 		before = append(before, catalogue(t, db))
 	}
 	all := files(t)
-	for i := len(all) - 1; i >= 0; i-- {
-		_, err := db.Exec(all[i].down)
-		require.NoError(t, err, all[i].name)
-		same(t, before[i], catalogue(t, db), all[i].name)
+	for i, a := range slices.Backward(all) {
+		_, err := db.Exec(a.down)
+		require.NoError(t, err, a.name)
+		same(t, before[i], catalogue(t, db), a.name)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -221,7 +222,7 @@ func TestRegister_MutatedRequests(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for n := range rounds {
 		raw := []byte(seeds[random.IntN(len(seeds))])
-		line := strings.IndexByte(string(raw), '\n')
+		line := bytes.IndexByte(raw, '\n')
 		for range 1 + random.IntN(4) {
 			at := 4 + random.IntN(line) // where paths, queries and headers are
 			if random.IntN(3) == 0 {

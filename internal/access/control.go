@@ -99,8 +99,7 @@ func readTokens(path string) ([]Token, error) {
 
 // unnamed returns what is wrong with a file, without its name.
 func unnamed(err error) error {
-	var at *fs.PathError
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		return at.Err
 	}
 	return err

@@ -183,8 +183,7 @@ func TestControl_SecA5_GuessingIsSlow(t *testing.T) {
 				secret = expired
 			}
 			_, failed := c.Identify(with(t, secret))
-			var many *TooManyError
-			if errors.As(failed, &many) {
+			if many, ok := errors.AsType[*TooManyError](failed); ok {
 				require.Positive(t, many.Wait)
 				require.LessOrEqual(t, many.Wait, guessPause)
 				continue

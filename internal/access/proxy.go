@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -43,8 +44,8 @@ func (p Proxy) client(r *http.Request) string {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	client := peer(r)
-	for i := len(hops) - 1; i >= 0; i-- {
-		ip, ok := hop(hops[i])
+	for _, text := range slices.Backward(hops) {
+		ip, ok := hop(text)
 		if !ok {
 			break
 		}

@@ -100,7 +100,7 @@ type arguments struct {
 // two, "[TASK…]" any number.
 func (f *Flags) Args(form string, values *[]string) {
 	a := arguments{form: form, values: values}
-	for _, name := range strings.Fields(form) {
+	for name := range strings.FieldsSeq(form) {
 		a.names = append(a.names, strings.Trim(name, "[]…"))
 		if !strings.HasPrefix(name, "[") {
 			a.least++

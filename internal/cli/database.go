@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"os"
@@ -134,15 +135,13 @@ func urlSettings(s string) (map[string]bool, error) {
 	}
 	has := make(map[string]bool)
 	_, hasPassword := u.User.Password()
-	for key, present := range map[string]bool{
+	maps.Copy(has, map[string]bool{
 		"user":     u.User.Username() != "",
 		"password": hasPassword,
 		"host":     u.Hostname() != "",
 		"port":     u.Port() != "",
 		"dbname":   len(u.Path) > 1,
-	} {
-		has[key] = present
-	}
+	})
 	for key, values := range u.Query() {
 		has[key] = has[key] || values[0] != ""
 	}

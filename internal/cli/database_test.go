@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,9 +44,7 @@ func TestDatabase_Precedence(t *testing.T) {
 	and := func(more vars) vars {
 		both := vars{}
 		for _, m := range []vars{all, more} {
-			for k, v := range m {
-				both[k] = v
-			}
+			maps.Copy(both, m)
 		}
 		return both
 	}

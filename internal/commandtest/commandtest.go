@@ -99,8 +99,7 @@ func (p *Process) Exit(within time.Duration) int {
 	case <-time.After(within):
 		require.FailNow(p.t, p.Name+" does not end", "within %s", within)
 	}
-	var failed *exec.ExitError
-	if errors.As(p.Err, &failed) {
+	if failed, ok := errors.AsType[*exec.ExitError](p.Err); ok {
 		return failed.ExitCode()
 	}
 	require.NoError(p.t, p.Err)

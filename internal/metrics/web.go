@@ -77,7 +77,7 @@ var methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS
 var words = map[string]bool{}
 
 func init() {
-	for _, word := range strings.Fields(`api v1 register healthz readyz login logout settings static help flows flow workflows tasks task
+	for word := range strings.FieldsSeq(`api v1 register healthz readyz login logout settings static help flows flow workflows tasks task
 		attempts log log.txt events failures queue running watchers stats programs version versions definition graph
 		rerun cancel hold resume approve skip finish bulk search callback openapi.json openapi.yaml docs schema workflow.json`) {
 		words[word] = true

@@ -281,8 +281,7 @@ func TestAct_Scopes(t *testing.T) {
 		what := fmt.Sprintf("%s: %s %s %d", c.shape, c.action.Kind, c.action.Scope, c.action.Seq)
 		_, err := w.Act(t.Context(), c.action)
 		sound(t, w)
-		var refused *flow.RefusedError
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[*flow.RefusedError](err); ok {
 			text := string(refused.Code())
 			for _, r := range refused.Refused {
 				text += fmt.Sprint(" ", r.Seq)

@@ -151,7 +151,7 @@ func fromURL(s string) string {
 	password, _ := u.User.Password()
 	add("password", password)
 	var hosts, ports []string
-	for _, address := range strings.Split(u.Host, ",") {
+	for address := range strings.SplitSeq(u.Host, ",") {
 		host, port, err := net.SplitHostPort(address)
 		if err != nil { // it has no port
 			host, port = strings.Trim(address, "[]"), "5432"

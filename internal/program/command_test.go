@@ -162,7 +162,7 @@ func TestCommand_Environment(t *testing.T) {
 	var got struct{ Stdout string }
 	require.NoError(t, json.Unmarshal(output, &got))
 	vars := map[string]string{}
-	for _, line := range strings.Split(got.Stdout, "\n") {
+	for line := range strings.SplitSeq(got.Stdout, "\n") {
 		name, value, _ := strings.Cut(line, "=")
 		vars[name] = value
 	}

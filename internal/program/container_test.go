@@ -191,8 +191,8 @@ func TestContainer_Runs(t *testing.T) {
 	require.Empty(t, e.names(), "it is removed")
 
 	spec := <-specs
-	require.Equal(t, []string{"/bin/app"}, []string(spec.Entrypoint))
-	require.Equal(t, []string{"load", "$HOME; x"}, []string(spec.Cmd), "byte for byte, without a shell")
+	require.Equal(t, []string{"/bin/app"}, spec.Entrypoint)
+	require.Equal(t, []string{"load", "$HOME; x"}, spec.Cmd, "byte for byte, without a shell")
 	require.Equal(t, []string{"A=1", "B=2", "FLOWER_ATTEMPT=3", "FLOWER_FLOW=f1", "FLOWER_IDEMPOTENCY_KEY=f1:2:0", "FLOWER_SEQ=2"}, spec.Env)
 	require.Equal(t, "1000:1000", spec.User)
 	require.Equal(t, "/work", spec.WorkingDir)
@@ -218,8 +218,8 @@ func TestContainer_Runs(t *testing.T) {
 func requireConfined(t *testing.T, host *container.HostConfig, caps ...string) {
 	t.Helper()
 	require.False(t, host.Privileged)
-	require.Equal(t, []string{"ALL"}, []string(host.CapDrop))
-	require.ElementsMatch(t, caps, []string(host.CapAdd))
+	require.Equal(t, []string{"ALL"}, host.CapDrop)
+	require.ElementsMatch(t, caps, host.CapAdd)
 	require.Equal(t, []string{"no-new-privileges"}, host.SecurityOpt)
 	require.Empty(t, host.PidMode)
 	require.Equal(t, "private", string(host.IpcMode))

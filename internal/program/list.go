@@ -60,7 +60,7 @@ func (p Parameter) choice() string {
 // writeWrapped writes a text in lines that begin alike.
 func writeWrapped(w io.Writer, indent, text string) {
 	line := ""
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if line != "" && utf8.RuneCountInString(indent+line+" "+word) > listWidth {
 			fmt.Fprintln(w, indent+line)
 			line = ""

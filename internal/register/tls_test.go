@@ -1,7 +1,6 @@
 package register
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,7 +110,7 @@ func TestServe_SecH1_TLS(t *testing.T) {
 		n, err := serial(&tls.Config{RootCAs: roots})
 		require.NoError(t, err)
 		require.EqualValues(t, 1, n)
-		return bytes.Contains([]byte(log.String()), []byte("a new file cannot be used"))
+		return strings.Contains(log.String(), "a new file cannot be used")
 	}, 10*time.Second, 50*time.Millisecond)
 	require.True(t, roots.AppendCertsFromPEM(writeCert(t, cfg.TLSCert, cfg.TLSKey, 2)))
 	require.Eventually(t, func() bool {

@@ -62,8 +62,8 @@ func TestLogPages(t *testing.T) {
 		v := read("?attempt=1")
 		require.Empty(t, v.Later)
 		for {
-			for i := len(v.Lines) - 1; i >= 0; i-- {
-				back = append(back, v.Lines[i].No)
+			for _, l := range slices.Backward(v.Lines) {
+				back = append(back, l.No)
 			}
 			if v.Earlier == "" {
 				break

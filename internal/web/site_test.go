@@ -272,7 +272,7 @@ func TestLean(t *testing.T) {
 		if strings.HasPrefix(name, "vendor/") || !strings.HasSuffix(name, ".js") {
 			return
 		}
-		for _, line := range strings.Split(string(lean(name, text)), "\n") {
+		for line := range strings.SplitSeq(string(lean(name, text)), "\n") {
 			require.Zero(t, strings.Count(line, "`")%2, "%s: %s", name, line)
 			require.NotContains(t, line, " // ", name)
 		}

@@ -71,7 +71,7 @@ func TestUI_07_RerunPreviewIsWhatHappens(t *testing.T) {
 			require.NotEmpty(t, planned, what)
 			label := b.text("#sheet button.primary")
 			require.Equal(t, fmt.Sprintf("Rerun %s", plural(len(strings.Fields(planned)), "task", "tasks")), label, what)
-			for _, seq := range strings.Fields(planned) {
+			for seq := range strings.FieldsSeq(planned) {
 				require.Contains(t, b.text(".effect"), fmt.Sprintf("%s task %c", seq, 'A'+seq[0]-'1'), what)
 			}
 			before := w.statuses(flow)
