@@ -22,7 +22,7 @@ func (w *world) printer() *process {
 	return p
 }
 
-// insert puts flows of one task of the program Print into the tables.
+// print puts flows of one task of the program Print into the tables.
 func (w *world) print(flow, parameters string) {
 	w.Helper()
 	w.exec(`INSERT INTO kr_task_stat (task_flow_id, task_exec_seq, task_id, task_seq, program, parameters) VALUES ($1, 1, 'print', 1, 'Print', $2)`, flow, parameters)

@@ -296,7 +296,7 @@ func TestLimits(t *testing.T) {
 	require.Greater(t, secondsOf(t, leaseSQL), secondsOf(t, lateSQL)+heartbeat+connect)
 }
 
-// seconds reads an interval of SQL.
+// secondsOf reads an interval of SQL.
 func secondsOf(t *testing.T, interval string) time.Duration {
 	t.Helper()
 	var n int

@@ -171,7 +171,7 @@ func TestRun_AlreadyOver(t *testing.T) {
 	require.Equal(t, errStop, run(ctx, t, shell(`touch /tmp/it-was-run`)).err)
 }
 
-// started runs a command whose script says "ready", and stops it then. What it printed
+// stopped runs a command whose script says "ready", and stops it then. What it printed
 // after that is in the result.
 func stopped(t *testing.T, c Command) (got ran, took time.Duration) {
 	t.Helper()
@@ -341,7 +341,7 @@ func eventually(t *testing.T, what string, met func() bool) {
 	}
 }
 
-// file is a script that makes a file when everybody is there.
+// whoWith is a script that makes a file when everybody is there.
 func whoWith(t *testing.T) (c Command, mark string, ready func()) {
 	t.Helper()
 	mark = newMark(t)

@@ -104,7 +104,7 @@ func serving(store Store) http.Handler {
 	return New(Config{Host: "localhost", Port: 8000}, store, slog.New(slog.DiscardHandler)).Handler()
 }
 
-// request is one with the headers of curl; further headers come as name, value, ….
+// newRequest makes one with the headers of curl; further headers come as name, value, ….
 func newRequest(t *testing.T, method, path, body string, headers ...string) *http.Request {
 	t.Helper()
 	var reader io.Reader

@@ -29,7 +29,7 @@ func start(t *testing.T, cfg Config, store Store, log *slog.Logger) (address str
 	return l.Addr().String(), stop
 }
 
-// client is one that leaves no goroutine behind.
+// newClient makes one that leaves no goroutine behind.
 func newClient(t *testing.T) *http.Client {
 	t.Helper()
 	transport := &http.Transport{}

@@ -25,7 +25,7 @@ func (printer) OffWithout(string) string { return "" }
 
 func (f printer) Run(ctx context.Context, a Attempt) (json.RawMessage, error) { return nil, f(ctx, a) }
 
-// printing is a store with tasks and a table of logs.
+// logStore is a store with tasks and a table of logs.
 type logStore struct {
 	fakeStore
 	logTable

@@ -106,7 +106,7 @@ func whole(t *testing.T, lines []string, printed int) (missing int) {
 	return missing
 }
 
-// add prints a line that says its number.
+// print adds lines that say their numbers.
 func (a *attemptLog) print(n int) {
 	for range n {
 		a.add(flow.LogLine{Stream: flow.StreamStdout, Text: fmt.Sprintf("line %d", a.last+1)})
