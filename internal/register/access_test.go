@@ -331,7 +331,7 @@ func TestServer_BrowsersAreSentToTheLogin(t *testing.T) {
 // where a page's form was sent without a script.
 func TestServer_APageSaysWhoMayNot(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t, access.Config{})
+	k := newKeyring(t)
 	pages := echoSite("/")
 	pages.Refuse = func(w http.ResponseWriter, r *http.Request, err error) {
 		w.WriteHeader(http.StatusForbidden)
