@@ -113,10 +113,11 @@ func overlong(err error) bool {
 }
 
 // splittable reports whether an error of a batch may be the fault of a single row: one
-// that somebody has locked, or a value that the database does not take.
+// that somebody has locked, a value that the database does not take, or one that a trigger
+// of somebody's refuses.
 func splittable(err error) bool {
 	return badValue(err) != "" || retryable(err) ||
-		pq.As(err, pqerror.QueryCanceled) != nil || inClass(err, pqerror.ClassIntegrityConstraintViolation)
+		pq.As(err, pqerror.QueryCanceled, pqerror.RaiseException) != nil || inClass(err, pqerror.ClassIntegrityConstraintViolation)
 }
 
 func inClass(err error, class pqerror.Class) bool {

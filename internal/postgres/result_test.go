@@ -164,6 +164,27 @@ func TestAdvance_ABadValueIsRejectedAlone(t *testing.T) {
 	}
 }
 
+// A trigger that somebody has put on the table, for an audit perhaps, and that refuses one
+// task, stops nothing else.
+func TestAdvance_WhatATriggerRefusesIsRejectedAlone(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	mustExec(t, w.psql, `CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$`)
+	mustExec(t, w.psql, `CREATE TRIGGER audit BEFORE UPDATE ON kr_task_stat FOR EACH ROW WHEN (NEW.task_seq IN (3, 4) AND NEW.exec_status IN (2, 3)) EXECUTE FUNCTION audit()`)
+	id := register(t, w, independent(5)...)
+	results := finished(claim(t, w, 5)...)
+	results[2].Outcome, results[2].Error = flow.OutcomeFailed, "no"
+	results[4].Outcome, results[4].Error = flow.OutcomeFailed, "no"
+	adv := advance(t, w, results, flow.Claim{})
+	require.Len(t, adv.Rejected, 2)
+	for _, r := range adv.Rejected {
+		require.False(t, r.Busy)
+		require.ErrorContains(t, r.Cause, "not today")
+	}
+	require.Equal(t, "3 3 1 1 2", statuses(t, w, id))
+	sound(t, w)
+}
+
 func TestAdvance_TakesLargeOutputs(t *testing.T) {
 	t.Parallel()
 	w := open(t)
