@@ -160,9 +160,9 @@ func (r *refusal) Error() string { return r.detail }
 
 func newRefusal(answer *http.Response) *refusal {
 	var p struct {
-		Code, Detail, Title string
-		Candidates          []string
-		Errors              []struct{ Location, Message string }
+		Code, Detail, Title, RequestID string
+		Candidates                     []string
+		Errors                         []struct{ Location, Message string }
 	}
 	text, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<20)) // what there is of it
 	_ = json.Unmarshal(text, &p)                              // another program may be there
@@ -191,6 +191,10 @@ func newRefusal(answer *http.Response) *refusal {
 		r.temporary = true
 	case http.StatusUnauthorized:
 		r.detail += " (FLOWER_TOKEN, or -token-file)"
+	case http.StatusInternalServerError:
+		if p.RequestID != "" {
+			r.detail += ": " + p.RequestID // which it speaks of
+		}
 	}
 	r.detail = cli.Printable(r.detail)
 	return r

@@ -182,7 +182,8 @@ func TestClient_SaysWhatWasRefused(t *testing.T) {
 		"GET /api/v1/flows/" + flowID: {state("running", 1)},
 		"POST /api/v1/flows/" + flowID + "/rerun": {`409 {"code": "task-running", "detail": "Task 3 (\u001b[2J) runs.",
 			"errors": [{"location": "tasks/3", "message": "it runs"}]}`},
-		"GET /api/v1/failures": {`502 <html>`},
+		"GET /api/v1/failures":                     {`502 <html>`},
+		"POST /api/v1/flows/" + flowID + "/cancel": {`500 {"detail": "the log has the details under this request's id", "requestId": "r7"}`},
 	})
 	for _, c := range []struct {
 		args   []string
@@ -190,6 +191,7 @@ func TestClient_SaysWhatWasRefused(t *testing.T) {
 	}{
 		{[]string{"flows"}, "register flows: a token is needed (FLOWER_TOKEN, or -token-file)\n"},
 		{[]string{"rerun", flowID}, "register rerun: Task 3 (?[2J) runs.\n  tasks/3: it runs\n"},
+		{[]string{"cancel", flowID}, "register cancel: the log has the details under this request's id: r7\n"},
 		{[]string{"failures"}, fmt.Sprintf("register failures: %s answers 502 Bad Gateway, and not as a register does\n", strings.TrimPrefix(f.URL, "http://"))},
 		{[]string{"flow", "nope"}, "register flow: there is nothing at /api/v1/flows/nope\n"},
 	} {
