@@ -337,6 +337,8 @@ func TestRegister(t *testing.T) {
 			w.fails(code, "POST", "/api/v1/flows", body)
 		}
 	}
+	require.Equal(t, `there is no workflow "One"; did you mean "one"?`, w.fails("workflow-not-found", "POST", "/api/v1/flows", `{"taskId": "One"}`).Detail)
+	require.Equal(t, `there is no workflow "another"`, w.fails("workflow-not-found", "POST", "/api/v1/flows", `{"taskId": "another"}`).Detail)
 	w.fails("idempotency-key-reused", "POST", "/api/v1/flows", `{"taskId": "one", "priority": 1}`, "Idempotency-Key", "k")
 	w.fails("cross-origin", "POST", "/api/v1/flows", `{"taskId": "one"}`, "Sec-Fetch-Site", "cross-site")
 }

@@ -44,6 +44,7 @@ type Store interface {
 	Log(ctx context.Context, f flow.LogFilter) (flow.LogPage, error)
 
 	Workflows(ctx context.Context, after flow.WorkflowID, text string, limit, last int) ([]flow.WorkflowState, bool, error)
+	WorkflowIDs(ctx context.Context, limit int) ([]flow.WorkflowID, error)
 	Workflow(ctx context.Context, id flow.WorkflowID, last int) (flow.WorkflowState, error)
 	WorkflowStats(ctx context.Context, id flow.WorkflowID, window time.Duration) (flow.WorkflowStats, error)
 

@@ -262,7 +262,7 @@ func (a *API) registerFlow(ctx context.Context, in *registerInput) (Registered, 
 	problem.Answered(ctx, err)
 	switch {
 	case errors.Is(err, flow.ErrNotFound):
-		return Registered{}, problem.WorkflowNotFound.Because("there is no workflow %q", request.ShortID(b.TaskID))
+		return Registered{}, a.noWorkflow(ctx, b.TaskID)
 	case errors.Is(err, flow.ErrFlowExists):
 		return Registered{}, a.flowExists(ctx, asked.FlowID, err)
 	case err != nil:

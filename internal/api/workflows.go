@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/d-tsuji/flower/internal/access"
+	"github.com/d-tsuji/flower/internal/definition"
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/problem"
 	"github.com/d-tsuji/flower/internal/request"
@@ -145,6 +147,21 @@ func unknownWorkflow(id flow.WorkflowID, err error) error {
 		return problem.WorkflowNotFound.Because("there is no workflow %q", request.ShortID(string(id)))
 	}
 	return fmt.Errorf("read workflow %q: %w", id, err)
+}
+
+// noWorkflow says which one was meant, if that can be told.
+func (a *API) noWorkflow(ctx context.Context, id string) error {
+	text := fmt.Sprintf("there is no workflow %q", request.ShortID(id))
+	if ids, err := a.store.WorkflowIDs(ctx, 1000); err == nil {
+		names := make([]string, len(ids))
+		for i, id := range ids {
+			names[i] = string(id)
+		}
+		if near := definition.Nearest(id, slices.Values(names)); near != "" {
+			text += fmt.Sprintf("; did you mean %q?", near)
+		}
+	}
+	return problem.WorkflowNotFound.Because("%s", text)
 }
 
 func (a *API) readWorkflow(ctx context.Context, p WorkflowPath, last int) (flow.WorkflowState, error) {
