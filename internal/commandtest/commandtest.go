@@ -92,12 +92,12 @@ func (p *Process) Signal(s syscall.Signal) {
 }
 
 // Exit waits for the end and returns the exit code; -1 is a signal.
-func (p *Process) Exit(within time.Duration) int {
+func (p *Process) Exit() int {
 	p.t.Helper()
 	select {
 	case <-p.Ended:
-	case <-time.After(within):
-		require.FailNow(p.t, p.Name+" does not end", "within %s", within)
+	case <-time.After(Soon):
+		require.FailNow(p.t, p.Name+" does not end", "within %s", Soon)
 	}
 	if failed, ok := errors.AsType[*exec.ExitError](p.Err); ok {
 		return failed.ExitCode()

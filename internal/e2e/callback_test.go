@@ -76,8 +76,8 @@ func TestCallback(t *testing.T) {
 	var why string
 	require.NoError(t, w.Get(&why, `SELECT wait_reason || ': ' || why FROM v_why_waiting WHERE task_flow_id = $1 AND task_exec_seq = 1`, flow))
 	require.Equal(t, "callback: waits for the callback of POST "+p.URL+"/jobs", why)
-	victim.signal(syscall.SIGKILL)
-	victim.exit()
+	victim.Signal(syscall.SIGKILL)
+	victim.Exit()
 	w.watcher(settings...)
 
 	url := calls.all()[0]
@@ -94,8 +94,8 @@ func TestCallback(t *testing.T) {
 	require.JSONEq(t, `{"status": 202, "body": {"rows": 7}}`, w.output(flow, 1))
 	require.Contains(t, w.output(flow, 2), `"stdout": "7"`)
 	require.Len(t, calls.all(), 1)
-	require.NotContains(t, s.log.String(), token)
-	require.NotContains(t, victim.log.String(), token)
+	require.NotContains(t, s.Log.String(), token)
+	require.NotContains(t, victim.Log.String(), token)
 	w.sound()
 }
 
@@ -151,8 +151,8 @@ func TestCallback_TheWatcherIsKilledWhileItAsks(t *testing.T) {
 	victim := w.watcher("-callback-url", s.url)
 	flow := s.post("job")
 	pgtest.Eventually(t, soon, "it has asked", func() bool { return len(calls.all()) == 1 })
-	victim.signal(syscall.SIGKILL)
-	victim.exit()
+	victim.Signal(syscall.SIGKILL)
+	victim.Exit()
 	w.watcher("-callback-url", s.url)
 	pgtest.Eventually(t, 2*soon, "it was asked again", func() bool { return len(calls.all()) == 2 })
 	require.Equal(t, p.seen()[0].key, p.seen()[1].key)
@@ -181,8 +181,8 @@ func TestCallback_TimeIsUp(t *testing.T) {
 	require.Len(t, calls.all(), 2, "it was asked again")
 	requireAnswer(t, calls.all()[1], `1`, http.StatusConflict, "callback-late")
 	require.Equal(t, "2", w.statuses(flow))
-	watcher.signal(syscall.SIGTERM)
-	watcher.exit()
+	watcher.Signal(syscall.SIGTERM)
+	watcher.Exit()
 
 	w.watcher()
 	flow = s.post("nowhere")

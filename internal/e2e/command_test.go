@@ -177,8 +177,8 @@ func TestCommand_EndsWithItsWatcher(t *testing.T) {
 	s := w.register()
 	watcher := w.commands("-shutdown-timeout", "300ms")
 	flow, mark := w.newFamily(s, "")
-	watcher.signal(syscall.SIGTERM)
-	clean := watcher.exit() == 0 // else this machine was too busy to stop five processes in 3 s
+	watcher.Signal(syscall.SIGTERM)
+	clean := watcher.Exit() == 0 // else this machine was too busy to stop five processes in 3 s
 	w.noneIsLeft(mark)
 	if clean {
 		require.Equal(t, "0", w.statuses(flow))
@@ -187,10 +187,10 @@ func TestCommand_EndsWithItsWatcher(t *testing.T) {
 	// A second signal ends it at once, and takes as little care of its commands.
 	watcher = w.commands()
 	pgtest.Eventually(t, soon, "it runs again", func() bool { return len(relatives(t, mark)) == 5 })
-	watcher.signal(syscall.SIGTERM)
-	watcher.await("stopping: waiting for running tasks")
-	watcher.signal(syscall.SIGTERM)
-	require.Equal(t, -1, watcher.exit())
+	watcher.Signal(syscall.SIGTERM)
+	watcher.Await("stopping: waiting for running tasks")
+	watcher.Signal(syscall.SIGTERM)
+	require.Equal(t, -1, watcher.Exit())
 	w.noneIsLeft(mark)
 }
 
@@ -202,8 +202,8 @@ func TestCommand_NobodyOutlivesAKilledWatcher(t *testing.T) {
 	watcher := w.commands()
 	_, first := w.newFamily(s, "")
 	_, second := w.newFamily(s, "")
-	watcher.signal(syscall.SIGKILL)
-	require.Equal(t, -1, watcher.exit())
+	watcher.Signal(syscall.SIGKILL)
+	require.Equal(t, -1, watcher.Exit())
 	killed := time.Now()
 	w.noneIsLeft(first)
 	w.noneIsLeft(second)

@@ -75,23 +75,23 @@ func (y *yard) one() string {
 func TestContainerOutlivesItsWatcher(t *testing.T) {
 	for name, lose := range map[string]func(y *yard, first *process){
 		"killed": func(y *yard, first *process) {
-			first.signal(syscall.SIGKILL)
-			first.exit()
+			first.Signal(syscall.SIGKILL)
+			first.Exit()
 			y.watcher()
 		},
 		"shut down beside another one": func(y *yard, first *process) {
 			y.watcher()
-			first.signal(syscall.SIGTERM)
-			require.Equal(y, 0, first.exit())
+			first.Signal(syscall.SIGTERM)
+			require.Equal(y, 0, first.Exit())
 		},
 		"frozen": func(y *yard, first *process) {
-			first.signal(syscall.SIGSTOP)
+			first.Signal(syscall.SIGSTOP)
 			second := y.watcher()
-			second.await("going on with the container")
-			first.signal(syscall.SIGCONT)
-			first.await("declared dead by the others")
-			first.signal(syscall.SIGTERM)
-			require.Equal(y, 0, first.exit())
+			second.Await("going on with the container")
+			first.Signal(syscall.SIGCONT)
+			first.Await("declared dead by the others")
+			first.Signal(syscall.SIGTERM)
+			require.Equal(y, 0, first.Exit())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,11 +135,11 @@ func TestContainerOfATaskThatIsStopped(t *testing.T) {
 
 	y.exec(`UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1`, flow)
 	y.one()
-	w.signal(syscall.SIGKILL)
-	w.exit()
+	w.Signal(syscall.SIGKILL)
+	w.Exit()
 	y.exec(`SELECT flower_cancel($1)`, flow)
 	y.one() // still
-	y.watcher().await("removing a container that nobody needs", "why=its task is suspended")
+	y.watcher().Await("removing a container that nobody needs", "why=its task is suspended")
 	pgtest.Eventually(t, soon, "its container goes", func() bool { return len(y.containers()) == 0 })
 	require.Equal(t, 2, y.rows(flow)[0].Status)
 }
@@ -150,7 +150,7 @@ func TestContainerWithoutAnEngine(t *testing.T) {
 	w.define("lonely", task{program: "Container", parameters: `{"image": "app:1"}`})
 	s := w.register()
 	p := w.watcher("-allow-container", "-container-host", "unix:///nosuch/engine.sock")
-	p.await("cannot look after the containers")
+	p.Await("cannot look after the containers")
 	flow := s.post("lonely")
 	w.await(flow, "2")
 	got := w.rows(flow)[0]
@@ -164,7 +164,7 @@ func TestContainerIsOff(t *testing.T) {
 	w.define("off", task{program: "Container", parameters: `{"image": "app:1"}`})
 	s := w.register()
 	p := w.watcher()
-	require.NotContains(t, p.await("watching task...")["programs"], "Container")
+	require.NotContains(t, p.Await("watching task...")["programs"], "Container")
 	flow := s.post("off")
 	require.Equal(t, "0", w.statuses(flow))
 	require.Contains(t, output(t, "watcher", "-programs"), "Container (off: the watcher needs -allow-container)")

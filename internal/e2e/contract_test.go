@@ -20,7 +20,7 @@ func TestContractTheReadme(t *testing.T) {
 	w := &world{t, pgtest.Empty(t)}
 	watcher := run(t, "watcher", w.env("WORKER_COUNT=3", "POLLING_INTERVAL_SECOND=1"))
 	register := w.register("-webhost", "localhost")
-	watcher.await("watching task...")
+	watcher.Await("watching task...")
 
 	var master []struct {
 		ID       string `db:"task_id"`
@@ -56,12 +56,12 @@ func TestContractTheReadme(t *testing.T) {
 
 	// What operators look for in the logs.
 	for i := 1; i <= 3; i++ {
-		watcher.await("starting worker: "+strconv.Itoa(i), "component=dispatcher")
+		watcher.Await("starting worker: "+strconv.Itoa(i), "component=dispatcher")
 	}
-	require.Len(t, watcher.log.with("starting worker: "), 3)
-	require.Equal(t, "1s", watcher.await("watching task...", "component=watcher")["poll_interval"])
+	require.Len(t, watcher.Log.With("starting worker: "), 3)
+	require.Equal(t, "1s", watcher.Await("watching task...", "component=watcher")["poll_interval"])
 	address, _ := strings.CutPrefix(register.url, "http://127.0.0.1:")
-	register.await("starting server on address: localhost:"+address, "component=register")
+	register.Await("starting server on address: localhost:"+address, "component=register")
 }
 
 // Registering makes these rows, before anybody runs them.
@@ -135,7 +135,7 @@ func TestContractFlags(t *testing.T) {
 	wrong := []string{"DB_USER=nobody", "DB_HOST=192.0.2.1", "DB_PORT=1", "DB_NAME=nothing", "WORKER_COUNT=7"}
 	s := serve(t, wrong, append(dashes, "-webhost", "127.0.0.1")...)
 	watcher := run(t, "watcher", wrong, append(assigned, "--workers=2", "--poll-interval=10s")...)
-	watcher.await("watching task...", "workers=2", "poll_interval=10s")
+	watcher.Await("watching task...", "workers=2", "poll_interval=10s")
 	w.define("quick", task{program: "NoOp"})
 	w.await(s.post("quick"), "3")
 }

@@ -41,7 +41,7 @@ func TestDataFromTaskToTask(t *testing.T) {
 	require.Equal(t, why, skipped.Error)
 	require.Equal(t, 1, skipped.Attempt)
 	require.Nil(t, skipped.Started)
-	require.Equal(t, why, watcher.await("task skipped", "seq=3")["why"])
+	require.Equal(t, why, watcher.Await("task skipped", "seq=3")["why"])
 	text := s.send(http.MethodGet, "/api/v1/flows/"+flow+"?format=text", "", "").text
 	require.Regexp(t, `⊘ 3 HTTPPostRequest +skipped +run_if is false: `, text)
 	require.Contains(t, text, "FINISHED  4 of 4 finished")

@@ -85,7 +85,7 @@ func TestStartedBeforeTheDatabase(t *testing.T) {
 	site := "http://localhost:" + strconv.Itoa(commandtest.FreePort(t))
 	register := run(t, "register", env, "-webport", site[len("http://localhost:"):])
 	for _, p := range []*process{watcher, register} {
-		p.await("waiting for the database")
+		p.Await("waiting for the database")
 	}
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/": 200, "/api/v1/flows": 503} {
 		answer, err := http.Get(site + path)
@@ -94,8 +94,8 @@ func TestStartedBeforeTheDatabase(t *testing.T) {
 		require.Equal(t, want, answer.StatusCode, path)
 	}
 	c.start()
-	watcher.await("watching task...")
-	register.await("starting server on address")
+	watcher.Await("watching task...")
+	register.Await("starting server on address")
 	w := c.world()
 	w.define("quick", task{program: "NoOp"}, task{program: "NoOp"})
 	s := serve(t, env) // another one, which finds the tables
@@ -130,7 +130,7 @@ func TestDatabaseRestarted(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, s.send(http.MethodGet, "/readyz", "", "").status)
 	require.Equal(t, http.StatusOK, s.send(http.MethodGet, "/healthz", "", "").status)
 	close(free) // its result has nowhere to go yet
-	watcher.await("the database did not take results or give tasks: trying again")
+	watcher.Await("the database did not take results or give tasks: trying again")
 
 	c.start()
 	back := time.Now()
@@ -143,7 +143,7 @@ func TestDatabaseRestarted(t *testing.T) {
 		return s.send(http.MethodGet, "/readyz", "", "").status == http.StatusOK
 	})
 	w.await(s.post("outage"), "3 3 3")
-	require.True(t, watcher.running())
-	require.True(t, s.running())
+	require.True(t, watcher.Running())
+	require.True(t, s.Running())
 	w.sound()
 }

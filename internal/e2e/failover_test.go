@@ -96,7 +96,7 @@ func TestFailover(t *testing.T) {
 
 	pair.stop() // it ends when the standby has everything
 	close(free) // its result is recorded by nobody yet
-	watcher.await("the database did not take results or give tasks: trying again")
+	watcher.Await("the database did not take results or give tasks: trying again")
 	require.False(t, s.readyNow())
 	l.w = pair.promote()
 	l.resumes()
@@ -105,7 +105,7 @@ func TestFailover(t *testing.T) {
 	require.Equal(t, 1, l.w.rows(flow)[0].Attempt)
 	pgtest.Eventually(t, soon, "both are ready", func() bool { return watcher.ready() && s.readyNow() })
 	l.verify()
-	require.True(t, watcher.running() && s.running())
+	require.True(t, watcher.Running() && s.Running())
 	quiet(t, watcher, s.process)
 }
 
@@ -128,7 +128,7 @@ func TestFailoverFromASilentHost(t *testing.T) {
 	pair.stop()
 	close(free)
 	pgtest.Eventually(t, soon, "they say so", func() bool { return !watcher.ready() && !s.readyNow() })
-	watcher.await("the database did not take results or give tasks: trying again")
+	watcher.Await("the database did not take results or give tasks: trying again")
 
 	w = pair.promote()
 	promoted := time.Now()
@@ -141,6 +141,6 @@ func TestFailoverFromASilentHost(t *testing.T) {
 	pgtest.Eventually(t, soon, "both are ready", func() bool { return watcher.ready() && s.readyNow() })
 	require.Equal(t, http.StatusCreated, s.send(http.MethodPost, "/register/sample", "", "").status)
 	w.sound()
-	require.True(t, watcher.running() && s.running())
+	require.True(t, watcher.Running() && s.Running())
 	quiet(t, watcher, s.process)
 }

@@ -37,7 +37,7 @@ func TestFault01_AFailureIsRecordedAsOne(t *testing.T) {
 	require.Contains(t, failed.Error, "404")
 	require.Contains(t, failed.Error, "no such customer")
 	require.Zero(t, p.at("/b"))
-	require.Equal(t, "ERROR", watcher.await("task suspended", "seq=2")["level"])
+	require.Equal(t, "ERROR", watcher.Await("task suspended", "seq=2")["level"])
 
 	// Where one looks for it.
 	var found []struct {
@@ -71,7 +71,7 @@ func TestFault02_AnUnknownProgramStopsItsTaskAlone(t *testing.T) {
 	require.Equal(t, "invalid", suspended.Reason)
 	require.Contains(t, suspended.Error, `"Tset1"`)
 	require.Contains(t, suspended.Error, "Test1", "the known ones")
-	require.True(t, watcher.running())
+	require.True(t, watcher.Running())
 	w.exec(`UPDATE kr_task_stat SET program = 'NoOp', exec_status = 0 WHERE exec_status = 2`)
 	w.await(bad, "3 3 3")
 }
@@ -95,9 +95,9 @@ func TestFault03_TasksOfAKilledWatcherRunAgain(t *testing.T) {
 	survivor := w.watcher()
 	stable(w)
 
-	victim.signal(syscall.SIGKILL)
+	victim.Signal(syscall.SIGKILL)
 	killed := time.Now()
-	victim.exit()
+	victim.Exit()
 	w.define("other", task{program: "NoOp"})
 	w.await(s.post("other"), "3") // it does not stop the engine
 	pgtest.Eventually(t, soon, "the five run again", func() bool { return len(p.seen()) == 10 })
@@ -105,7 +105,7 @@ func TestFault03_TasksOfAKilledWatcherRunAgain(t *testing.T) {
 	t.Logf("the five ran again after %s", took)
 	require.Greater(t, took, 4*time.Second, "a lease of 10 s, renewed each 2 s, ended too early")
 	require.Less(t, took, 25*time.Second) // some 11 s, on a machine that has time
-	require.Len(t, survivor.log.with("task rescued"), 5)
+	require.Len(t, survivor.Log.With("task rescued"), 5)
 	close(free)
 	for _, f := range flows {
 		w.await(f, "3")
@@ -158,7 +158,7 @@ func TestFault05_ALateResultChangesNothing(t *testing.T) {
 	flow := s.post("late")
 	pgtest.Eventually(t, soon, "it runs", func() bool { return len(p.seen()) == 1 })
 	w.exec(`UPDATE kr_task_stat SET exec_status = 0 WHERE task_flow_id = $1 AND exec_status = 1`, flow)
-	watcher.await("late result refused: the task was changed by hand or taken over", "seq=1", "attempt=1")
+	watcher.Await("late result refused: the task was changed by hand or taken over", "seq=1", "attempt=1")
 	pgtest.Eventually(t, soon, "its program was cancelled, and it runs again", func() bool {
 		calls := p.seen()
 		return len(calls) == 2 && calls[0].gone
@@ -220,7 +220,7 @@ func TestFault07_ABadRowHarmsOnlyItself(t *testing.T) {
 		require.Equal(t, "invalid", r.Reason)
 		require.Contains(t, r.Error, name)
 	}
-	require.True(t, watcher.running())
+	require.True(t, watcher.Running())
 }
 
 // 8. A claim error in the middle of a batch left claimed tasks that nobody ran, and tasks
@@ -249,7 +249,7 @@ func TestFault08_WhatIsClaimedIsRun(t *testing.T) {
 		})
 	}
 	require.Greater(t, killed, 10)
-	require.True(t, watcher.running())
+	require.True(t, watcher.Running())
 	w.await(flow, strings.TrimSpace(strings.Repeat("3 ", 60)))
 	w.sound()
 }
@@ -320,8 +320,8 @@ func TestFault10_TheRest(t *testing.T) {
 	require.Contains(t, a.header.Get("Content-Type"), "json")
 
 	for _, p := range []*process{watcher, s.process} {
-		p.signal(syscall.SIGTERM)
-		require.Equal(t, 0, p.exit())
+		p.Signal(syscall.SIGTERM)
+		require.Equal(t, 0, p.Exit())
 	}
 }
 
@@ -339,8 +339,8 @@ func TestFault10_ThePasswordIsKept(t *testing.T) {
 	watcher := run(t, "watcher", w.env("DB_USER="+role, "DB_PASS="+password))
 	w.await(s.post("quick"), "3")
 	for _, p := range []*process{s.process, watcher} {
-		require.NotContains(t, p.log.String(), password)
-		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.cmd.Process.Pid))
+		require.NotContains(t, p.Log.String(), password)
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.Cmd.Process.Pid))
 		require.NoError(t, err)
 		require.NotContains(t, string(line), password)
 	}

@@ -24,8 +24,8 @@ func TestHealthSaysWhatIsBroken(t *testing.T) {
 	flow := s.post("quick")
 	w.behind(`DELETE FROM kr_ready`)
 	watcher := w.watcher("-health-addr", "127.0.0.1:0", "-poll-interval", "1s")
-	address := "http://" + watcher.await("health checks are answered")["address"].(string)
-	watcher.await("v_invariant is not empty: sweeping", "rule=what can go is in the queue", "rows=1", "flow="+flow, "seq=1")
+	address := "http://" + watcher.Await("health checks are answered")["address"].(string)
+	watcher.Await("v_invariant is not empty: sweeping", "rule=what can go is in the queue", "rows=1", "flow="+flow, "seq=1")
 	for _, answer := range []func() answer{
 		func() answer { return ask(s.process, s.url, "?strict") },
 		func() answer { return ask(watcher, address, "?strict") },
@@ -42,7 +42,7 @@ v_invariant: empty, checked \d+s ago
 	w.behind(`UPDATE kr_task_stat SET reason = 'held'`)
 	w.behind(`UPDATE kr_check SET checked_ts = checked_ts - interval '1 h'`)
 	other := w.watcher("-health-addr", "127.0.0.1:0", "-poll-interval", "1s")
-	other.await("v_invariant is not empty after a sweep: SELECT * FROM v_invariant", "rule=only a suspended task has a reason")
+	other.Await("v_invariant is not empty after a sweep: SELECT * FROM v_invariant", "rule=only a suspended task has a reason")
 	for p, url := range map[*process]string{s.process: s.url, watcher: address} {
 		a := ask(p, url, "")
 		require.Equal(t, http.StatusOK, a.status)

@@ -64,7 +64,7 @@ func newDrill(t *testing.T) *drill {
 	d.peer = newPeer(t, d.answer)
 	d.server = d.register()
 	d.spared = run(t, "watcher", d.env())
-	d.spared.await("watching task...")
+	d.spared.Await("watching task...")
 	stable(d.world)
 	return d
 }
@@ -96,10 +96,10 @@ func (d *drill) round(n int) []time.Duration {
 		<-time.After(time.Until(begin.Add(moments[i])))
 		require.Equal(d, 1, d.peer.at(v.path))
 		v.killed = time.Now()
-		v.signal(syscall.SIGKILL)
+		v.Signal(syscall.SIGKILL)
 	}
 	for _, v := range victims {
-		require.Equal(d, -1, v.exit())
+		require.Equal(d, -1, v.Exit())
 	}
 	return d.measure(victims)
 }
@@ -111,10 +111,10 @@ func (d *drill) employ(n int) []*victim {
 	idle := map[int]*process{}
 	for range n {
 		p := run(d.T, "watcher", d.env())
-		idle[p.cmd.Process.Pid] = p
+		idle[p.Cmd.Process.Pid] = p
 	}
 	for _, p := range idle {
-		p.await("watching task...")
+		p.Await("watching task...")
 	}
 	var victims []*victim
 	for len(idle) > 0 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/d-tsuji/flower/internal/commandtest"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
@@ -18,7 +19,7 @@ import (
 func (w *world) printer() *process {
 	w.Helper()
 	p := run(w.T, "printer", []string{"DATABASE_URL=" + w.URL})
-	p.await("watching task...")
+	p.Await("watching task...")
 	return p
 }
 
@@ -74,10 +75,10 @@ func TestLog_OfARealProgram(t *testing.T) {
 	pgtest.Eventually(t, soon, "its line is there", func() bool { return len(w.log(flow)) == 1 })
 	require.Equal(t, "1", w.statuses(flow))
 	require.Equal(t, logLine{1, 1, "log", "echo"}, w.log(flow)[0])
-	require.Equal(t, "EchoParamTimeSleep", first.await("echo")["program"], "the watcher's log has it, too")
+	require.Equal(t, "EchoParamTimeSleep", first.Await("echo")["program"], "the watcher's log has it, too")
 
-	first.signal(syscall.SIGKILL)
-	first.exit()
+	first.Signal(syscall.SIGKILL)
+	first.Exit()
 	w.watcher()
 	pgtest.Eventually(t, soon, "the next attempt speaks", func() bool { return len(w.log(flow)) == 2 })
 	require.Equal(t, logLine{2, 1, "log", "echo"}, w.log(flow)[1])
@@ -94,14 +95,14 @@ func TestLog_KilledWhilePrinting(t *testing.T) {
 		lines := w.log("much")
 		return len(lines) > 0 && lines[len(lines)-1].No > 15_000
 	})
-	p.signal(syscall.SIGKILL)
+	p.Signal(syscall.SIGKILL)
 	killed := time.Now()
-	p.exit()
+	p.Exit()
 	for _, flow := range []string{"little", "much"} {
 		lines := w.log(flow)
 		last := lines[len(lines)-1].No
 		var lag time.Duration
-		for _, said := range p.log.with("printed") {
+		for _, said := range p.Log.With("printed") {
 			at, err := time.Parse(time.RFC3339Nano, said["time"].(string))
 			require.NoError(t, err)
 			if said["flow"] == flow && int64(said["lines"].(float64)) > last {
@@ -146,7 +147,7 @@ func TestLog_AGigabyte(t *testing.T) {
 	w := newWorld(t)
 	p := w.printer()
 	size := 1 << 30
-	if raceFlag == "-race" {
+	if commandtest.RaceFlag == "-race" {
 		size = 1 << 27
 	}
 	const width = 127
@@ -170,13 +171,13 @@ func TestLog_AGigabyte(t *testing.T) {
 	require.Greater(t, missing, last-10_001)
 	require.LessOrEqual(t, len(w.log("gigabyte")), 10_001)
 
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
 	require.NoError(t, err)
 	_, text, _ := strings.Cut(string(status), "VmHWM:")
 	kb, err := strconv.Atoi(strings.Fields(text)[0])
 	require.NoError(t, err)
 	t.Logf("the watcher has taken %d MB at the most", kb>>10)
-	if raceFlag != "-race" {
+	if commandtest.RaceFlag != "-race" {
 		require.Less(t, kb>>10, 100)
 	}
 	var took string
@@ -199,7 +200,7 @@ func TestLog_DatabaseAway(t *testing.T) {
 	c.stop()
 	for _, lines := range []int{300, 30_000} {
 		pgtest.Eventually(t, soon, "they go on", func() bool {
-			for _, said := range p.log.with("printed") {
+			for _, said := range p.Log.With("printed") {
 				if n := int(said["lines"].(float64)); n > lines && n < lines*3/2 {
 					return true
 				}
@@ -220,5 +221,5 @@ func TestLog_DatabaseAway(t *testing.T) {
 		require.Equal(t, printed, last)
 		require.Equal(t, max(0, printed-10_000), missing)
 	}
-	require.True(t, p.running())
+	require.True(t, p.Running())
 }

@@ -14,7 +14,7 @@ import (
 // metrics returns what a process tells Prometheus.
 func (p *process) metrics() string {
 	p.t.Helper()
-	url, _ := p.await("metrics are served")["metrics"].(string)
+	url, _ := p.Await("metrics are served")["metrics"].(string)
 	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, url, http.NoBody)
 	require.NoError(p.t, err)
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

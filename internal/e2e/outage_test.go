@@ -20,14 +20,14 @@ func (w *world) programs(env []string) (*server, *process) {
 	w.Helper()
 	s := serve(w.T, env)
 	p := run(w.T, "watcher", env, "-health-addr", "127.0.0.1:0", "-poll-interval", "30s")
-	p.await("watching task...")
+	p.Await("watching task...")
 	return s, p
 }
 
 // ready asks a watcher whether it is ready.
 func (p *process) ready() bool {
 	p.t.Helper()
-	address, _ := p.await("health checks are answered")["address"].(string)
+	address, _ := p.Await("health checks are answered")["address"].(string)
 	watcher := server{process: p, url: "http://" + address}
 	return watcher.send(http.MethodGet, "/readyz", "", "").status == http.StatusOK
 }
@@ -53,7 +53,7 @@ func TestBackendsTerminated(t *testing.T) {
 	require.Greater(t, killed, 20)
 	t.Logf("%d backends were terminated", killed)
 	l.verify()
-	require.True(t, watcher.running() && s.running())
+	require.True(t, watcher.Running() && s.Running())
 }
 
 // Connections are reset in the midst of whatever they carry.
@@ -69,7 +69,7 @@ func TestConnectionsCut(t *testing.T) {
 	}
 	p.Fragile(0)
 	l.verify()
-	require.True(t, watcher.running() && s.running())
+	require.True(t, watcher.Running() && s.Running())
 }
 
 // The network falls silent: nothing is closed, and nothing arrives. It is noticed, nobody
@@ -99,8 +99,8 @@ func TestNetworkSilent(t *testing.T) {
 			require.Equal(t, http.StatusServiceUnavailable, a.status, a.text)
 			require.Less(t, time.Since(begun), 5*time.Second+15*time.Second+5*time.Second)
 			pgtest.Eventually(t, soon, "the watcher says so", func() bool { return !watcher.ready() })
-			watcher.await("the database did not take results or give tasks: trying again")
-			require.True(t, watcher.running() && s.running())
+			watcher.Await("the database did not take results or give tasks: trying again")
+			require.True(t, watcher.Running() && s.Running())
 
 			p.Lose()
 			p.Heal()
@@ -122,10 +122,10 @@ func TestSIGTERMInSilence(t *testing.T) {
 	p.Silence()
 	begun := time.Now()
 	for _, process := range []*process{watcher, s.process} {
-		process.signal(syscall.SIGTERM)
+		process.Signal(syscall.SIGTERM)
 	}
-	require.Equal(t, 0, s.exit(), "it had nothing to do")
-	require.Equal(t, 1, watcher.exit())
+	require.Equal(t, 0, s.Exit(), "it had nothing to do")
+	require.Equal(t, 1, watcher.Exit())
 	require.Less(t, time.Since(begun), 15*time.Second)
 	t.Logf("both ended after %s", time.Since(begun))
 }
@@ -135,13 +135,13 @@ func quiet(t *testing.T, processes ...*process) {
 	t.Helper()
 	for _, p := range processes {
 		n := map[string]int{}
-		for _, ln := range p.log.all() {
+		for _, ln := range p.Log.All() {
 			if ln["level"] == "ERROR" || ln["level"] == "WARN" || strings.HasPrefix(ln["msg"].(string), "request") {
 				n[ln["msg"].(string)]++
 			}
 		}
 		for msg, times := range n {
-			require.LessOrEqual(t, times, 3, "%s says %d times: %s", p.name, times, msg)
+			require.LessOrEqual(t, times, 3, "%s says %d times: %s", p.Name, times, msg)
 		}
 	}
 }
@@ -162,19 +162,19 @@ func TestConnectionsExhausted(t *testing.T) {
 	watcher := run(t, "watcher", env, "-health-addr", "127.0.0.1:0", "-poll-interval", "30s")
 	register := run(t, "register", env, "-webport", "0")
 	for _, p := range []*process{watcher, register} {
-		require.Contains(t, p.await("waiting for the database")["err"], "too many connections for role")
+		require.Contains(t, p.Await("waiting for the database")["err"], "too many connections for role")
 	}
 	require.False(t, watcher.ready())
 	limit(`CONNECTION LIMIT -1`)
-	watcher.await("watching task...")
+	watcher.Await("watching task...")
 	s := serving(register)
 	l := w.load(s)
 	l.progresses(soon)
 
 	limit(`CONNECTION LIMIT 0`)
 	w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1`, role)
-	watcher.await("heartbeat failed: trying again")
-	register.await("the database is away: requests are answered with 503")
+	watcher.Await("heartbeat failed: trying again")
+	register.Await("the database is away: requests are answered with 503")
 	a := s.send(http.MethodPost, "/register/sample", "", "")
 	require.Equal(t, http.StatusServiceUnavailable, a.status, a.text)
 	require.NotEmpty(t, a.header.Get("Retry-After"))
@@ -185,8 +185,8 @@ func TestConnectionsExhausted(t *testing.T) {
 	l.resumes()
 	pgtest.Eventually(t, soon, "both are ready", func() bool { return watcher.ready() && s.readyNow() })
 	l.verify()
-	watcher.await("heartbeats go through again")
-	register.await("the database is back")
+	watcher.Await("heartbeats go through again")
+	register.Await("the database is back")
 	quiet(t, watcher, register)
 }
 
@@ -210,8 +210,8 @@ func TestDatabaseReadOnly(t *testing.T) {
 	// Everybody's connection is read-only from one moment to the next.
 	w.exec(`ALTER SYSTEM SET default_transaction_read_only = on`)
 	w.exec(`SELECT pg_reload_conf()`)
-	watcher.await("the database did not take results or give tasks: trying again")
-	s.await("the database is away: requests are answered with 503")
+	watcher.Await("the database did not take results or give tasks: trying again")
+	s.Await("the database is away: requests are answered with 503")
 	pgtest.Eventually(t, soon, "they say so", func() bool { return !watcher.ready() && !s.readyNow() })
 	close(free) // its result has nowhere to go
 	a := s.send(http.MethodPost, "/register/slow", "", "")
@@ -228,6 +228,6 @@ func TestDatabaseReadOnly(t *testing.T) {
 	require.Len(t, slow.seen(), 2)
 	pgtest.Eventually(t, soon, "both are ready", func() bool { return watcher.ready() && s.readyNow() })
 	l.verify()
-	require.True(t, watcher.running() && s.running())
+	require.True(t, watcher.Running() && s.Running())
 	quiet(t, watcher, s.process)
 }

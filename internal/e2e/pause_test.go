@@ -44,8 +44,8 @@ func TestWait_TheWatcherIsKilled(t *testing.T) {
 	flow := s.post("later")
 	until := w.pausedUntil(flow, 2)
 	require.Equal(t, "0", w.busy(), "the only worker is free")
-	victim.signal(syscall.SIGKILL)
-	victim.exit()
+	victim.Signal(syscall.SIGKILL)
+	victim.Exit()
 	w.watcher("-workers", "1")
 	require.Equal(t, until, w.pausedUntil(flow, 2))
 	text := s.send(http.MethodGet, "/api/v1/flows/"+flow+"?format=text", "", "").text
@@ -150,8 +150,8 @@ func TestFlow_TheWatcherIsKilled(t *testing.T) {
 	require.NoError(t, w.Get(&why, `SELECT wait_reason || ': ' || why FROM v_why_waiting WHERE task_flow_id = $1 AND task_exec_seq = 1`, flow))
 	require.Regexp(t, `^flow: waits for flow [0-9a-f-]{36} of workflow inner$`, why)
 	for _, victim := range []*process{victim, survivor} {
-		victim.signal(syscall.SIGKILL)
-		victim.exit()
+		victim.Signal(syscall.SIGKILL)
+		victim.Exit()
 	}
 	close(free)
 	w.watcher()
@@ -209,7 +209,7 @@ func TestApprove(t *testing.T) {
 	watcher := w.watcher("-workers", "1")
 	flow := s.post("release")
 	w.await(flow, "3 2 0")
-	watcher.await("task asks a person", "message=release 1.2?")
+	watcher.Await("task asks a person", "message=release 1.2?")
 	require.Equal(t, "held", w.rows(flow)[1].Reason)
 	text := s.send(http.MethodGet, "/api/v1/flows/"+flow+"?format=text", "", "").text
 	require.Regexp(t, `(?m)^release .* HELD, ASKS .*`, text)
@@ -219,8 +219,8 @@ func TestApprove(t *testing.T) {
 	w.exec(`SELECT flower_hold($1)`, flow)
 	w.exec(`SELECT flower_resume($1)`, flow)
 	w.exec(`SELECT flower_rerun($1)`, flow)
-	watcher.signal(syscall.SIGKILL)
-	watcher.exit()
+	watcher.Signal(syscall.SIGKILL)
+	watcher.Exit()
 	w.watcher()
 	require.Equal(t, "3 2 0", w.statuses(flow))
 

@@ -75,7 +75,7 @@ func TestPooler(t *testing.T) {
 	watchers := []*process{run(t, "watcher", p.env(), "-poll-interval", "1s"), run(t, "watcher", p.env(), "-poll-interval", "1s")}
 	s := serve(t, p.env())
 	for _, watcher := range watchers {
-		watcher.await("watching task...")
+		watcher.Await("watching task...")
 	}
 	w := p.world()
 	var locks int
@@ -102,20 +102,20 @@ func TestPooler(t *testing.T) {
 	require.NoError(t, w.Get(&pid, `SELECT pid FROM kr_watcher WHERE watcher_id = (SELECT watcher_id FROM kr_task_stat WHERE task_flow_id = $1 AND exec_status = 1)`, held))
 	survivor := watchers[0]
 	for i, watcher := range watchers {
-		if watcher.cmd.Process.Pid == pid {
+		if watcher.Cmd.Process.Pid == pid {
 			survivor = watchers[1-i]
-			watcher.signal(syscall.SIGKILL)
+			watcher.Signal(syscall.SIGKILL)
 		}
 	}
 	pgtest.Eventually(t, soon, "it runs once more", func() bool { return slow.at("/1") == 3 })
 	close(free)
 	w.await(held, "3 3")
-	survivor.await("task rescued")
+	survivor.Await("task rescued")
 
 	require.Equal(t, http.StatusOK, s.send(http.MethodGet, "/api/v1/flows/"+held, "", "").status)
 	for _, process := range []*process{survivor, s.process} {
-		process.signal(syscall.SIGTERM)
-		require.Equal(t, 0, process.exit())
+		process.Signal(syscall.SIGTERM)
+		require.Equal(t, 0, process.Exit())
 	}
 	var n int
 	require.NoError(t, w.Get(&n, `SELECT count(*) FROM kr_watcher`))
@@ -129,18 +129,18 @@ func TestPoolerOutage(t *testing.T) {
 	t.Parallel()
 	p := newPooled(t)
 	s, watcher := serve(t, p.env()), run(t, "watcher", p.env(), "-poll-interval", "1s")
-	watcher.await("watching task...")
+	watcher.Await("watching task...")
 	w := p.world()
 	l := w.load(s)
 	l.progresses(soon)
 
 	p.stopPooler()
-	s.await("the database is away: requests are answered with 503")
+	s.Await("the database is away: requests are answered with 503")
 	p.startPooler()
 	l.resumes()
 
 	// It is told to let nobody through: to us that is a silence.
-	beats := func() int { return len(watcher.log.with("heartbeat failed: trying again")) }
+	beats := func() int { return len(watcher.Log.With("heartbeat failed: trying again")) }
 	before := beats()
 	p.console(`PAUSE`)
 	pgtest.Eventually(t, soon, "it is noticed", func() bool { return beats() > before })
@@ -158,5 +158,5 @@ func TestPoolerOutage(t *testing.T) {
 		l.progresses(soon)
 	}
 	l.verify()
-	require.True(t, watcher.running() && s.running())
+	require.True(t, watcher.Running() && s.Running())
 }

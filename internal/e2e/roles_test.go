@@ -37,7 +37,7 @@ func (w *world) loginAs(role string) string {
 func TestRoles_SecI1_EverybodyHasWhatTheyNeed(t *testing.T) {
 	w := newWorld(t)
 	made := run(w.T, "register", w.env(), "-migrate", "roles")
-	require.Equal(t, 0, made.exit())
+	require.Equal(t, 0, made.Exit())
 
 	asRegister := databaseEnv(t, w.loginAs("flower_register"))
 	asWatcher := databaseEnv(t, w.loginAs("flower_watcher"))
@@ -68,7 +68,7 @@ func TestRoles_SecI1_EverybodyHasWhatTheyNeed(t *testing.T) {
 
 	s := serve(w.T, asRegister)
 	first := run(w.T, "watcher", asWatcher, "-poll-interval", "1s")
-	first.await("watching task...")
+	first.Await("watching task...")
 	samples := []string{s.post("sample"), s.post("sample")}
 	slow, wrong := s.post("slow"), s.post("wrong")
 	a := s.send("POST", "/register/sample", "", `{"parameters": {"A": 1}}`)
@@ -88,9 +88,9 @@ func TestRoles_SecI1_EverybodyHasWhatTheyNeed(t *testing.T) {
 		require.NoError(t, err, statement)
 	}
 	w.await(wrong, "9 3")
-	first.signal(syscall.SIGKILL)
+	first.Signal(syscall.SIGKILL)
 	second := run(w.T, "watcher", asWatcher, "-poll-interval", "1s", "-callback-url", s.url)
-	second.await("watching task...")
+	second.Await("watching task...")
 	close(closed)
 	w.awaitFor(time.Minute, slow, "3")
 	for _, flow := range samples {
@@ -112,7 +112,7 @@ func TestRoles_SecI1_EverybodyHasWhatTheyNeed(t *testing.T) {
 	w.sound()
 
 	for _, p := range []*process{s.process, first, second} {
-		for _, line := range p.log.all() {
+		for _, line := range p.Log.All() {
 			require.NotContains(t, fmt.Sprint(line), "permission denied")
 		}
 	}

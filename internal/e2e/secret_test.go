@@ -102,7 +102,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 	s := w.register()
 	watcher := run(t, "watcher", w.env("FLOWER_SECRET_CANARY="+canary, "FLOWER_SECRET_TINY=1234567", "FLOWER_SECRETS_DIR="+dir),
 		"-log-level", "debug", "-allow-command", "-command-shell", "-sql-connections", "flower", "-callback-url", s.url)
-	watcher.await("a secret cannot be used", "err=secret TINY: it has less than 8 bytes (in its longest line), which is too short to be masked")
+	watcher.Await("a secret cannot be used", "err=secret TINY: it has less than 8 bytes (in its longest line), which is too short to be masked")
 	flow := s.post("canary")
 	w.await(flow, "3 3 3 2 2 2 2 2 2 2 2 2 2 3 3 2 3 3 2 2 0")
 	w.pausedUntil(flow, 21)
@@ -140,7 +140,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 
 	look := func() map[string]string {
 		places := w.everything()
-		places["watcher's log"], places["register's log"] = watcher.log.String(), s.log.String()
+		places["watcher's log"], places["register's log"] = watcher.Log.String(), s.Log.String()
 		places["API"] = s.send(http.MethodGet, "/api/v1/flows/"+flow, "", "").text
 		places["API, as text"] = s.send(http.MethodGet, "/api/v1/flows/"+flow+"?format=text", "", "").text
 		return places
@@ -148,15 +148,15 @@ func TestSecretsAreNowhere(t *testing.T) {
 	requireNowhere(t, look())
 
 	// Another watcher, which hands none of them out, knows what not to show.
-	require.NoError(t, watcher.cmd.Process.Kill())
-	<-watcher.ended
+	require.NoError(t, watcher.Cmd.Process.Kill())
+	<-watcher.Ended
 	again := run(t, "watcher", w.env("FLOWER_SECRET_CANARY="+canary, "FLOWER_SECRET_MINE="+mine))
-	again.await("watching task...")
+	again.Await("watching task...")
 	w.define("copies", task{program: "HTTPPostRequest", parameters: `{"URL": "` + p.URL + `/json?` + url.QueryEscape(url.QueryEscape(mine)) + `"}`})
 	copies := s.post("copies")
 	w.await(copies, "3")
 	places := w.everything("ms_task_definition", "ms_workflow_version", "kr_task_stat.parameters") // somebody wrote it there
-	places["watcher's log"] = again.log.String()
+	places["watcher's log"] = again.Log.String()
 	requireNowhere(t, places)
 }
 

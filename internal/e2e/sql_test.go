@@ -83,10 +83,10 @@ func TestSQL_OnItsOwnDatabaseAndOnAnother(t *testing.T) {
 	var customer string
 	require.NoError(t, warehouse.Get(&customer, `SELECT DISTINCT customer FROM sales`))
 	require.Equal(t, "O'Neill", customer)
-	watcher.await("task finished", "seq=2") // after the commit
-	require.Len(t, watcher.log.with("task finished", "seq=2"), 1)
-	require.Empty(t, watcher.log.with("late result refused"))
-	require.NotContains(t, watcher.log.String(), "s3cret")
+	watcher.Await("task finished", "seq=2") // after the commit
+	require.Len(t, watcher.Log.With("task finished", "seq=2"), 1)
+	require.Empty(t, watcher.Log.With("late result refused"))
+	require.NotContains(t, watcher.Log.String(), "s3cret")
 
 	a := s.send(http.MethodPost, "/register/sales", "", `{"parameters": {"statement": "DROP TABLE report"}}`)
 	require.Equal(t, http.StatusUnprocessableEntity, a.status)
@@ -139,8 +139,8 @@ func TestSQL_StoppedStatementsLeaveNothingBehind(t *testing.T) {
 
 	flow = s.post("slow")
 	w.awaitStatements(1)
-	watcher.signal(syscall.SIGTERM)
-	require.Equal(t, 0, watcher.exit())
+	watcher.Signal(syscall.SIGTERM)
+	require.Equal(t, 0, watcher.Exit())
 	require.Equal(t, "0", w.statuses(flow), "handed back")
 	w.awaitStatements(0)
 	require.Zero(t, w.effects())
@@ -160,7 +160,7 @@ func TestSQL_KilledInAStatement(t *testing.T) {
 		require.NoError(t, w.Get(&sleeps, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep')`))
 		return sleeps
 	})
-	victim.signal(syscall.SIGKILL)
+	victim.Signal(syscall.SIGKILL)
 	killed := time.Now()
 	w.awaitStatements(0)
 	took := time.Since(killed)
@@ -198,19 +198,19 @@ func TestSQL_KilledBetweenAStatementAndItsCommit(t *testing.T) {
 			AND application_name LIKE 'flower %/%' AND wait_event_type = 'Lock' AND query LIKE '%flower: Advance%')`))
 		return waits
 	})
-	if len(victim.log.with("task started", "seq=1")) == 0 {
+	if len(victim.Log.With("task started", "seq=1")) == 0 {
 		victim, survivor = survivor, victim
 	}
-	require.Len(t, victim.log.with("task started", "seq=1"), 1)
-	victim.signal(syscall.SIGKILL)
-	victim.exit()
+	require.Len(t, victim.Log.With("task started", "seq=1"), 1)
+	victim.Signal(syscall.SIGKILL)
+	victim.Exit()
 	w.awaitStatements(0) // rolled back
 	require.NoError(t, row.Rollback())
 	require.Zero(t, w.effects())
 	require.Equal(t, "1 0", w.statuses(flow))
 
 	w.await(flow, "3 3")
-	require.Len(t, survivor.log.with("task rescued", "seq=1"), 1)
+	require.Len(t, survivor.Log.With("task rescued", "seq=1"), 1)
 	require.Equal(t, 2, w.rows(flow)[0].Attempt)
 	require.Equal(t, 2, w.effects(), "each once")
 	w.sound()

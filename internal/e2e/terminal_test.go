@@ -86,12 +86,12 @@ func TestTerminal_TheEndOfAFlowIsTheExitCode(t *testing.T) {
 		id := strings.TrimSpace(w.done("", env, "start", verb))
 		w.await(id, "1 0")
 		waiting := run(t, "register", env, "rerun", id, "-wait") // of nothing
-		pgtest.Eventually(t, soon, "it waits", func() bool { return strings.Contains(waiting.log.String(), verb+"  running") })
+		pgtest.Eventually(t, soon, "it waits", func() bool { return strings.Contains(waiting.Log.String(), verb+"  running") })
 		w.done("", env, verb, id, "-note", "not now")
 		if verb == "hold" { // what runs comes to its end
 			close(g)
 		}
-		require.Equal(t, want, waiting.exit())
+		require.Equal(t, want, waiting.Exit())
 	}
 	g := make(gate)
 	defer close(g)
@@ -100,10 +100,10 @@ func TestTerminal_TheEndOfAFlowIsTheExitCode(t *testing.T) {
 	require.Equal(t, 5, code)
 	require.Contains(t, stderr, "has not ended within 300ms; it goes on")
 	waiting := run(t, "register", env, "start", "long", "-wait")
-	pgtest.Eventually(t, soon, "it waits", func() bool { return strings.Contains(waiting.log.String(), "long  ") })
-	waiting.signal(syscall.SIGINT)
-	require.Equal(t, 130, waiting.exit())
-	require.Contains(t, waiting.log.String(), "the flow goes on: register flow ")
+	pgtest.Eventually(t, soon, "it waits", func() bool { return strings.Contains(waiting.Log.String(), "long  ") })
+	waiting.Signal(syscall.SIGINT)
+	require.Equal(t, 130, waiting.Exit())
+	require.Contains(t, waiting.Log.String(), "the flow goes on: register flow ")
 }
 
 // Whoever waits outlasts a restart of register.
@@ -119,12 +119,12 @@ func TestTerminal_ARestartIsWaitedFor(t *testing.T) {
 	g := make(gate)
 	w.define("long", newPeer(t, g.wait).calling("/x"))
 	waiting := run(t, "register", asking(register), "start", "long", "-wait")
-	pgtest.Eventually(t, soon, "it waits", func() bool { return strings.Contains(waiting.log.String(), "long  ") })
-	register.signal(syscall.SIGKILL)
-	<-register.ended
+	pgtest.Eventually(t, soon, "it waits", func() bool { return strings.Contains(waiting.Log.String(), "long  ") })
+	register.Signal(syscall.SIGKILL)
+	<-register.Ended
 	close(g)
 	serving(run(t, "register", w.env(), "-webport", port))
-	require.Zero(t, waiting.exit())
+	require.Zero(t, waiting.Exit())
 }
 
 // A log is followed line by line, to the end of the last attempt.

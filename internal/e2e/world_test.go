@@ -48,7 +48,7 @@ func databaseEnv(t *testing.T, address string) []string {
 func (w *world) watcher(args ...string) *process {
 	w.Helper()
 	p := run(w.T, "watcher", w.env(), append([]string{"-poll-interval", "30s"}, args...)...)
-	p.await("watching task...")
+	p.Await("watching task...")
 	return p
 }
 

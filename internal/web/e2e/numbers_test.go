@@ -16,7 +16,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/d-tsuji/flower/internal/commandtest"
 	"github.com/d-tsuji/flower/internal/pgdev/pgtest"
 )
 
@@ -357,7 +356,7 @@ func TestUI_24_ManyFlows(t *testing.T) {
 	}
 	const scans = `SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'kr_task_stat'`
 	w.register.Signal(syscall.SIGTERM) // what its connections have counted is known when they end
-	require.Zero(t, w.register.Exit(commandtest.Soon))
+	require.Zero(t, w.register.Exit())
 	require.Equal(t, "0", w.value(scans))
 	w.exec(`SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_indexonlyscan = off; SELECT max(error) FROM kr_task_stat; SELECT pg_stat_force_next_flush()`)
 	pgtest.Eventually(t, patience, "one would be seen", func() bool { return w.value(scans) != "0" })
