@@ -100,8 +100,8 @@ type Site struct {
 	Prefix  string // of its paths, as in "/api/v1/"; the first site that fits is asked
 	Handler http.Handler
 
-	// Refuse, if it is not nil, tells a browser in a page why it may not do what a form of its
-	// asks for. It finds an access.Principal, too.
+	// Refuse tells a browser, in a page, why it may not do what a form asks for; it finds an
+	// access.Principal, too. nil: that is told as everything else.
 	Refuse func(w http.ResponseWriter, r *http.Request, err error)
 
 	// Patience returns how long a request may take that waits for something to happen;
