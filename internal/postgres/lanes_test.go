@@ -76,9 +76,9 @@ func TestLanes_TheOneUsedLastIsTakenFirst(t *testing.T) {
 
 	var others []*lane
 	for range writerLanes {
-		ln, err := w.writer.take(t.Context())
+		held, err = w.writer.take(t.Context())
 		require.NoError(t, err)
-		others = append(others, ln)
+		others = append(others, held)
 	}
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
