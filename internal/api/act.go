@@ -391,9 +391,12 @@ func (p TaskPath) seq() (int, error) {
 
 // instant is a moment by the database's clock.
 func (a *API) instant(ctx context.Context, name, text string) (time.Time, error) {
-	m, err := moment(name, text)
-	if err != nil {
-		return time.Time{}, problem.InvalidValue.Because("filter.%s", strings.TrimPrefix(err.Error(), "invalid-filter: "))
+	if text == "" {
+		return time.Time{}, nil
+	}
+	m, ok := request.Moment(text)
+	if !ok {
+		return time.Time{}, problem.InvalidValue.Because("filter.%s: must be %s", name, aMoment)
 	}
 	if m.Before == 0 {
 		return m.At, nil

@@ -284,6 +284,9 @@ func (a *API) flowExists(ctx context.Context, id flow.ID, err error) error {
 	return f
 }
 
+// aMoment says what a point in time looks like.
+const aMoment = "a time as in 2026-11-23T03:12:00Z, or how long ago, as in 15m, 24h, 7d"
+
 // moment reads a point in time; none if there is no text.
 func moment(name, text string) (flow.Moment, error) {
 	if text == "" {
@@ -291,7 +294,7 @@ func moment(name, text string) (flow.Moment, error) {
 	}
 	m, ok := request.Moment(text)
 	if !ok {
-		return m, problem.InvalidFilter.Because("%s: must be a time as in 2026-11-23T03:12:00Z, or how long ago, as in 15m, 24h, 7d", name)
+		return m, problem.InvalidFilter.Because("%s: must be %s", name, aMoment)
 	}
 	return m, nil
 }
