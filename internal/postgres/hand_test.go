@@ -110,8 +110,7 @@ func TestInsert_ValuesThatCannotBe(t *testing.T) {
 	dead := join(t, w, "NoOp")
 	require.Len(t, claimAs(t, w, dead, 1), 1)
 	age(t, w, dead, 11)
-	_, err := w.Rescue(t.Context(), w.watcher)
-	require.NoError(t, err)
+	rescueAll(t, w)
 	require.Equal(t, "lost", value[string](t, w, `SELECT reason FROM kr_task_stat WHERE task_flow_id = $1 AND task_exec_seq = 1`, string(id)))
 }
 

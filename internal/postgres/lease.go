@@ -221,36 +221,38 @@ type rescuedRow struct {
 
 // Rescue declares watchers dead whose lease has ended, and takes back their tasks: to
 // be run again, or suspended where they must not run twice or were lost three times.
-// Only a watcher whose Pulse said so may call it. With an error, too, it returns what was
-// rescued: first goes, by key, what they have said that they run. The rest is found by
+// Only a watcher whose Pulse said so may call it. tell hears at once of what was rescued, some
+// tasks each time: first goes, by key, what they have said that they run. The rest is found by
 // reading the whole table, which takes long if that is large; if it fails, the sweep does it.
-func (d *DB) Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error) {
-	var rescued, strays []flow.Rescued
+func (d *DB) Rescue(ctx context.Context, watcher string, tell func([]flow.Rescued)) error {
+	var rescued []flow.Rescued
 	var dead []string
 	err := d.inTx(ctx, func(tx *sqlx.Tx) (err error) {
 		dead, rescued, err = rescueExpired(ctx, tx, watcher)
 		return err
 	})
 	if err != nil {
-		return nil, translate("rescue tasks of vanished watchers", err)
+		return translate("rescue tasks of vanished watchers", err)
 	}
 	if len(dead) == 0 {
-		return nil, nil
+		return nil
 	}
-	if len(rescued) > 0 {
-		d.entered(beginning)
+	over := func() {
+		if len(rescued) > 0 {
+			d.entered(beginning)
+			tell(rescued)
+		}
 	}
+	over()
 	err = d.inLongTx(ctx, func(tx *sqlx.Tx) (err error) {
-		strays, err = rescue(ctx, tx, rescueStraySQL)
+		rescued, err = rescue(ctx, tx, rescueStraySQL)
 		return err
 	})
 	if err != nil {
-		return rescued, translate("rescue what vanished watchers have begun last", err)
+		return translate("rescue what vanished watchers have begun last", err)
 	}
-	if len(strays) > 0 {
-		d.entered(beginning)
-	}
-	return append(rescued, strays...), nil
+	over()
+	return nil
 }
 
 // rescueExpired declares watchers dead, and takes back what they have said that they run.

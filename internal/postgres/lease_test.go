@@ -35,9 +35,14 @@ func stable(t *testing.T, w *world, watcher string) {
 // rescueAll lets the watcher of w rescue.
 func rescueAll(t *testing.T, w *world) []flow.Rescued {
 	t.Helper()
-	rescued, err := w.Rescue(t.Context(), w.watcher)
+	rescued, err := rescueOnce(w)
 	require.NoError(t, err)
 	return rescued
+}
+
+func rescueOnce(w *world) (all []flow.Rescued, err error) {
+	err = w.Rescue(background, w.watcher, func(rescued []flow.Rescued) { all = append(all, rescued...) })
+	return all, err
 }
 
 func watchers(t *testing.T, w *world) int {
@@ -389,7 +394,7 @@ func TestLease_RescueRacesFinish(t *testing.T) {
 		})
 		waitRescue := async(func() (err error) {
 			<-start
-			rescued, err = w.Rescue(background, w.watcher)
+			rescued, err = rescueOnce(w)
 			return err
 		})
 		close(start)
@@ -446,7 +451,7 @@ func TestLease_TwoRescuersShareNoTask(t *testing.T) {
 	var wait [2]func() error
 	for i := range wait {
 		wait[i] = async(func() (err error) {
-			rescued[i], err = w.Rescue(background, w.watcher)
+			rescued[i], err = rescueOnce(w)
 			return err
 		})
 	}

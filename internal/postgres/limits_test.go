@@ -232,9 +232,8 @@ func TestLimits_RescueMakesRoom(t *testing.T) {
 	dead := join(t, w, "NoOp")
 	require.Len(t, claimAs(t, w, dead, 10), 1)
 	age(t, w, dead, 11)
-	_, err := w.Rescue(t.Context(), w.watcher)
-	require.NoError(t, err)
-	_, _, err = w.Promote(t.Context())
+	rescueAll(t, w)
+	_, _, err := w.Promote(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []string{"2/1"}, places(ids, claim(t, w, 10)))
 }

@@ -88,7 +88,7 @@ func calls(w *world, id flow.ID) map[string]call {
 			_, err := d.Register(ctx, flow.Registration{FlowID: flow.ID(newID()), WorkflowID: "sample"})
 			return err
 		}},
-		"Rescue":    {true, func(ctx context.Context, d *DB) error { _, err := d.Rescue(ctx, w.watcher); return err }},
+		"Rescue":    {true, func(ctx context.Context, d *DB) error { return d.Rescue(ctx, w.watcher, func([]flow.Rescued) {}) }},
 		"Strangers": {false, func(ctx context.Context, d *DB) error { _, err := d.Strangers(ctx, programs); return err }},
 		"Sweep":     {true, func(ctx context.Context, d *DB) error { _, err := d.Sweep(ctx); return err }},
 	}

@@ -62,14 +62,13 @@ func TestEvents_NoneOfTheEngine(t *testing.T) {
 	dead := join(t, w, "NoOp")
 	require.Len(t, claimAs(t, w, dead, 1), 1)
 	age(t, w, dead, 11)
-	_, err := w.Rescue(t.Context(), w.watcher)
-	require.NoError(t, err)
+	rescueAll(t, w)
 	run(t, w)
 	require.Zero(t, value[int](t, w, `SELECT count(*) FROM kr_event`))
 
 	id := register(t, w, def(), def(1))
 	verdict(t, w, ended(claimOne(t, w), flow.OutcomeFailed))
-	_, err = w.Act(t.Context(), flow.Action{Kind: flow.ActionRerun, Flow: id})
+	_, err := w.Act(t.Context(), flow.Action{Kind: flow.ActionRerun, Flow: id})
 	require.NoError(t, err)
 	require.Equal(t, "2>0", value[string](t, w, `SELECT string_agg(concat(old_status, '>', new_status, change), ' ') FROM kr_event`), "an action is one line a task")
 }

@@ -112,9 +112,7 @@ func TestAdvance_AResultAfterTheRescueIsRefused(t *testing.T) {
 	dead := join(t, w, programs...)
 	tasks := claimAs(t, w, dead, 2)
 	byHand(t, w, `UPDATE kr_watcher SET lease_until = now() - interval '1 s' WHERE watcher_id = $1`, dead)
-	rescued, err := w.Rescue(t.Context(), w.watcher)
-	require.NoError(t, err)
-	require.Len(t, rescued, 2)
+	require.Len(t, rescueAll(t, w), 2)
 	require.Equal(t, "0 2", statuses(t, w, id))
 	for _, task := range tasks {
 		for _, outcome := range []flow.Outcome{flow.OutcomeFinished, flow.OutcomeFailed, flow.OutcomeTimeout, flow.OutcomeInvalid} {

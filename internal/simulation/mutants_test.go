@@ -264,11 +264,11 @@ type overeager struct {
 	db *pgtest.DB
 }
 
-func (m overeager) Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error) {
+func (m overeager) Rescue(ctx context.Context, watcher string, tell func([]flow.Rescued)) error {
 	if _, err := m.db.Exec(`UPDATE kr_watcher SET lease_until = clock_timestamp() - interval '1 s' WHERE watcher_id <> $1`, watcher); err != nil {
-		return nil, err
+		return err
 	}
-	return m.DB.Rescue(ctx, watcher)
+	return m.DB.Rescue(ctx, watcher, tell)
 }
 
 type forgetful struct {
@@ -276,10 +276,10 @@ type forgetful struct {
 	db *pgtest.DB
 }
 
-func (m forgetful) Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error) {
-	rescued, err := m.DB.Rescue(ctx, watcher)
+func (m forgetful) Rescue(ctx context.Context, watcher string, tell func([]flow.Rescued)) error {
+	err := m.DB.Rescue(ctx, watcher, tell)
 	_, err2 := m.db.Exec(`UPDATE kr_task_stat SET lost_count = 0`)
-	return rescued, errors.Join(err, err2)
+	return errors.Join(err, err2)
 }
 
 type blind struct{ *postgres.DB }
@@ -367,9 +367,9 @@ func TestRescueTakesOnlyTheClaimThatItRead(t *testing.T) {
 	tx, err := db.Beginx()
 	require.NoError(t, err)
 	exec(t, tx, `UPDATE kr_task_stat SET exec_status = 0`)
-	rescued, err := store.Rescue(t.Context(), alive)
-	require.NoError(t, err)
-	require.Empty(t, rescued, "it is locked, and left to the next round")
+	require.NoError(t, store.Rescue(t.Context(), alive, func([]flow.Rescued) {
+		require.Fail(t, "it is locked, and left to the next round")
+	}))
 	require.NoError(t, tx.Commit())
 	swept, err := store.Sweep(t.Context())
 	require.NoError(t, err)

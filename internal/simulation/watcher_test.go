@@ -279,8 +279,8 @@ func (w *world) replace(id string) {
 
 // rescue takes back the tasks of all watchers whose lease has ended.
 func (w *world) rescue(by string) {
-	rescued, err := w.engine.Rescue(w.Context(), by)
-	require.NoError(w, err)
+	var rescued []flow.Rescued
+	require.NoError(w, w.engine.Rescue(w.Context(), by, func(some []flow.Rescued) { rescued = append(rescued, some...) }))
 	dead := func(id string) bool {
 		m := w.model.watchers[id]
 		return m != nil && m.expired && id != by

@@ -23,7 +23,7 @@ type engine interface {
 	Owned(ctx context.Context, watcher string, claims []string) ([]flow.Task, error)
 	Join(ctx context.Context, w flow.Watcher) error
 	Beat(ctx context.Context, watcher string, running []flow.Task) (flow.Pulse, error)
-	Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error)
+	Rescue(ctx context.Context, watcher string, tell func([]flow.Rescued)) error
 	Drain(ctx context.Context, watcher string) error
 	Leave(ctx context.Context, watcher string, behind bool) error
 	Promote(ctx context.Context) (int, time.Duration, error)

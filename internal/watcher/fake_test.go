@@ -118,11 +118,15 @@ func (f *fakeStore) Beat(_ context.Context, watcher string, running []flow.Task)
 	return f.beat(watcher, running)
 }
 
-func (f *fakeStore) Rescue(_ context.Context, watcher string) ([]flow.Rescued, error) {
+func (f *fakeStore) Rescue(_ context.Context, watcher string, tell func([]flow.Rescued)) error {
 	if f.rescue == nil {
-		return nil, nil
+		return nil
 	}
-	return f.rescue(watcher)
+	rescued, err := f.rescue(watcher)
+	if len(rescued) > 0 {
+		tell(rescued)
+	}
+	return err
 }
 
 func (f *fakeStore) Drain(ctx context.Context, watcher string) error {

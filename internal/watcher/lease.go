@@ -136,12 +136,11 @@ func (l *lease) obey(ctx context.Context, pulse flow.Pulse) {
 }
 
 func (l *lease) rescue(ctx context.Context) {
-	rescued, err := l.w.store.Rescue(ctx, l.id())
-	l.w.cfg.Meter.Rescued(len(rescued))
-	logRescued(l.w.log, rescued)
-	if len(rescued) > 0 {
+	err := l.w.store.Rescue(ctx, l.id(), func(rescued []flow.Rescued) {
+		l.w.cfg.Meter.Rescued(len(rescued))
+		logRescued(l.w.log, rescued)
 		l.w.wakeUp()
-	}
+	})
 	signal(l.w.rescued) // of a rescue that has failed, too: the sweep finds the rest
 	if err != nil {
 		l.errs.failed(err)

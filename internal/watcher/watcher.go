@@ -62,7 +62,8 @@ type Leases interface {
 	Join(ctx context.Context, w flow.Watcher) error
 	// Beat renews the lease. flow.ErrFenced: it was too late, others have taken over.
 	Beat(ctx context.Context, watcher string, running []flow.Task) (flow.Pulse, error)
-	Rescue(ctx context.Context, watcher string) ([]flow.Rescued, error)
+	// Rescue takes over from the dead; tell hears of it, some tasks each time.
+	Rescue(ctx context.Context, watcher string, tell func([]flow.Rescued)) error
 	Drain(ctx context.Context, watcher string) error
 	// Leave ends the lease. behind: there may be tasks that others are to rescue.
 	Leave(ctx context.Context, watcher string, behind bool) error
