@@ -81,7 +81,8 @@ func (l *taskLog) print(ctx context.Context, tail int, follow bool) error {
 		case !follow:
 			return nil
 		case ended || next: // all of this attempt is there
-			more, err := l.rewind(ctx)
+			var more bool
+			more, err = l.rewind(ctx)
 			switch {
 			case err != nil || ended && !more:
 				return err

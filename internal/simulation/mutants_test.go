@@ -60,7 +60,7 @@ var mutants = map[string]mutant{
 	"a pause that was held is gone":  {story: 39, edit: map[string][2]string{"flower_unpause": {"held AND after.exec_status = 0", "false"}}},
 	"a resume answers what is asked": {story: 102, edit: map[string][2]string{"flower_planned": {"t.held AND NOT t.asks THEN 0", "t.held THEN 0"}}},
 	"a cancel leaves what is asked": {
-		story: 89, edit: map[string][2]string{"flower_planned": {"(t.exec_status IN (0, 1) OR t.asks)", "t.exec_status IN (0, 1)"}},
+		story: 89, edit: map[string][2]string{"flower_planned": {"(t.exec_status IN (0, 1) OR t.held)", "(t.exec_status IN (0, 1) OR t.held AND NOT t.asks)"}},
 	},
 	"a rerun of everything runs what was skipped": {
 		story: 71, edit: map[string][2]string{"flower_planned": {"ELSE t.exec_status = 2 AND NOT t.held OR t.exec_status = 3 END", "ELSE t.exec_status IN (2, 3, 9) AND NOT t.held END"}},
