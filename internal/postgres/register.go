@@ -36,7 +36,7 @@ func (d *DB) Register(ctx context.Context, r flow.Registration) (flow.Flow, erro
 	}
 }
 
-// registerSQL makes flows with all their tasks and their places in the queue, or finds
+// registerText makes flows with all their tasks and their places in the queue, or finds
 // those that earlier requests with the same idempotency keys have made. Finding one is a
 // write, too: a commit of nothing would not wait for a standby, and would acknowledge
 // what only this server has.
@@ -45,31 +45,32 @@ func (d *DB) Register(ctx context.Context, r flow.Registration) (flow.Flow, erro
 //	$9 to $22  the tasks of the workflows, once per workflow
 //	$23 to $25 of each flow the task that registers it, if one does, by flow and seq, and the version of its workflow
 //	$26 to $28 the workflows: id, and the version and digest of the definition that those tasks are
-//	$29        of each flow the claim of the task that registers it
+//	$29        if byTasks: of each flow the claim of the task that registers it
 //
 // A flow whose workflow has another definition by now is not made, and has no row in the
 // answer; nor has one whose task was stopped. Whoever stops it later waits for the lock of its
-// row, and finds the flow: cancelling the one cancels the other. No two flows may have the same key: an INSERT cannot meet its own row. What
-// looks into a set is written as NOT IN or IN … IS TRUE, which is hashed whatever the planner
-// thinks of its size: planned as a join, 200 flows took 30 ms instead of 7.
-const registerSQL = `
+// row, and finds the flow: cancelling the one cancels the other. No two flows may have the same
+// key: an INSERT cannot meet its own row. What looks into a set is written as NOT IN or
+// IN … IS TRUE, which is hashed whatever the planner thinks of its size: planned as a join,
+// 200 flows took 30 ms instead of 7.
+func registerText(byTasks bool) string {
+	parent, claims, claim, running := "", "", "", ""
+	if byTasks {
+		parent, claims, claim = parentSQL, ", $29::text[]", ", claim"
+		running = " AND (parent_flow = '' OR (parent_flow, parent_seq, claim) IN (SELECT flow, seq, claim FROM parent))"
+	}
+	return `
 -- flower: register
 WITH changed AS MATERIALIZED (
     SELECT w.id
     FROM   unnest($26::text[], $27::int[], $28::text[]) AS w(id, version, digest)
     LEFT   JOIN LATERAL (SELECT version, digest FROM ms_workflow_version WHERE task_id = w.id ORDER BY version DESC LIMIT 1) v ON true
     WHERE  coalesce(v.version, 0) <> w.version OR coalesce(v.digest, '') <> w.digest
-), parent AS MATERIALIZED (  -- in the order in which everybody locks
-    SELECT k.flow, k.seq, k.claim
-    FROM   (SELECT flow COLLATE "C" AS flow, seq, claim FROM unnest($23::text[], $24::int[], $29::text[]) AS g(flow, seq, claim)
-            WHERE flow <> '' GROUP BY 1, 2, 3 ORDER BY 1, 2) k
-    CROSS  JOIN LATERAL (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.flow AND t.task_exec_seq = k.seq
-                         AND t.exec_status = 1 AND t.claim_id = k.claim::uuid FOR SHARE) t
-), given AS MATERIALIZED (
+` + parent + `), given AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
-                         $23::text[], $24::int[], $25::int[], $29::text[])
-             WITH ORDINALITY AS g(id, workflow, by, note, parameters, key, fingerprint, priority, parent_flow, parent_seq, version, claim, n)
-    WHERE  workflow NOT IN (SELECT id FROM changed) AND (parent_flow = '' OR (parent_flow, parent_seq, claim) IN (SELECT flow, seq, claim FROM parent))
+                         $23::text[], $24::int[], $25::int[]` + claims + `)
+             WITH ORDINALITY AS g(id, workflow, by, note, parameters, key, fingerprint, priority, parent_flow, parent_seq, version` + claim + `, n)
+    WHERE  workflow NOT IN (SELECT id FROM changed)` + running + `
 ), limited AS MATERIALIZED (
     SELECT task_id FROM ms_workflow WHERE task_id = ANY ($2::text[]) AND (max_running_flows IS NOT NULL OR max_running_tasks IS NOT NULL)
 ), flow AS (
@@ -109,6 +110,22 @@ WITH changed AS MATERIALIZED (
 SELECT task_flow_id, task_id, registered_ts, coalesce(fingerprint, '') AS fingerprint, coalesce(idempotency_key, '') AS idempotency_key,
        task_id IN (SELECT task_id FROM limited) AS limited, replayed_ts IS NOT NULL AS replayed
 FROM   flow`
+}
+
+// By tasks are few: what those need would cost all others a twentieth.
+var (
+	registerSQL        = registerText(false)
+	registerByTasksSQL = registerText(true)
+)
+
+// parentSQL has the tasks that ask for flows and still may.
+const parentSQL = `), parent AS MATERIALIZED (  -- in the order in which everybody locks
+    SELECT k.flow, k.seq, k.claim
+    FROM   (SELECT flow COLLATE "C" AS flow, seq, claim FROM unnest($23::text[], $24::int[], $29::text[]) AS g(flow, seq, claim)
+            WHERE flow <> '' GROUP BY 1, 2, 3 ORDER BY 1, 2) k
+    CROSS  JOIN LATERAL (SELECT FROM kr_task_stat t WHERE t.task_flow_id = k.flow AND t.task_exec_seq = k.seq
+                         AND t.exec_status = 1 AND t.claim_id = k.claim::uuid FOR SHARE) t
+`
 
 // foundSQL finds the flow that an earlier call made, whose answer was lost; by a write,
 // as above.
@@ -195,7 +212,11 @@ func (d *DB) registerPresent(ctx context.Context, batch []*registration) (stale 
 		return stale
 	}
 	var rows []flowRow
-	if err := d.writer.selectAll(ctx, &rows, registerSQL, registerArgs(whole, plans)...); err != nil {
+	query, args := registerSQL, registerArgs(whole, plans)
+	if claims := parentClaims(whole); claims != nil {
+		query, args = registerByTasksSQL, append(args, claims)
+	}
+	if err := d.writer.selectAll(ctx, &rows, query, args...); err != nil {
 		d.registerEach(ctx, whole, err)
 		return stale
 	}

@@ -200,7 +200,7 @@ func (g *registrar) gather() (batch []*registration) {
 // registerArgs returns the arguments of registerSQL. Arrays of arrays go as text, since
 // PostgreSQL's own must be rectangular.
 func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
-	var ids, workflows, by, notes, keys, fingerprints, parentFlows, parentClaims []string
+	var ids, workflows, by, notes, keys, fingerprints, parentFlows []string
 	var parentSeqs []int32
 	var parameters []*string
 	var priorities []*int
@@ -211,13 +211,24 @@ func registerArgs(batch []*registration, plans map[flow.WorkflowID]plan) []any {
 		by, notes = append(by, r.RegisteredBy), append(notes, r.Note)
 		keys, fingerprints = append(keys, r.IdempotencyKey), append(fingerprints, r.Fingerprint)
 		parentFlows, parentSeqs = append(parentFlows, string(r.Parent.Flow)), append(parentSeqs, int32(r.Parent.Seq))
-		parentClaims = append(parentClaims, r.ParentClaim)
 		parameters, priorities = append(parameters, jsonText(r.Parameters)), append(priorities, r.Priority)
 		versions = append(versions, int32(plans[r.WorkflowID].workflow.Version))
 	}
 	args := []any{ids, workflows, by, notes, parameters, keys, fingerprints, priorities}
 	args = append(append(args, taskArgs(plans)...), parentFlows, parentSeqs, versions)
-	return append(append(args, versionArgs(plans)...), parentClaims)
+	return append(args, versionArgs(plans)...)
+}
+
+// parentClaims returns the last argument of registerByTasksSQL, nil if no task asks.
+func parentClaims(batch []*registration) []string {
+	claims, asks := make([]string, len(batch)), false
+	for i, r := range batch {
+		claims[i], asks = r.request.ParentClaim, asks || r.request.Parent.Flow != ""
+	}
+	if !asks {
+		return nil
+	}
+	return claims
 }
 
 func versionArgs(plans map[flow.WorkflowID]plan) []any {
