@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/d-tsuji/flower/internal/access"
@@ -387,20 +386,4 @@ func (p TaskPath) seq() (int, error) {
 		return 0, problem.TaskNotFound.Because("a task is named by its number in the flow, from 1, and %q is none", problem.Cut(p.TaskExecSeq, 40))
 	}
 	return int(seq), nil
-}
-
-// instant is a moment by the database's clock.
-func (a *API) instant(ctx context.Context, name, text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	m, ok := request.Moment(text)
-	if !ok {
-		return time.Time{}, problem.InvalidValue.Because("filter.%s: must be %s", name, aMoment)
-	}
-	if m.Before == 0 {
-		return m.At, nil
-	}
-	now, err := a.store.Now(ctx)
-	return now.Add(-m.Before), err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/d-tsuji/flower/internal/flow"
 	"github.com/d-tsuji/flower/internal/problem"
+	"github.com/d-tsuji/flower/internal/request"
 )
 
 func (a *API) addBulk() {
@@ -164,4 +165,20 @@ func (a *API) actOnAll(ctx context.Context, kind flow.ActionKind, body bulkBody)
 	answer := newBulkEffect(e)
 	answer.action = string(kind)
 	return answer, nil
+}
+
+// instant is a moment by the database's clock.
+func (a *API) instant(ctx context.Context, name, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	m, ok := request.Moment(text)
+	if !ok {
+		return time.Time{}, problem.InvalidValue.Because("filter.%s: must be %s", name, aMoment)
+	}
+	if m.Before == 0 {
+		return m.At, nil
+	}
+	now, err := a.store.Now(ctx)
+	return now.Add(-m.Before), err
 }

@@ -273,16 +273,7 @@ func TestLostAnswerIsAdopted(t *testing.T) {
 		var asked value[[]string]
 		recorded := make(chan *flow.Result, 10)
 		w := start(t, &fakeStore{
-			advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
-				if lost.get() == nil {
-					lost.set([]flow.Task{newTask(1, c.ID), newTask(2, c.ID)})
-					return flow.Advanced{}, errAway
-				}
-				for _, r := range results {
-					recorded <- r
-				}
-				return record(results), nil
-			},
+			advance: losingTasks(&lost, recorded),
 			owned: func(watcher string, claims []string) ([]flow.Task, error) {
 				asked.set(append([]string{watcher}, claims...))
 				return lost.get(), nil
@@ -330,6 +321,21 @@ func TestLostAnswerIsHandedBackWithoutAWorker(t *testing.T) {
 		require.NotEmpty(t, back.Error)
 		w.stop()
 	})
+}
+
+// losingTasks loses the answer to the first claim, which got two tasks, and hands on what is
+// recorded afterwards.
+func losingTasks(lost *value[[]flow.Task], recorded chan<- *flow.Result) func([]*flow.Result, flow.Claim) (flow.Advanced, error) {
+	return func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
+		if lost.get() == nil {
+			lost.set([]flow.Task{newTask(1, c.ID), newTask(2, c.ID)})
+			return flow.Advanced{}, errAway
+		}
+		for _, r := range results {
+			recorded <- r
+		}
+		return record(results), nil
+	}
 }
 
 // losing loses the answer to the first claim, which it notes.

@@ -223,15 +223,10 @@ func TestEndsWithoutTheProgram(t *testing.T) {
 // A claim without an answer may have got what nobody has looked for yet.
 func TestLeavesInDoubt(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var claimed, left value[bool]
+		var claim value[string]
+		var left value[bool]
 		w := start(t, &fakeStore{
-			advance: func(results []*flow.Result, _ flow.Claim) (flow.Advanced, error) {
-				if claimed.get() {
-					return record(results), nil
-				}
-				claimed.set(true)
-				return flow.Advanced{}, errAway
-			},
+			advance: losing(&claim),
 			leave: func(_ string, behind bool) error {
 				left.set(behind)
 				return nil
@@ -253,17 +248,8 @@ func TestHandsBackWhatIsInDoubt(t *testing.T) {
 				recorded := make(chan *flow.Result, 10)
 				var left value[bool]
 				w := start(t, &fakeStore{
-					advance: func(results []*flow.Result, c flow.Claim) (flow.Advanced, error) {
-						if lost.get() == nil {
-							lost.set([]flow.Task{newTask(1, c.ID), newTask(2, c.ID)})
-							return flow.Advanced{}, errAway
-						}
-						for _, r := range results {
-							recorded <- r
-						}
-						return record(results), nil
-					},
-					owned: func(string, []string) ([]flow.Task, error) { return lost.get(), away },
+					advance: losingTasks(&lost, recorded),
+					owned:   func(string, []string) ([]flow.Task, error) { return lost.get(), away },
 					leave: func(_ string, behind bool) error {
 						left.set(behind)
 						return nil
