@@ -417,7 +417,7 @@ func (m *model) operate(name string, meant []flow.TaskKey, named bool) plan {
 			p.also = append(p.also, func() { t.hold = false })
 		case name == "resume" && named && t.status == flow.Suspended, name == "skip" && t.status == flow.Finished, name == "approve":
 			p.refused = true
-		case name == "cancel" && (t.status <= flow.Running || asks):
+		case name == "cancel" && (t.status <= flow.Running || held):
 			p.changes[key] = flow.Suspended
 			t.reason, t.hasError = "cancelled", false // why: not given
 		case name == "skip" && t.status <= flow.Suspended:
